@@ -1,0 +1,1 @@
+"""Prefect flows: thin bodies, each one call into `pipeline`."""

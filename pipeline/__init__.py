@@ -1,0 +1,1 @@
+"""The work of marey: from video files to tables. Knows nothing of Prefect."""

@@ -1,0 +1,215 @@
+"""All settings: one pydantic tree, one TOML file.
+
+Each field says its default, its unit and its meaning, and whether it can change a *result* (then it is part
+of an id, see `pipeline.ids`) or only *speed*. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.errors import UsageError
+
+CLASSES = ("person", "cycle", "car", "bus", "truck")
+
+Point = Annotated[tuple[float, float], Field(description="x, y")]
+
+
+def result(default: Any, doc: str, **kwargs: Any) -> Any:
+    """A field whose value can change rows."""
+    return Field(default, description=doc, json_schema_extra={"changes": "result"}, **kwargs)
+
+
+def speed(default: Any, doc: str, **kwargs: Any) -> Any:
+    """A field that changes only how fast, where or with what safety the same rows are made."""
+    return Field(default, description=doc, json_schema_extra={"changes": "speed"}, **kwargs)
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CameraPattern(Model):
+    """How camera and recording time are read from an input's path or key."""
+
+    pattern: str = result(
+        "{camera}/{recorded_at:%Y/%m/%d/%H%M%S}",
+        "matched at the end of the path without its suffix; {camera} and {recorded_at:strptime format}",
+    )
+    timezone: str = result("UTC", "IANA time zone of the times in the path")
+
+
+class VideoConfig(Model):
+    sample_fps: float = result(10.0, "ticks per second of the time grid; 0 takes every frame", ge=0, le=240)
+    reader: Literal["pyav", "decord"] = result("pyav", "decoder library; decord for trusted, plain files only")
+    max_pixels: int = speed(64_000_000, "pixels of a frame; a larger picture is refused", gt=0)
+    max_streams: int = speed(64, "streams of a file; more are refused", gt=0)
+    stall_s: float = speed(60.0, "seconds without a decoded frame after which a decoding process is killed", gt=0)
+    max_memory_mb: int = speed(2048, "MB that one decoding process may use before it is killed", gt=0)
+
+
+class PerceiveConfig(Model):
+    weights: str = result("default", "detector weights: `default` or the path of a .safetensors file")
+    input_width: int = result(512, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
+    input_height: int = result(288, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
+    min_score: float = result(0.1, "detections below this score are not kept", ge=0, le=1)
+    nms_iou: float = result(0.6, "of two boxes of a class that overlap more, the lower-scored is dropped", gt=0, le=1)
+    max_detections: int = result(300, "boxes kept per frame, the best-scored", gt=0)
+    embeddings: bool = result(True, "store frame embeddings and appearance vectors")
+    precision: Literal["float32", "bfloat16"] = result("float32", "number format of the CNN")
+    device: Literal["auto", "cpu", "cuda"] = speed("auto", "where the CNN runs; auto takes CUDA if there is one")
+    runtime: Literal["auto", "torch", "openvino"] = speed("auto", "what runs the CNN on a CPU")
+    batch_size: int = speed(8, "frames per CNN call", gt=0, le=256)
+
+
+class TrackConfig(Model):
+    weights: str = result("default", "motion weights: `default` or the path of a .safetensors file")
+    high_score: float = result(0.4, "detections at or above it may start a track", ge=0, le=1)
+    low_score: float = result(0.1, "detections at or above it may continue one", ge=0, le=1)
+    max_gap_s: float = result(2.0, "seconds without a detection after which a track ends", gt=0)
+    min_track_s: float = result(0.5, "tracks shorter than this are dropped", ge=0)
+    lookahead_s: float = result(5.0, "seconds of future that may correct the past", ge=0)
+
+
+class EventsConfig(Model):
+    models: tuple[str, ...] = result(("fight",), "event models: shipped names or paths of .safetensors files")
+    min_score: float = result(0.5, "event models: score that opens an interval", ge=0, le=1)
+    min_duration_s: float = result(0.5, "event models: shorter intervals are dropped", ge=0)
+
+
+class Rule(Model):
+    """A rule on tracks. `kind` decides which of the other fields apply."""
+
+    name: str = result(..., "label of the events", min_length=1)
+    kind: Literal["line_crossing", "zone_entry", "zone_exit", "dwell", "stopped"] = result(..., "what happens")
+    cameras: str = result("*", "shell pattern of the cameras that the rule is for")
+    classes: tuple[str, ...] = result((), "only these classes; empty: all")
+    line: tuple[Point, Point] | None = result(None, "line_crossing: from, to")
+    zone: tuple[Point, ...] | None = result(None, "polygon of three or more corners")
+    units: Literal["normalised", "pixels"] = result("normalised", "units of line and zone: 0..1 or displayed pixels")
+    direction: Literal["both", "left_to_right", "right_to_left"] = result(
+        "both", "line_crossing: which way counts, seen along the line from its first to its second point"
+    )
+    anchor: Literal["bottom", "centre"] = result("bottom", "point of the box that is compared with line and zone")
+    min_duration_s: float = result(0.0, "seconds a state must hold: dwell, stopped; zone entry and exit", ge=0)
+    max_speed: float = result(0.1, "stopped: box heights per second below which an object stands", gt=0)
+    hysteresis: float = result(0.05, "box heights by which an anchor must pass a border to count", ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Rule:
+        from shapely import Polygon
+        from shapely.validation import explain_validity
+
+        if self.kind == "line_crossing" and (self.line is None or self.line[0] == self.line[1]):
+            raise ValueError("a line_crossing needs line = [[x, y], [x, y]] with two different points")
+        if self.kind in ("zone_entry", "zone_exit", "dwell") and self.zone is None:
+            raise ValueError(f"{self.kind} needs zone = [[x, y], [x, y], [x, y], ...]")
+        if self.kind in ("dwell", "stopped") and self.min_duration_s <= 0:
+            raise ValueError(f"{self.kind} needs min_duration_s above 0")
+        if self.zone is not None:
+            if len(self.zone) < 3:
+                raise ValueError("zone needs at least three corners")
+            polygon = Polygon(self.zone)
+            if not polygon.is_valid or polygon.area == 0:
+                raise ValueError(f"zone is not a simple polygon: {explain_validity(polygon)}")
+        points = [*(self.line or ()), *(self.zone or ())]
+        if self.units == "normalised" and any(not 0 <= c <= 1 for p in points for c in p):
+            raise ValueError('coordinates outside 0..1: give fractions of the picture, or units = "pixels"')
+        return self
+
+    def applies_to(self, camera: str | None) -> bool:
+        """Whether the rule is for this camera; one without a name matches only `*`."""
+        return fnmatch.fnmatchcase(camera or "", self.cameras)
+
+
+class LakeConfig(Model):
+    commit_interval_s: float = speed(5.0, "seconds between group commits of finished videos", ge=0)
+    commit_videos: int = speed(64, "finished videos after which a group commit is made at once", gt=0)
+    max_attempts: int = speed(3, "attempts after which a video that kills its worker is left alone", gt=0)
+
+
+class RunConfig(Model):
+    segment_s: float = speed(60.0, "seconds of video per segment, the unit of resume and scale-out", gt=0)
+    decoders: int = speed(1, "decoding processes", gt=0, le=64)
+    threads: int = speed(0, "CPU threads of the CNN; 0 takes all cores", ge=0)
+
+
+class Config(BaseSettings):
+    """The whole configuration. Order: defaults, TOML file, `MAREY_*` environment, command line."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="MAREY_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    cameras: tuple[CameraPattern, ...] = result((CameraPattern(),), "patterns tried in order; the first match wins")
+    video: VideoConfig = VideoConfig()
+    perceive: PerceiveConfig = PerceiveConfig()
+    track: TrackConfig = TrackConfig()
+    events: EventsConfig = EventsConfig()
+    rules: tuple[Rule, ...] = result((), "rules on tracks")
+    lake: LakeConfig = LakeConfig()
+    run: RunConfig = RunConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file arrives as init arguments; the environment goes above it, no .env file is read.
+        return env_settings, init_settings
+
+    def rules_for(self, camera: str | None) -> tuple[Rule, ...]:
+        """The rules that match a camera, in the order of the file."""
+        return tuple(rule for rule in self.rules if rule.applies_to(camera))
+
+
+def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+    """Read the config: defaults, then `path`, then `MAREY_*`, then `overrides` (dotted keys).
+
+    Raises:
+        UsageError: the file is missing or not TOML, or a key is unknown or has a wrong value.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise UsageError(f"config {path} cannot be read", remedy=exc.strerror or str(exc)) from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise UsageError(f"config {path} is not TOML", remedy=str(exc)) from exc
+    try:
+        config = Config(**values)
+        if overrides:
+            config = Config.model_validate(_merge(config.model_dump(), overrides))
+    except ValidationError as exc:
+        raise UsageError(_explain(exc, path), remedy="`marey config --schema` lists every key") from exc
+    return config
+
+
+def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    for dotted, value in overrides.items():
+        *parents, leaf = dotted.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = value
+    return values
+
+
+def _explain(exc: ValidationError, path: Path | None) -> str:
+    first = exc.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    where = f"config {path}" if path else "config"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key {key!r}"
+    return f"{where}: {key} = {first['input']!r}: {first['msg']}"
