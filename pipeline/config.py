@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import UsageError
+from pipeline.keys import compile_pattern
 
 CLASSES = ("person", "cycle", "car", "bus", "truck")
 
@@ -43,6 +44,11 @@ class CameraPattern(Model):
         "matched at the end of the path without its suffix; {camera} and {recorded_at:strptime format}",
     )
     timezone: str = result("UTC", "IANA time zone of the times in the path")
+
+    @model_validator(mode="after")
+    def _check(self) -> CameraPattern:
+        compile_pattern(self.pattern, self.timezone)
+        return self
 
 
 class VideoConfig(Model):

@@ -139,7 +139,7 @@ VIDEOS = _schema(
     ("rotation", pa.int32(), "degrees counter-clockwise that were applied to show the picture upright"),
     ("recorded_at", UTC, "time of the first frame, null if unknown"),
     ("recorded_at_source", pa.string(), "key, container or null"),
-    ("seen_at", UTC, "when this row was written"),
+    ("seen_at", UTC, "when this version of the name was met"),
 )
 
 ANALYSES = _schema(

@@ -1,0 +1,88 @@
+"""Checkpoints: safetensors with a JSON config in the header. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.detector import Detector, DetectorConfig
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class CheckpointError(ValueError):
+    """A weights file is missing, damaged, or of another kind than asked for."""
+
+
+def weights_path(name: str) -> Path:
+    """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...) or as a path."""
+    path = Path(name)
+    return path if path.suffix == ".safetensors" else WEIGHTS / f"{name}.safetensors"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a weights file, first 32 hex digits: what enters the ids of results."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    except OSError as exc:
+        raise CheckpointError(f"weights {path} cannot be read: {exc.strerror}") from exc
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, half: bool = False) -> None:
+    """Write tensors and config; `half` stores floating-point tensors in half precision."""
+    ready = {
+        k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in tensors.items()
+    }
+    temporary = path.with_suffix(".tmp")
+    save_file(ready, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
+    temporary.replace(path)
+
+
+def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (floating-point ones as float32) and config of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, not safetensors, without config, or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            config = json.loads((handle.metadata() or {})["config"])
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"weights {path} are not there") from exc
+    except (SafetensorError, OSError, KeyError, ValueError) as exc:
+        raise CheckpointError(f"{path} is not a checkpoint of marey: {exc}") from exc
+    if config.get("kind") != kind:
+        raise CheckpointError(f"{path} holds {config.get('kind')!r} weights, not {kind!r}")
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, config
+
+
+def save_detector(path: Path, detector: Detector, *, half: bool = True) -> None:
+    """Write a detector with its config."""
+    save(path, detector.state_dict(), detector.config.to_json(), half=half)
+
+
+def load_detector(path: Path) -> Detector:
+    """A detector in evaluation mode.
+
+    Raises:
+        CheckpointError: see `load`; also tensors that do not fit the config.
+    """
+    tensors, values = load(path, "detector")
+    values.pop("kind")
+    try:
+        config = DetectorConfig(**{**values, "classes": tuple(values["classes"])})
+        with torch.device("meta"):
+            detector = Detector(config)
+        detector.load_state_dict(tensors, assign=True)
+    except (TypeError, KeyError, RuntimeError, ValueError) as exc:
+        raise CheckpointError(f"{path}: tensors and config do not fit: {exc}") from exc
+    return detector.eval()

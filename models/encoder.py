@@ -1,0 +1,188 @@
+"""The frame encoder: an EfficientNet-Lite0 backbone and a light neck to stride 8.
+
+The backbone follows the published layer table of EfficientNet-Lite0 (Tan and Le, EfficientNet, arXiv 1905.11946,
+in the Lite variant: ReLU6 everywhere, no squeeze-and-excitation), with TensorFlow's SAME padding, so that
+ImageNet weights published for it fit. Input is RGB, uint8 in [0, 255]; the network itself normalises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INPUT_MEAN = 127.0
+INPUT_SCALE = 128.0
+STRIDES = (8, 16, 32)
+
+
+class Stage(NamedTuple):
+    expansion: int
+    kernel: int
+    stride: int
+    channels: int
+    blocks: int
+
+
+LITE0_STEM = 32
+LITE0 = (
+    Stage(1, 3, 1, 16, 1),
+    Stage(6, 3, 2, 24, 2),
+    Stage(6, 5, 2, 40, 2),
+    Stage(6, 3, 2, 80, 3),
+    Stage(6, 5, 1, 112, 3),
+    Stage(6, 5, 2, 192, 4),
+    Stage(6, 3, 1, 320, 1),
+)
+_TAPS = (2, 4, 6)  # stages whose outputs the neck takes: strides 8, 16, 32
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+
+
+class SameConv(nn.Module):
+    """Convolution with TensorFlow's SAME padding for even inputs, then batch norm and, if `act`, ReLU6.
+
+    At stride 2 an even input is padded by one more pixel at the right and bottom than at the left and top.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
+    ) -> None:
+        super().__init__()
+        total = kernel - stride
+        self.pad = (total // 2, total - total // 2) * 2 if stride == 2 else None
+        padding = 0 if stride == 2 else kernel // 2
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self.bn = _norm(outputs)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pad is not None:
+            x = F.pad(x, self.pad)
+        x = self.bn(self.conv(x))
+        return F.relu6(x) if self.act else x
+
+
+class InvertedResidual(nn.Module):
+    """Expand 1x1, depthwise, project 1x1; the input is added where shapes agree (MBConv without SE)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers = [SameConv(inputs, hidden, 1)] if expansion > 1 else []
+        layers.append(SameConv(hidden, hidden, kernel, stride, groups=hidden))
+        layers.append(SameConv(hidden, outputs, 1, act=False))
+        self.layers = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.residual else self.layers(x)
+
+
+class Backbone(nn.Module):
+    """EfficientNet-Lite0 without its classifier.
+
+    `forward` takes (N, 3, H, W), normalised, H and W multiples of 32, and returns the maps at strides
+    8, 16 and 32 with 40, 112 and 320 channels.
+    """
+
+    channels = tuple(LITE0[tap].channels for tap in _TAPS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = SameConv(3, LITE0_STEM, 3, 2)
+        stages, inputs = [], LITE0_STEM
+        for stage in LITE0:
+            blocks = []
+            for index in range(stage.blocks):
+                stride = stage.stride if index == 0 else 1
+                blocks.append(InvertedResidual(inputs, stage.channels, stage.kernel, stride, stage.expansion))
+                inputs = stage.channels
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        maps = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in _TAPS:
+                maps.append(x)
+        return maps
+
+
+def load_imagenet(backbone: Backbone, weights: Mapping[str, Tensor]) -> None:
+    """Fill the backbone from a published EfficientNet-Lite0 state dict.
+
+    The published names differ, the order of layers does not: stem, then blocks, each convolution followed by
+    its batch norm. The classifier's entries (`_conv_head`, `_bn1`, `_fc`) are left out.
+
+    Raises:
+        ValueError: a layer has another shape, or the number of layers differs.
+    """
+    theirs = [v for k, v in weights.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))]
+    ours = backbone.state_dict()
+    if len(theirs) != len(ours):
+        raise ValueError(f"{len(theirs)} tensors, EfficientNet-Lite0's backbone has {len(ours)}")
+    for (name, mine), new in zip(ours.items(), theirs, strict=True):
+        if mine.shape != new.shape:
+            raise ValueError(f"{name}: shape {tuple(new.shape)}, expected {tuple(mine.shape)}")
+        mine.copy_(new)
+
+
+class Separable(nn.Module):
+    """Depthwise then pointwise convolution, each with batch norm and ReLU6."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 5, stride: int = 1) -> None:
+        super().__init__()
+        self.depthwise = SameConv(inputs, inputs, kernel, stride, groups=inputs)
+        self.pointwise = SameConv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
+
+
+class Neck(nn.Module):
+    """Top-down and bottom-up path over three levels (PANet, arXiv 1803.01534), depthwise throughout."""
+
+    def __init__(self, inputs: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(SameConv(n, channels, 1) for n in inputs)
+        self.down = nn.ModuleList(Separable(channels, channels) for _ in inputs[:-1])
+        self.shrink = nn.ModuleList(Separable(channels, channels, stride=2) for _ in inputs[:-1])
+        self.up = nn.ModuleList(Separable(channels, channels) for _ in inputs[:-1])
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        p3, p4, p5 = (layer(x) for layer, x in zip(self.lateral, maps, strict=True))
+        p4 = self.down[1](p4 + F.interpolate(p5, scale_factor=2.0))
+        p3 = self.down[0](p3 + F.interpolate(p4, scale_factor=2.0))
+        p4 = self.up[0](p4 + self.shrink[0](p3))
+        p5 = self.up[1](p5 + self.shrink[1](p4))
+        return [p3, p4, p5]
+
+
+class FrameEncoder(nn.Module):
+    """Backbone and neck: three maps of `channels` at strides 8, 16, 32, and one embedding per frame.
+
+    The embedding is the mean over the picture of a projection of the stride-32 map, of unit length:
+    what is in the scene, whatever its place. Where things move is told by the motion grid beside it.
+    """
+
+    def __init__(self, channels: int = 96, embedding: int = 64) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.neck = Neck(Backbone.channels, channels)
+        self.project = nn.Linear(channels * len(STRIDES), embedding)
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """`images` (N, 3, H, W) in [0, 255] -> three maps (N, C, H/s, W/s), embedding (N, E)."""
+        x = (images - INPUT_MEAN) / INPUT_SCALE
+        maps = self.neck(self.backbone(x))
+        pooled = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)  # (N, 3 C)
+        return maps, F.normalize(self.project(pooled), dim=1)

@@ -1,0 +1,1 @@
+"""Data sets, losses and loops. Needed for training only."""

@@ -1,0 +1,149 @@
+"""Training images in COCO format, with classes that are annotated in some images only.
+
+An image's `complete_for` lists the category ids whose every object is annotated; absent means all. For the
+other classes a teacher's predictions, if given, fill the gaps.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from models.detector import iou_matrix
+
+Array = npt.NDArray[np.float32]
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """How far predictions of a teacher are trusted, for classes that are not complete in an image."""
+
+    positive: float = 0.5  # at or above: an object
+    unsure: float = 0.1  # between: no loss there; below: background
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One image and what is known of it. Boxes are xyxy in pixels of the stored file."""
+
+    encoded: bytes
+    width: int
+    height: int
+    boxes: Array  # (K, 4)
+    classes: npt.NDArray[np.int64]  # (K,)
+    ignore_boxes: Array  # (I, 4): no loss for `ignore_classes` in these places
+    ignore_classes: npt.NDArray[np.int64]  # (I,)
+    masked: npt.NDArray[np.bool_]  # (classes,): no negative loss anywhere, nothing is known of them
+
+    def pixels(self) -> Image:
+        """The decoded picture (height, width, 3), RGB."""
+        picture = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def read_json(path: Path) -> Any:
+    """JSON, plain or gzipped."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8") as handle:
+        return json.load(handle)
+
+
+def load_images(
+    annotations: Path,
+    images: Path,
+    classes: Sequence[str],
+    *,
+    skip_kinds: Iterable[str] = (),
+    teacher: Mapping[str, list[list[float]]] | None = None,
+    trust: Teacher | None = None,
+) -> list[TrainingImage]:
+    """Read a COCO file and its pictures (kept encoded in memory).
+
+    Args:
+        annotations: COCO JSON; categories are matched to `classes` by name.
+        images: folder that `file_name` is relative to.
+        classes: the detector's classes; others are left out.
+        skip_kinds: images whose `kind` is one of these are left out.
+        teacher: image id -> [x, y, w, h, category id, score], for classes outside `complete_for`.
+        trust: the teacher's thresholds.
+
+    Raises:
+        ValueError: no class of the file is one of `classes`, or a picture cannot be read.
+    """
+    data = read_json(annotations)
+    index_of = {c["id"]: classes.index(c["name"]) for c in data["categories"] if c["name"] in classes}
+    if not index_of:
+        names = ", ".join(c["name"] for c in data["categories"])
+        raise ValueError(f"{annotations}: none of its categories ({names}) is one of {', '.join(classes)}")
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        if annotation["category_id"] in index_of:
+            by_image[annotation["image_id"]].append(annotation)
+    skipped = set(skip_kinds)
+    out = []
+    for entry in data["images"]:
+        if entry.get("kind") in skipped:
+            continue
+        hints = (teacher or {}).get(str(entry["id"])) if teacher is not None else None
+        out.append(_read_image(entry, by_image[entry["id"]], images, index_of, len(classes), hints, trust))
+    return out
+
+
+def _read_image(
+    entry: dict[str, Any],
+    annotations: list[dict[str, Any]],
+    folder: Path,
+    index_of: dict[int, int],
+    num_classes: int,
+    hints: list[list[float]] | None,
+    trust: Teacher | None,
+) -> TrainingImage:
+    path = folder / entry["file_name"]
+    try:
+        encoded = path.read_bytes()
+    except OSError as exc:
+        raise ValueError(f"picture {path} cannot be read: {exc.strerror}") from exc
+    complete = {index_of[c] for c in entry.get("complete_for", index_of) if c in index_of}
+    objects: list[tuple[list[float], int]] = []
+    ignored: list[tuple[list[float], int]] = []
+    for a in annotations:
+        target = ignored if a.get("ignore") or a.get("iscrowd") else objects
+        target.append((_xyxy(a["bbox"]), index_of[a["category_id"]]))
+    masked = np.array([c not in complete for c in range(num_classes)])
+    if hints is not None:
+        trust = trust or Teacher()
+        known = _stack(objects + ignored)
+        for *bbox, category, score in hints:
+            label = index_of.get(int(category))
+            if label is None or label in complete or score < trust.unsure:
+                continue
+            box = _xyxy(bbox)
+            same = known[1] == label
+            if same.any() and iou_matrix(np.array([box], np.float32), known[0][same]).max() > 0.5:
+                continue
+            (objects if score >= trust.positive else ignored).append((box, label))
+        masked[:] = False
+    boxes, labels = _stack(objects)
+    ignore_boxes, ignore_labels = _stack(ignored)
+    return TrainingImage(
+        encoded, entry["width"], entry["height"], boxes, labels, ignore_boxes, ignore_labels, masked
+    )
+
+
+def _xyxy(bbox: Sequence[float]) -> list[float]:
+    x, y, w, h = bbox
+    return [x, y, x + w, y + h]
+
+
+def _stack(items: list[tuple[list[float], int]]) -> tuple[Array, npt.NDArray[np.int64]]:
+    boxes = np.array([box for box, _ in items], np.float32).reshape(-1, 4)
+    return boxes, np.array([label for _, label in items], np.int64)

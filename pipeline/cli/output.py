@@ -1,0 +1,102 @@
+"""Tables on stdout or in files."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+def write(rows: pa.Table, form: Format, output: Path | None) -> None:
+    """Write rows as text to stdout, or in any format to a file.
+
+    Raises:
+        UsageError: Parquet to a terminal, or the file cannot be written.
+    """
+    if form is Format.parquet and output is None:
+        raise UsageError("--format parquet needs --output FILE")
+    try:
+        if form is Format.parquet:
+            import pyarrow.parquet as pq
+
+            pq.write_table(rows, output)
+            return
+        text = {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](rows)
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            output.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        if isinstance(exc, BrokenPipeError):
+            raise
+        raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+def to_json(value: Any) -> str:
+    """JSON with times in ISO 8601 and nothing that is not JSON (NaN becomes null)."""
+    import json
+    import math
+    from datetime import date, datetime
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(k): plain(v) for k, v in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(v) for v in item]
+        if isinstance(item, float) and not math.isfinite(item):
+            return None
+        return item.isoformat() if isinstance(item, datetime | date) else item
+
+    return json.dumps(plain(value), indent=1, ensure_ascii=False, default=str)
+
+
+def _json(rows: pa.Table) -> str:
+    return to_json(rows.to_pylist(maps_as_pydicts="lossy")) + "\n"
+
+
+def _csv(rows: pa.Table) -> str:
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(rows.schema.names)
+    for row in rows.to_pylist():
+        writer.writerow([to_json(v) if isinstance(v, list | dict) else v for v in row.values()])
+    return out.getvalue()
+
+
+def _table(rows: pa.Table) -> str:
+    """Columns side by side, numbers to the right."""
+    names = rows.schema.names
+    cells = [[_cell(v) for v in row.values()] for row in rows.to_pylist()]
+    right = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in rows.schema]
+    widths = [max([len(n), *(len(r[i]) for r in cells)]) for i, n in enumerate(names)]
+
+    def line(values: list[str]) -> str:
+        aligned = zip(values, widths, right, strict=True)
+        return "  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in aligned).rstrip()
+
+    rule = "  ".join("-" * w for w in widths)
+    return "\n".join([line(names), rule, *(line(r) for r in cells)]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,129 @@
+"""Progress of a run on stderr: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeline.analyze.outcome import VideoResult
+
+_PLAIN_EVERY_S = 15.0
+
+
+class Meter:
+    """Videos done, hours of footage, times real time, time left."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.num_videos = self.num_done = 0
+        self.seen_s = 0.0
+        self.durations: dict[str, float] = {}
+
+    @property
+    def speed(self) -> float:
+        """Seconds of video per second."""
+        return self.seen_s / max(1e-6, time.monotonic() - self.began)
+
+    @property
+    def total_s(self) -> float | None:
+        """Seconds of video in all, as far as can be guessed from the videos opened so far."""
+        if not self.durations:
+            return None
+        known = sum(self.durations.values())
+        return known + known / len(self.durations) * max(0, self.num_videos - self.num_done - 1)
+
+    @property
+    def eta_s(self) -> float | None:
+        total = self.total_s
+        return None if total is None or self.seen_s == 0 else max(0.0, total - self.seen_s) / self.speed
+
+    def line(self) -> str:
+        left = f", {clock(self.eta_s)} left" if self.eta_s is not None else ""
+        return (
+            f"{self.num_done}/{self.num_videos} videos, {self.seen_s / 3600:.2f} h of footage, "
+            f"{self.speed:.1f}x real time{left}"
+        )
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def result_line(result: VideoResult) -> str:
+    """What became of a video, in one line."""
+    parts = [f"{result.state:8}", result.uri]
+    if result.error:
+        parts.append(f"- {result.error}" + (f" ({result.note})" if result.note else ""))
+    elif result.rows:
+        parts.append(f"- {result.rows['objects']} objects, {result.rows['events']} events")
+        if result.state == "partial":
+            causes = ", ".join(sorted({str(g["cause"]) for g in result.gaps})) or "media"
+            parts.append(f"; {result.frames_failed} frames lost ({causes})")
+    return " ".join(parts)
+
+
+class PlainReporter:
+    """Lines, for logs."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self._last = time.monotonic()
+
+    def begin(self, num_videos: int) -> None:
+        self.meter.num_videos = num_videos
+
+    def video(self, uri: str, duration_s: float | None) -> None:
+        if duration_s:
+            self.meter.durations[uri] = duration_s
+
+    def advance(self, seconds: float) -> None:
+        self.meter.seen_s += seconds
+        if time.monotonic() - self._last > _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            self.note(self.meter.line())
+
+    def done(self, result: VideoResult) -> None:
+        self.meter.num_done += 1
+        if result.state not in ("current", "other_config"):
+            self.note(result_line(result))
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class BarReporter(PlainReporter):
+    """A bar that is drawn again and again; lines of videos stay above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        self.bar = Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True)
+        self.task = self.bar.add_task("", total=None)
+
+    def advance(self, seconds: float) -> None:
+        self.meter.seen_s += seconds
+        self.bar.update(
+            self.task, total=self.meter.total_s, completed=self.meter.seen_s, description=self.meter.line()
+        )
+
+    def note(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def reporter(quiet: bool = False) -> Iterator[PlainReporter]:
+    """The reporter that fits stderr."""
+    if sys.stderr.isatty() and not quiet:
+        bar = BarReporter()
+        with bar.bar:
+            yield bar
+    else:
+        yield PlainReporter()

@@ -1,0 +1,365 @@
+"""Event models on frame embeddings: scores per frame, and intervals from them.
+
+The events do not depend on how the frames are cut into updates, to the last bit: a causal model runs over
+blocks of a fixed number of frames, any other over windows that lie fixed on the time axis, always in tensors
+of one shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from models.checkpoint import CheckpointError, file_digest, weights_path
+from models.temporal import EventModel, State, load_events
+from pipeline.config import EventsConfig
+from pipeline.errors import ModelError
+from pipeline.event_rows import details_json, event_id, events_table
+
+CLOSE_SHARE = 0.7
+"""An interval that `min_score` has opened goes on while the score is at least this share of it."""
+
+MAX_GAP_S = 2.0
+"""Frames farther apart are no neighbours: intervals end, a causal model forgets."""
+
+_BLOCK = 64  # frames of a causal block
+_BATCH = 16  # windows that are scored together
+
+Floats = npt.NDArray[np.float32]
+Times = npt.NDArray[np.float64]
+Scored = tuple[Times, Floats]  # (N,) seconds and (N, labels) scores in 0..1, of frames in order
+
+
+def load_event_model(name: str) -> tuple[EventModel, str]:
+    """An event model by shipped name or path, and the digest of its file.
+
+    Raises:
+        ModelError: the file is missing, damaged, or no event model.
+    """
+    path: Path = weights_path(name)
+    try:
+        return load_events(path), file_digest(path)
+    except CheckpointError as exc:
+        raise ModelError(
+            f"event model {name!r} cannot be used",
+            got=str(exc),
+            remedy="give a shipped name or a .safetensors file",
+        ) from exc
+
+
+class EventDetector:
+    """Frames of one video in, events of one model out, piece by piece, in constant memory."""
+
+    def __init__(
+        self,
+        model: EventModel,
+        settings: EventsConfig,
+        *,
+        video_id: str = "",
+        name: str = "",
+        digest: str = "",
+        sample_fps: float = 10.0,
+    ) -> None:
+        """Prepare for one video.
+
+        Args:
+            model: in evaluation mode.
+            settings: what makes an interval.
+            video_id: goes into the events' ids.
+            name: of the model, for `details`.
+            digest: of the model's file, for `details`.
+            sample_fps: ticks per second of the frames' grid, 0 for every frame.
+        """
+        self._scores = FrameScorer(model, sample_fps)
+        self._video_id, self._name, self._digest = video_id, name, digest
+        self._cell = model.config.cell
+        self._labels = model.config.labels
+        self._open = [Intervals(settings.min_score, settings.min_duration_s) for _ in self._labels]
+
+    def update(self, frames: pa.Table) -> pa.Table:
+        """Take the next frames, columns of FRAMES in order of `t`; events that are over, as EVENTS.
+
+        Frames without embedding are passed over.
+
+        Raises:
+            ValueError: the frames are not in order of time.
+            ModelError: the embeddings do not fit the model.
+        """
+        return self._events(self._scores.update(frames))
+
+    def finish(self) -> pa.Table:
+        """Events that the end of the video ends, as EVENTS."""
+        rows = self._events(self._scores.finish())
+        last = [
+            self._row(label, found)
+            for label, open_ in zip(self._labels, self._open, strict=True)
+            for found in open_.finish()
+        ]
+        return pa.concat_tables([rows, events_table(last)])
+
+    def _events(self, parts: Iterator[Scored]) -> pa.Table:
+        rows = []
+        for t, scores in parts:
+            for column, label in enumerate(self._labels):
+                rows += [self._row(label, found) for found in self._open[column].push(t, scores[:, column])]
+        return events_table(rows)
+
+    def _row(self, label: str, found: Interval) -> dict[str, object]:
+        times = (found.t_start, found.t_end, found.t_peak)
+        return {
+            "event_id": event_id(self._video_id, "model", label, times),
+            "source": "model",
+            "label": label,
+            "t_start": found.t_start,
+            "t_end": found.t_end,
+            "t_peak": found.t_peak,
+            "score": found.score,
+            "track_ids": [],
+            "zone": None,
+            "direction": None,
+            "details": details_json(
+                kind="model",
+                model=self._name,
+                weights=self._digest,
+                cell=self._cell,
+                mean_score=found.mean_score,
+                num_frames=found.num_frames,
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A stretch of frames with a label, from the first to the last; `score` is the highest, at `t_peak`."""
+
+    t_start: float
+    t_end: float
+    t_peak: float
+    score: float
+    mean_score: float
+    num_frames: int
+
+
+@dataclass
+class _Run:
+    t_start: float
+    t_end: float
+    t_peak: float
+    best: float
+    total: float
+    num_frames: int
+
+
+class Intervals:
+    """Stretches in which a score stays at or above `CLOSE_SHARE` of `min_score` and reaches `min_score`."""
+
+    def __init__(self, min_score: float, min_duration_s: float) -> None:
+        self._open_at, self._close_below = min_score, CLOSE_SHARE * min_score
+        self._min_s = min_duration_s
+        self._run: _Run | None = None
+
+    def push(self, t: Times, scores: Floats) -> list[Interval]:
+        """Take the next frames, (N,) each; the intervals that are over."""
+        found: list[Interval] = []
+        for now, score in zip(t.tolist(), scores.tolist(), strict=True):
+            run = self._run
+            if run is not None and (score < self._close_below or now - run.t_end > MAX_GAP_S):
+                found += self.finish()
+                run = None
+            if score < self._close_below:
+                continue
+            if run is None:
+                self._run = _Run(now, now, now, score, score, 1)
+                continue
+            run.t_end, run.total, run.num_frames = now, run.total + score, run.num_frames + 1
+            if score > run.best:
+                run.best, run.t_peak = score, now
+        return found
+
+    def finish(self) -> list[Interval]:
+        """The interval that is open, if it is one."""
+        run, self._run = self._run, None
+        if run is None or run.best < self._open_at or run.t_end - run.t_start < self._min_s - 1e-6:
+            return []
+        mean = run.total / run.num_frames
+        return [Interval(run.t_start, run.t_end, run.t_peak, run.best, mean, run.num_frames)]
+
+
+class FrameScorer:
+    """Scores of every frame of one video, later than the frames come but the same however they are cut.
+
+    Frames on a finer grid than the model was trained on (by half and more) are thinned out to its rate; the
+    frames between get no score.
+    """
+
+    def __init__(self, model: EventModel, sample_fps: float = 10.0) -> None:
+        self._fps = model.config.sample_fps
+        self._sample_fps = sample_fps
+        self._tick = -1
+        self._newest = -np.inf
+        self._scorer: _Scorer = _Blocks(model) if model.config.causal else _Windows(model)
+
+    def update(self, frames: pa.Table) -> Iterator[Scored]:
+        """Take frames, columns sample, t and embedding of FRAMES; times and scores that are certain now."""
+        t, embeddings = self._take(frames)
+        return _checked(self._scorer.push(t, embeddings)) if len(t) else iter(())
+
+    def finish(self) -> Iterator[Scored]:
+        """The rest."""
+        return _checked(self._scorer.finish())
+
+    def _take(self, frames: pa.Table) -> tuple[Times, Floats]:
+        frames = frames.filter(frames["embedding"].is_valid())
+        t = frames["t"].to_numpy()
+        if not len(t):
+            return t, np.empty((0, 0), np.float32)
+        if t[0] < self._newest or (np.diff(t) < 0).any():
+            raise ValueError("frames must come in order of t")
+        self._newest = float(t[-1])
+        keep = self._thinned(frames["sample"].to_numpy(), t)
+        return t[keep], _matrix(frames["embedding"])[keep]
+
+    def _thinned(self, sample: npt.NDArray[np.int64], t: Times) -> npt.NDArray[np.bool_]:
+        if 0 < self._sample_fps < 1.5 * self._fps:
+            return np.ones(len(t), bool)
+        at = sample / self._sample_fps if self._sample_fps else t
+        ticks = np.floor(at * self._fps + 1e-6).astype(np.int64)
+        keep: npt.NDArray[np.bool_] = np.diff(ticks, prepend=self._tick) > 0
+        self._tick = int(ticks[-1])
+        return keep
+
+
+def _matrix(column: pa.ChunkedArray) -> Floats:
+    """Lists of one length as (N, D)."""
+    lists = pa.concat_arrays([chunk.cast(pa.list_(pa.float32())) for chunk in column.chunks])
+    lengths = np.unique(lists.value_lengths().to_numpy())
+    if len(lengths) != 1:
+        raise ModelError("frame embeddings of one video differ in length", got=lengths.tolist())
+    values: Floats = lists.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(lists), -1)
+
+
+def _checked(parts: Iterator[Scored]) -> Iterator[Scored]:
+    try:
+        yield from parts
+    except (ValueError, RuntimeError) as exc:
+        raise ModelError(
+            "the event model does not fit the embeddings",
+            got=str(exc),
+            remedy="use a model trained on these perception weights, or perceive again",
+        ) from exc
+
+
+class _Scorer(Protocol):
+    def push(self, t: Times, embeddings: Floats) -> Iterator[Scored]: ...
+
+    def finish(self) -> Iterator[Scored]: ...
+
+
+class _Blocks:
+    """A causal model: blocks of `_BLOCK` frames, counted from the start or the last gap."""
+
+    def __init__(self, model: EventModel) -> None:
+        self._model = model
+        self._state: State | None = None
+        self._last_t: float | None = None  # of the last frame that was scored
+        self._t: Times = np.empty(0)
+        self._embeddings: Floats = np.empty((0, 0), np.float32)
+
+    def push(self, t: Times, embeddings: Floats) -> Iterator[Scored]:
+        if len(self._t):
+            t, embeddings = np.concatenate([self._t, t]), np.concatenate([self._embeddings, embeddings])
+        apart = np.diff(t, prepend=t[0] if self._last_t is None else self._last_t) > MAX_GAP_S
+        begin = 0
+        for stop in [*np.flatnonzero(apart).tolist(), len(t)]:
+            ends = [*range(begin + _BLOCK, stop + 1, _BLOCK), *([stop] if stop < len(t) else [])]
+            for end in ends:
+                if end > begin:
+                    yield self._score(t[begin:end], embeddings[begin:end])
+                begin = end
+            if stop < len(t):
+                self._state = None
+        if begin:
+            self._last_t = float(t[begin - 1])
+        self._t, self._embeddings = t[begin:], embeddings[begin:]
+
+    def finish(self) -> Iterator[Scored]:
+        if len(self._t):
+            yield self._score(self._t, self._embeddings)
+        self._t, self._state, self._last_t = np.empty(0), None, None
+
+    @torch.inference_mode()
+    def _score(self, t: Times, embeddings: Floats) -> Scored:
+        block = torch.zeros(_BLOCK, embeddings.shape[1])
+        block[: len(t)] = torch.from_numpy(np.ascontiguousarray(embeddings))
+        logits, self._state = self._model.advance(block, self._state)
+        return t, torch.sigmoid(logits[: len(t)]).numpy()
+
+
+class _Windows:
+    """Any other model: window k covers `hop` * k to `hop` * (k + 2) seconds and scores its middle half.
+
+    Windows are scored in batches of `_BATCH`, of which batch m holds windows m * _BATCH and following.
+    """
+
+    def __init__(self, model: EventModel) -> None:
+        self._model = model
+        self._hop_s = model.config.window_s / 2
+        self._num_steps = int(np.ceil(model.config.window_s * model.config.sample_fps * 1.5)) + 2
+        self._t: Times = np.empty(0)
+        self._embeddings: Floats = np.empty((0, 0), np.float32)
+        self._batch = -1  # of the window that scores the frame at 0 s
+
+    def push(self, t: Times, embeddings: Floats) -> Iterator[Scored]:
+        if len(self._t):
+            t, embeddings = np.concatenate([self._t, t]), np.concatenate([self._embeddings, embeddings])
+        self._t, self._embeddings = t, embeddings
+        while len(self._t) and self._t[-1] >= self._end_of_batch():
+            yield from self._next_batch()
+
+    def finish(self) -> Iterator[Scored]:
+        while len(self._t) and self._window_of(self._t)[-1] >= self._batch * _BATCH:
+            yield from self._next_batch()
+        self._t = np.empty(0)
+
+    def _end_of_batch(self) -> float:
+        return ((self._batch + 1) * _BATCH + 1) * self._hop_s
+
+    def _window_of(self, t: Times) -> npt.NDArray[np.int64]:
+        """The window in whose middle half each frame lies."""
+        return np.floor(t / self._hop_s - 0.5).astype(np.int64)
+
+    def _next_batch(self) -> Iterator[Scored]:
+        first = self._batch * _BATCH
+        numbers = np.arange(first, first + _BATCH)
+        begins = np.searchsorted(self._t, numbers * self._hop_s)
+        ends = np.searchsorted(self._t, (numbers + 2) * self._hop_s)
+        if (ends > begins).any():
+            scores = self._score(begins, ends)
+            own = self._window_of(self._t)
+            chosen = np.flatnonzero((own >= first) & (own < first + _BATCH))
+            window = own[chosen] - first
+            if len(chosen):
+                yield self._t[chosen], scores[window, chosen - begins[window]]
+        self._batch += 1
+        # The next batch's first window begins one hop before this one's last ends.
+        keep = int(np.searchsorted(self._t, self._batch * _BATCH * self._hop_s))
+        self._t, self._embeddings = self._t[keep:], self._embeddings[keep:]
+
+    @torch.inference_mode()
+    def _score(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Floats:
+        lengths = ends - begins
+        # One shape for all, unless a stream has more frames in a window than its rate allows.
+        steps = self._num_steps * int(np.ceil(max(lengths.max(), 1) / self._num_steps))
+        windows = torch.zeros(_BATCH, steps, self._embeddings.shape[1])
+        for row, begin, end in zip(windows, begins, ends, strict=True):
+            row[: end - begin] = torch.from_numpy(np.ascontiguousarray(self._embeddings[begin:end]))
+        scores: Floats = torch.sigmoid(self._model(windows, torch.from_numpy(lengths))).numpy()
+        return scores

@@ -1,0 +1,78 @@
+"""What is current, as SQL that DataFusion, DuckDB, Polars, Spark, Trino and Athena all read.
+
+`analyses` and `configs` are tables; of the others the table `x` is called `x_all`, and `x` is what is
+current. An analysis is current if it is the video's highest revision with status ok or partial and the video
+still has a name, that is, if it is the newest analysed version of some uri. A version that is not analysed
+yet, or could not be, hides nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pipeline.lake.schema import TABLES
+
+_RUN = {
+    "frames": "perception_run_id",
+    "detections": "perception_run_id",
+    "tracks": "tracking_run_id",
+    "objects": "tracking_run_id",
+    "events": "events_run_id",
+}
+
+BASE = {name: name if name in ("analyses", "configs") else f"{name}_all" for name in TABLES}
+"""Table to the name under which its rows, current or not, are queried."""
+
+# Names that some engine reserves are quoted by the engine's sign.
+_QUOTED = ("class", "date", "rotation", "zone")
+
+
+def timestamp(at: datetime) -> str:
+    """A time as SQL literal, in UTC.
+
+    Raises:
+        ValueError: it has no time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError(f"the time needs a zone, got {at!r}")
+    return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
+
+
+def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
+    """View to its SELECT, in an order in which each uses only those before it.
+
+    Args:
+        as_of: A literal of the engine; what was committed later is left out.
+        quote: The engine's sign around names.
+    """
+    committed = f" AND committed_at <= {as_of}" if as_of else ""
+    seen = f" WHERE seen_at <= {as_of}" if as_of else ""
+    newest = (
+        "SELECT video_id, max(revision) AS revision FROM analyses "
+        f"WHERE status IN ('ok', 'partial'){committed} GROUP BY video_id"
+    )
+    names = (
+        "SELECT v.*, row_number() OVER (PARTITION BY v.uri ORDER BY "
+        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, v.seen_at DESC, v.run_id DESC) AS rank_of_name "
+        f"FROM (SELECT * FROM videos_all{seen}) AS v "
+        f"LEFT JOIN ({newest}) AS a ON v.video_id = a.video_id"
+    )
+    views = {
+        "videos": f"SELECT {_columns('videos', quote)}\nFROM ({names}) AS named\nWHERE rank_of_name = 1",
+        "analyses_current": (
+            f"SELECT {_columns('analyses', quote, 'a.')}\nFROM analyses AS a\nJOIN ({newest}) AS newest\n"
+            "ON a.video_id = newest.video_id AND a.revision = newest.revision\n"
+            "WHERE a.video_id IN (SELECT video_id FROM videos)"
+        ),
+    }
+    for name, run in _RUN.items():
+        views[name] = (
+            f"SELECT {_columns(name, quote)}\nFROM {name}_all\n"
+            f"WHERE run_id IN (SELECT {run} FROM analyses_current)"
+        )
+    return views
+
+
+def _columns(name: str, quote: str, prefix: str = "") -> str:
+    columns = TABLES[name].names
+    return ", ".join(prefix + (f"{quote}{c}{quote}" if c in _QUOTED else c) for c in columns)

@@ -1,0 +1,195 @@
+"""What a lake knows: current analyses, names seen before, attempts without an end, rows of a run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, QueryBuilder
+
+from pipeline.errors import StorageError
+from pipeline.lake import schema
+from pipeline.lake.layout import sort_rows
+from pipeline.lake.records import ENDED, Analysis, VideoName
+from pipeline.lake.tables import Lake
+
+_MAX_KEYS = 500  # more are looked up by reading the key column whole
+
+_STAGES = {
+    "frames": schema.FRAMES,
+    "detections": schema.DETECTIONS,
+    "tracks": schema.TRACKS,
+    "objects": schema.OBJECTS,
+    "events": schema.EVENTS,
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """A video's rows in `analyses`, by revision."""
+
+    rows: tuple[Analysis, ...] = field(default=())
+
+    @property
+    def last_revision(self) -> int:
+        return self.rows[-1].revision if self.rows else 0
+
+    @property
+    def current(self) -> Analysis | None:
+        """The highest revision with status ok or partial."""
+        return next((row for row in reversed(self.rows) if row.succeeded), None)
+
+    def of_attempt(self, attempt_id: str) -> tuple[Analysis, ...]:
+        return tuple(row for row in self.rows if row.attempt_id == attempt_id)
+
+    @property
+    def unended(self) -> tuple[Analysis, ...]:
+        """Running rows of attempts, since the last success, that have come to no end of their own.
+
+        They belong to workers that died, or to such as still work: `started_at` helps to tell.
+        """
+        ended = {row.attempt_id for row in self.rows if row.status in ENDED}
+        since = self.current.revision if self.current else 0
+        later = [row for row in self.rows if row.revision > since and row.status == "running"]
+        return tuple(row for row in later if row.attempt_id not in ended)
+
+
+def histories(lake: Lake, video_ids: Iterable[str], snapshot: DeltaTable | None = None) -> dict[str, History]:
+    """All attempts at the given videos; a video that was never met has an empty history."""
+    wanted = list(dict.fromkeys(video_ids))
+    found = defaultdict(list)
+    for row in _lookup(lake, "analyses", "video_id", wanted, snapshot=snapshot):
+        found[row["video_id"]].append(Analysis.from_row(row))
+    return {key: History(tuple(sorted(found[key], key=lambda row: row.revision))) for key in wanted}
+
+
+def current_analyses(lake: Lake, video_ids: Iterable[str]) -> dict[str, Analysis]:
+    """The current analysis of each of the videos that has one."""
+    current = {key: history.current for key, history in histories(lake, video_ids).items()}
+    return {key: row for key, row in current.items() if row is not None}
+
+
+def unended_attempts(lake: Lake, video_ids: Iterable[str]) -> dict[str, tuple[datetime | None, ...]]:
+    """When the attempts without an end began, since each video's last success, for `max_attempts`."""
+    found = histories(lake, video_ids)
+    return {key: tuple(row.started_at for row in history.unended) for key, history in found.items()}
+
+
+def find_perceptions(lake: Lake, perception_ids: Iterable[str]) -> dict[str, Analysis]:
+    """For each perception that some video's current analysis has: that analysis, a whole one if there is."""
+    wanted = list(dict.fromkeys(perception_ids))
+    rows = _lookup(lake, "analyses", "perception_id", wanted)
+    candidates = current_analyses(lake, {row["video_id"] for row in rows}).values()
+    found: dict[str, Analysis] = {}
+    for row in sorted(candidates, key=lambda row: (row.status != "ok", row.video_id)):
+        if row.perception_id is not None:
+            found.setdefault(row.perception_id, row)
+    return {key: found[key] for key in wanted if key in found}
+
+
+def known_videos(lake: Lake, uris: Iterable[str]) -> dict[str, VideoName]:
+    """The newest version under which each of the names was seen; the same etag needs no reading again."""
+    newest: dict[str, VideoName] = {}
+    for row in _lookup(lake, "videos", "uri", list(dict.fromkeys(uris))):
+        name = VideoName.from_row(row)
+        last = newest.get(name.uri)
+        if last is None or (name.seen_at, name.run_id) > (last.seen_at, last.run_id):
+            newest[name.uri] = name
+    return newest
+
+
+def read_rows(
+    lake: Lake,
+    name: str,
+    video_id: str,
+    run_id: str,
+    on: date,
+    columns: Sequence[str] | None = None,
+    samples: int = 6000,
+) -> Iterator[pa.Table]:
+    """Rows of one run as the stage gave them, in canonical order (`layout.ORDER`).
+
+    Args:
+        lake: The lake.
+        name: frames, detections, tracks, objects or events.
+        video_id: Whose rows.
+        run_id: Which run's, from the analysis.
+        on: The video's `date`, which is the partition.
+        columns: Of the stage's schema; all by default.
+        samples: Ticks per table given, so that memory does not grow with the video's length. Objects and
+            events come in one.
+
+    Yields:
+        Tables of the stage's schema, none empty.
+    """
+    stage = _STAGES[name]
+    chosen = pa.schema([stage.field(column) for column in columns or stage.names])
+    snapshot = lake.table(name)
+    where = f"video_id = {quoted(video_id)} AND run_id = {quoted(run_id)} AND \"date\" = DATE '{on}'"
+    if "sample" not in stage.names:
+        rows = _select(name, snapshot, stage.names, where)
+        if rows.num_rows:
+            yield sort_rows(name, rows).select(chosen.names).cast(chosen)
+        return
+    flat = [column for column in stage.names if not pa.types.is_nested(stage.field(column).type)]
+    wanted = list(dict.fromkeys([*chosen.names, *flat]))  # flat ones decide the order
+    reach = f"SELECT min(sample) AS low, max(sample) AS high FROM {name} WHERE {where}"
+    low, high = run_sql(snapshot, name, reach).to_pylist()[0].values()
+    while low is not None and low <= high:
+        part = f"{where} AND sample >= {low} AND sample < {low + samples}"
+        rows = _select(name, snapshot, wanted, part)
+        if rows.num_rows:
+            yield sort_rows(name, rows).select(chosen.names).cast(chosen)
+        low += samples
+
+
+def empty_rows(name: str) -> pa.Table:
+    """No rows, in the schema of the stage that fills a table."""
+    return _STAGES[name].empty_table()
+
+
+def quoted(text: str) -> str:
+    """A string as SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def run_sql(snapshot: DeltaTable, name: str, sql: str) -> pa.Table:
+    """Run our own SQL on one snapshot, registered as `name`.
+
+    Raises:
+        StorageError: its files cannot be read.
+    """
+    try:
+        reader = QueryBuilder().register(name, snapshot).execute(sql)
+        return pa.RecordBatchReader.from_stream(reader).read_all()
+    except Exception as exc:  # deltalake raises DeltaError, ArrowInvalid and bare Exception alike
+        raise StorageError(f"table {name} cannot be read", remedy=str(exc)) from exc
+
+
+def _select(name: str, snapshot: DeltaTable, columns: Sequence[str], where: str) -> pa.Table:
+    listed = ", ".join(f'"{column}"' for column in columns)
+    rows = run_sql(snapshot, name, f"SELECT {listed} FROM {name} WHERE {where}")
+    return rows.cast(pa.schema([schema.TABLES[name].field(column) for column in columns]))
+
+
+def _lookup(
+    lake: Lake, name: str, key: str, values: Sequence[str], snapshot: DeltaTable | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a small table whose key is one of the values."""
+    if not values:
+        return []
+    table = snapshot or lake.table(name)
+    columns = schema.TABLES[name].names
+    if len(values) <= _MAX_KEYS:
+        keys = ", ".join(quoted(value) for value in values)
+        rows = _select(name, table, columns, f"{key} IN ({keys})")
+    else:
+        rows = _select(name, table, columns, "TRUE")
+        rows = rows.filter(pc.is_in(rows[key], value_set=pa.array(values, rows[key].type)))
+    found: list[dict[str, Any]] = rows.to_pylist(maps_as_pydicts="strict")
+    return found

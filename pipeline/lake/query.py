@@ -1,0 +1,111 @@
+"""SQL over a lake, on the DataFusion inside deltalake."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+
+import pyarrow as pa
+from deltalake import QueryBuilder
+
+from pipeline.errors import StorageError, UsageError
+from pipeline.lake.current import BASE, current_views, timestamp
+from pipeline.lake.tables import Lake
+
+_STORAGE_SIGNS = ("object store error", "parquet error", "object at location")
+_SETTINGS = {"datafusion.catalog.information_schema": "true"}
+_READS = ("select", "with", "values", "show", "describe", "desc")
+_EXPLAINED = ("select", "with", "values")
+_SKIPPED = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()+", re.DOTALL)
+_WORD = re.compile(r"[a-z]+", re.IGNORECASE)
+
+
+def query(lake_uri: str | os.PathLike[str], sql: str, as_of: datetime | None = None) -> pa.Table:
+    """Answer one SQL query.
+
+    The views `videos, frames, detections, tracks, objects, events` show what is current, `analyses_current`
+    the analyses that say so; `videos_all, frames_all, ...` and the tables `analyses` and `configs` all rows.
+
+    Args:
+        lake_uri: The lake. It is only read.
+        sql: One statement that reads.
+        as_of: Show what was current then: commits up to this time.
+
+    Raises:
+        StorageError: the lake cannot be read.
+        UsageError: there is no lake, or the query is wrong; DataFusion's message in one line.
+    """
+    check_reads(sql)
+    builder = _builder(Lake.open(lake_uri, create=False), as_of)
+    return plain_strings(_run(builder, sql))
+
+
+def check_reads(sql: str) -> None:
+    """Refuse what is no reading statement.
+
+    Raises:
+        UsageError: it begins with another word, such as COPY, SET or CREATE.
+    """
+    words = _first_words(sql, 4)
+    if words[:1] == ["explain"]:
+        inner = [word for word in words[1:] if word not in ("analyze", "verbose")]
+        allowed = bool(inner) and inner[0] in _EXPLAINED
+    else:
+        allowed = bool(words) and words[0] in _READS
+    if not allowed:
+        got = " ".join(sql.split())[:80]
+        raise UsageError("a query only reads", got=got, remedy="begin with SELECT or WITH")
+
+
+def plain_strings(table: pa.Table) -> pa.Table:
+    """The same with string views, which many programs do not read, as strings."""
+    schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema])
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def _builder(lake: Lake, as_of: datetime | None) -> QueryBuilder:
+    builder = QueryBuilder(_SETTINGS)
+    # `analyses` is read first: the rows of whatever it calls current are in the tables read after it.
+    for name in ("analyses", *(name for name in BASE if name != "analyses")):
+        builder.register(BASE[name], lake.table(name))
+    for view, select in current_views(timestamp(as_of) if as_of else None).items():
+        _run(builder, f"CREATE VIEW {view} AS {select}")
+    return builder
+
+
+def _run(builder: QueryBuilder, sql: str) -> pa.Table:
+    try:
+        return pa.RecordBatchReader.from_stream(builder.execute(sql)).read_all()
+    except Exception as exc:  # DataFusion's errors come as DeltaError, ArrowInvalid and bare Exception
+        message = " ".join(str(exc).split()) or type(exc).__name__
+        if any(sign in message.lower() for sign in _STORAGE_SIGNS):
+            raise StorageError("the lake's files cannot be read", remedy=message) from exc
+        raise UsageError("the query failed", remedy=message) from exc
+
+
+def _first_words(sql: str, count: int) -> list[str]:
+    words: list[str] = []
+    at = 0
+    while len(words) < count:
+        if skipped := _SKIPPED.match(sql, at):
+            at = skipped.end()
+        if not (word := _WORD.match(sql, at)):
+            break
+        words.append(word.group().lower())
+        at = word.end()
+    return words
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_map(kind):
+        return pa.map_(_plain(kind.key_type), _plain(kind.item_type))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind

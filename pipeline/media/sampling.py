@@ -1,0 +1,85 @@
+"""The time grid: which frames are taken, and the number of the tick each stands for. Exact arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class HasTicks(Protocol):
+    """Anything shown at a time: `ticks` units of the time base after the first displayed frame."""
+
+    @property
+    def ticks(self) -> int: ...
+
+
+Shown = TypeVar("Shown", bound=HasTicks)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Instants k / `sample_fps` seconds after the first displayed frame, k = 0, 1, 2, ...
+
+    `time_base` is the length in seconds of the units in which frames tell their time.
+    """
+
+    sample_fps: Fraction
+    time_base: Fraction
+
+    def __post_init__(self) -> None:
+        if self.sample_fps <= 0 or self.time_base <= 0:
+            raise ValueError(f"a grid needs a rate and a time base above 0, got {self}")
+
+    @classmethod
+    def of(cls, sample_fps: float, time_base: Fraction) -> Grid:
+        """A grid of the rate as it is written: 29.97 is 2997/100, not the nearest binary number."""
+        return cls(Fraction(repr(sample_fps)), time_base)
+
+    def first_sample(self, ticks: int) -> int:
+        """Number of the first instant at or after `ticks`: where a frame shown then is first on display."""
+        rate = self.time_base * self.sample_fps
+        return -(-ticks * rate.numerator // rate.denominator)
+
+    def on_instant(self, ticks: int) -> bool:
+        """Whether `ticks` is exactly an instant of the grid."""
+        return (ticks * self.time_base * self.sample_fps).denominator == 1
+
+    def last_ticks(self, sample: int) -> int:
+        """The latest time, in units of the time base, that is not after instant `sample`."""
+        return int(sample / self.sample_fps // self.time_base)
+
+
+def seconds(ticks: int, time_base: Fraction) -> float:
+    """The tables' edge: seconds as the nearest float64."""
+    return ticks * time_base.numerator / time_base.denominator
+
+
+def on_display(frames: Iterable[Shown], grid: Grid) -> Iterator[tuple[int, Shown]]:
+    """Frames that are on display at an instant of the grid, with the number of the first such instant.
+
+    A frame is on display from its time to just before the next frame's, the last one at its own time only.
+    Several frames between two instants: the last of them. A frame over several instants is given once.
+
+    Args:
+        frames: in order of presentation, times not decreasing, counted from the first displayed frame.
+        grid: the instants.
+    """
+    waiting: tuple[int, Shown] | None = None
+    for frame in frames:
+        sample = grid.first_sample(frame.ticks)
+        if waiting is not None and sample > waiting[0]:
+            yield waiting
+        waiting = sample, frame
+    if waiting is not None and grid.on_instant(waiting[1].ticks):
+        yield waiting
+
+
+def shown_at(stamps: NDArray[np.int64], ticks: int) -> int | None:
+    """The last of the sorted `stamps` that is not after `ticks`; None if all are."""
+    index = int(np.searchsorted(stamps, ticks, side="right")) - 1
+    return int(stamps[index]) if index >= 0 else None

@@ -1,0 +1,98 @@
+"""A look through all packets of a file, without decoding: may a job begin in the middle of it?"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pipeline.media.container import Limits, open_container
+from pipeline.media.pyav_reader import packets
+
+_SEEKABLE_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
+_PACKETS_PER_REPORT = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class PacketScan:
+    """Presentation times of a stream's packets, in its time base.
+
+    `unsafe` says why the file has to be read from its start; None if it need not. `stamps` are the times of
+    all packets, `keys` those of key frames, both sorted.
+    """
+
+    unsafe: str | None
+    stamps: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+
+class Scanner:
+    """Scans files and remembers the last one, since jobs on one file follow each other."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, PacketScan] | None = None
+
+    def scan(self, path: str, limits: Limits, progress: Callable[[], None]) -> PacketScan:
+        """Read all packets of a file; `progress` is called now and then.
+
+        Raises:
+            SourceError, MediaError: as `open_container` says.
+        """
+        status = os.stat(path)
+        name = (os.path.abspath(path), status.st_size, status.st_mtime_ns, limits)
+        if self._last is None or self._last[0] != name:
+            self._last = name, _scan(path, limits, progress)
+        return self._last[1]
+
+
+def _scan(path: str, limits: Limits, progress: Callable[[], None]) -> PacketScan:
+    container, stream = open_container(path, limits)
+    with container:
+        unsafe = _unsafe_kind(container, stream)
+        stamps, keys = array("q"), array("q")
+        if unsafe is None:
+            unsafe = _read_packets(container, stream, stamps, keys, progress)
+    return PacketScan(unsafe, np.sort(np.array(stamps, np.int64)), np.sort(np.array(keys, np.int64)))
+
+
+def _unsafe_kind(container: InputContainer, stream: VideoStream) -> str | None:
+    codec = stream.codec_context
+    if _SEEKABLE_FORMATS.isdisjoint(container.format.name.split(",")):
+        return f"container {container.format.name} has no reliable index"
+    if codec.name == "h264" and (codec.pix_fmt or "").startswith("yuv444"):
+        # Old x264 wrote 4:4:4 in a way of its own and says so in the first packet only.
+        return "H.264 4:4:4 may depend on the first packet"
+    return None
+
+
+def _read_packets(
+    container: InputContainer,
+    stream: VideoStream,
+    stamps: array[int],
+    keys: array[int],
+    progress: Callable[[], None],
+) -> str | None:
+    """Fill `stamps` and `keys`; the reason if something speaks against beginning in the middle."""
+    for number, packet in enumerate(packets(container, stream)):
+        if number % _PACKETS_PER_REPORT == 0:
+            progress()
+        if packet is None or packet.is_corrupt:
+            return "it is damaged"
+        if packet.pts is None:
+            return "presentation times are missing"
+        if packet.is_discard:
+            return "an edit list hides frames"
+        if number == 0 and not packet.is_keyframe:
+            return "it does not begin with a key frame"
+        stamps.append(packet.pts)
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+    if len(set(stamps)) < len(stamps):
+        return "presentation times repeat"
+    return None

@@ -1,0 +1,123 @@
+"""Annotated clips: a video with its tracks, rules and events drawn over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow as pa
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from pipeline.config import Rule
+from pipeline.errors import StorageError
+from pipeline.media.container import Limits, undecodable
+from pipeline.media.info import VideoInfo
+from pipeline.media.pyav_reader import PyavReader
+from pipeline.media.reader import Frame
+from pipeline.report.overlay import TRAIL_S, Overlay
+
+CRF = "23"
+"""x264's quality: 18 looks lossless, 28 is plainly coarse."""
+
+PROGRESS_FRAMES = 25
+
+Progress = Callable[[float], None]
+"""Called with the time in seconds up to which frames are done."""
+
+
+def annotate(
+    video_path: Path,
+    out_path: Path,
+    tracks: pa.Table,
+    events: pa.Table,
+    rules: Sequence[Rule] = (),
+    *,
+    trail_s: float = TRAIL_S,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+) -> int:
+    """Write the video with boxes, trails, rules and captions over it as H.264 in MP4; returns its frames.
+
+    Every frame keeps its time, counted from the first displayed one; sound is left out. Pictures are upright
+    and of the displayed size (an odd last row or column is cut off). Boxes between samples are interpolated;
+    filled-in ones (`observed = false`) show their corners only.
+
+    Args:
+        video_path: a local file.
+        out_path: the MP4 to write; replaced if it exists.
+        tracks: TRACKS rows of the video.
+        events: EVENTS rows of the video.
+        rules: the rules whose lines and zones are drawn.
+        trail_s: seconds of past that trails show.
+        progress: called now and then.
+        limits: on pixels and streams of the video.
+
+    Raises:
+        SourceError, MediaError: the video cannot be read; nothing is written.
+        StorageError: `out_path` cannot be written.
+    """
+    with PyavReader(video_path, limits or Limits()) as reader:
+        if reader.origin is None:
+            raise undecodable(video_path)
+        overlay = Overlay(tracks, events, rules, reader.info.width_px, reader.info.height_px, trail_s)
+        frames = (event for event in reader.events() if isinstance(event, Frame))
+        try:
+            return _write(out_path, reader.info, frames, overlay, progress)
+        except OSError as exc:
+            raise StorageError(f"{out_path} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+def _write(
+    out_path: Path, info: VideoInfo, frames: Iterable[Frame], overlay: Overlay, progress: Progress | None
+) -> int:
+    """Encode beside `out_path` and move it there when it is whole."""
+    unfinished = out_path.with_name(f".{out_path.name}.part")
+    try:
+        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            count = _encode(container, _stream(container, info), info, frames, overlay, progress)
+        os.replace(unfinished, out_path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+def _stream(container: OutputContainer, info: VideoInfo) -> VideoStream:
+    options = {"preset": "veryfast", "crf": CRF}
+    stream = container.add_stream(
+        "libx264", rate=Fraction(info.fps_mean or 25).limit_denominator(1001), options=options
+    )
+    stream.width, stream.height = max(info.width_px & ~1, 2), max(info.height_px & ~1, 2)
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = stream.time_base = info.time_base
+    return stream
+
+
+def _encode(
+    container: OutputContainer,
+    stream: VideoStream,
+    info: VideoInfo,
+    frames: Iterable[Frame],
+    overlay: Overlay,
+    progress: Progress | None,
+) -> int:
+    last, count = -1, 0
+    for frame in frames:
+        picture = np.ascontiguousarray(frame.render(info.width_px, info.height_px))
+        t = float(frame.ticks * info.time_base)
+        overlay.draw(picture, t)
+        # H.264 in MP4 wants rising times: a frame shown together with the one before comes a tick later
+        last, count = max(frame.ticks, last + 1), count + 1
+        drawn = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(picture[: stream.height, : stream.width]), format="rgb24"
+        )
+        drawn.pts, drawn.time_base = last, info.time_base
+        container.mux(stream.encode(drawn))
+        if progress is not None and count % PROGRESS_FRAMES == 0:
+            progress(t)
+    container.mux(stream.encode(None))
+    return count

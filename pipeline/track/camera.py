@@ -1,0 +1,79 @@
+"""The camera's way over the last seconds: boxes of one frame seen in the picture of another."""
+
+from __future__ import annotations
+
+import cmath
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.motion import MotionState
+from pipeline.track.observe import CameraMotion
+
+Array = NDArray[np.float64]
+
+
+class CameraPath:
+    """Similarity transforms p -> a p + b, points as complex numbers, from a reference frame to each frame.
+
+    The reference moves along: only the frames since the last `forget_before` are known, so neither memory nor
+    the transforms grow with a video's length.
+    """
+
+    def __init__(self, centre: tuple[float, float]) -> None:
+        self.centre = complex(*centre)
+        self.still = True
+        self._ways: deque[tuple[int, complex, complex]] = deque()
+
+    def append(self, sample: int, motion: CameraMotion | None) -> None:
+        """Add the next frame, and how the picture moved to it."""
+        a, b = (self._ways[-1][1], self._ways[-1][2]) if self._ways else (1 + 0j, 0j)
+        if motion is not None:
+            turn = motion.scale * cmath.exp(1j * motion.rotation)
+            shift = complex(motion.dx, motion.dy) + self.centre - turn * self.centre
+            a, b = turn * a, turn * b + shift
+            self.still = False
+        self._ways.append((sample, a, b))
+
+    def forget_before(self, sample: int) -> None:
+        """Drop older frames and make the oldest that is left the reference."""
+        while self._ways and self._ways[0][0] < sample:
+            self._ways.popleft()
+        if self._ways and not self.still:
+            _, a0, b0 = self._ways[0]
+            self._ways = deque((s, a / a0, b - a / a0 * b0) for s, a, b in self._ways)
+            self.still = all(a == 1 and b == 0 for _, a, b in self._ways)
+
+    def to_reference(self, samples: list[int], z: Array) -> Array:
+        """Boxes z (N, 4), each in its own frame, as the reference frame would show them."""
+        if self.still:
+            return z
+        a, b = self._lookup(samples)
+        return _moved(z, 1 / a, -b / a)
+
+    def from_reference(self, samples: list[int], z: Array) -> Array:
+        """The inverse of `to_reference`."""
+        if self.still:
+            return z
+        return _moved(z, *self._lookup(samples))
+
+    def carry(self, state: MotionState, sample: int) -> MotionState:
+        """States of one frame in the picture of the reference frame."""
+        if self.still:
+            return state
+        a, b = self._lookup([sample])
+        turn = 1 / complex(a[0])
+        shift = -complex(b[0]) * turn
+        return state.warp(shift.real, shift.imag, abs(turn), cmath.phase(turn), (0.0, 0.0))
+
+    def _lookup(self, samples: list[int]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        known = np.array([s for s, _, _ in self._ways])
+        index = np.clip(np.searchsorted(known, samples), 0, len(known) - 1)
+        ways = np.array([(a, b) for _, a, b in self._ways])
+        return ways[index, 0], ways[index, 1]
+
+
+def _moved(z: Array, a: NDArray[np.complex128], b: NDArray[np.complex128]) -> Array:
+    centre = (z[:, 0] + 1j * z[:, 1]) * a + b
+    return np.column_stack([centre.real, centre.imag, z[:, 2:] + np.log(np.abs(a))[:, None]])

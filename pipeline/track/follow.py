@@ -1,0 +1,161 @@
+"""The online half: frame by frame, boxes continue tracks or begin new ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.motion import MotionModel, MotionState
+from pipeline.track.associate import Weighing, assign, doubles, gains
+from pipeline.track.observe import GROUPS, Frame
+from pipeline.track.tracks import Track
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+SCORE_BINS = 200
+"""Bins of the counts of scores, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class FollowSettings:
+    """Thresholds of the online half."""
+
+    start_score: float  # from here on a box takes part in the first round and may begin a track
+    low_score: float  # from here on a box may continue a track
+    max_gap_s: float  # seconds without a box after which a track is no longer followed
+    first_gap_s: float = 0.4  # a new track may be lost that long, and as long again as it was seen
+    double_iou: float = 0.65  # a new box that overlaps a better one more is no new object
+    weighing: Weighing = field(default_factory=Weighing)
+
+
+class Follower:
+    """Live tracks with their motion states, row by row the same object."""
+
+    def __init__(self, model: MotionModel, settings: FollowSettings, centre: tuple[float, float]) -> None:
+        self.tracks: list[Track] = []
+        self._model = model
+        self._settings = settings
+        self._centre = centre
+        self._state: MotionState = model.start(np.empty((0, 4)), np.empty(0))
+        self._last_t = np.empty(0)
+        self._group = np.empty(0, np.int64)
+        self._groups: dict[str, int] = {}
+        self._born = 0
+        self._num_frames = 0
+        self._now = -np.inf
+        self._step_s = 0.0  # recent time between frames
+        self._score_counts = np.zeros(SCORE_BINS, np.int64)
+
+    def step(self, frame: Frame) -> list[Track]:
+        """Take in the next frame; returns the tracks that began. Those that ended got their `end`."""
+        if frame.camera is not None and self.tracks:
+            move = frame.camera
+            self._state = self._state.warp(move.dx, move.dy, move.scale, move.rotation, self._centre)
+        self._clock(frame.t)
+        self._end_lost(frame.t)
+        group = np.array([self._group_of(name) for name in frame.classes], np.int64)
+        taken = (
+            self._continue(frame, group) if self.tracks and len(frame.z) else np.zeros(len(frame.z), np.bool_)
+        )
+        return self._begin(frame, group, taken)
+
+    def end_all(self) -> None:
+        """End every track; for the end of the video."""
+        self._drop(np.ones(len(self.tracks), np.bool_))
+
+    def replace(self, old: Track, new: Track) -> None:
+        """Go on with `new` where `old` was followed."""
+        self.tracks[self.tracks.index(old)] = new
+
+    def _group_of(self, name: str) -> int:
+        return self._groups.setdefault(GROUPS.get(name, name), len(self._groups))
+
+    def typical_score(self) -> float:
+        """Median score of the boxes that continued tracks: detectors differ in what they call sure."""
+        half = self._score_counts.sum() / 2
+        return float(np.searchsorted(np.cumsum(self._score_counts), half)) / SCORE_BINS
+
+    def _clock(self, t: float) -> None:
+        self._num_frames += 1
+        if np.isfinite(self._now):
+            step = t - self._now
+            self._step_s = step if self._step_s == 0 else self._step_s + 0.1 * (min(step, 1.0) - self._step_s)
+        self._now = t
+
+    def _end_lost(self, t: float) -> None:
+        limit = self._settings.first_gap_s + self._state.age * self._step_s
+        lost = t - self._last_t > np.minimum(limit, self._settings.max_gap_s) + 1e-9
+        if lost.any():
+            self._drop(lost)
+
+    def _drop(self, gone: NDArray[np.bool_]) -> None:
+        for i in np.nonzero(gone)[0]:
+            self.tracks[i].end = self._state.take(np.array([i]))
+        self.tracks = [track for track, out in zip(self.tracks, gone, strict=True) if not out]
+        self._state, self._last_t, self._group = (
+            self._state.take(~gone),
+            self._last_t[~gone],
+            self._group[~gone],
+        )
+
+    def _continue(self, frame: Frame, group: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Match boxes to tracks, the confident ones first; returns which boxes were taken."""
+        weighing = self._settings.weighing
+        dt = frame.t - self._last_t
+        mean, variance = self._model.predict(self._state, dt)
+        gain = gains(mean, variance, frame.z, self._looks(frame), weighing)
+        gain[self._group[:, None] != group[None]] = -np.inf
+        count = int(np.searchsorted(-frame.scores, -self._settings.start_score, side="right"))
+        usable = int(np.searchsorted(-frame.scores, -self._settings.low_score, side="right"))
+        rows, columns = assign(gain[:, :count])
+        if usable > count:
+            free = np.setdiff1d(np.arange(len(self.tracks)), rows)
+            less = weighing.most_cost - weighing.most_cost_low
+            more_rows, more = assign(gain[free, count:usable] - less)
+            rows, columns = np.concatenate([rows, free[more_rows]]), np.concatenate([columns, more + count])
+        self._observe(frame, rows, columns, dt)
+        taken = np.zeros(len(frame.z), np.bool_)
+        taken[columns] = True
+        return taken
+
+    def _observe(self, frame: Frame, rows: Ints, columns: Ints, dt: Array) -> None:
+        if not len(rows):
+            return
+        boxes, scores = frame.z[columns], frame.scores[columns]
+        self._state.put(rows, self._model.update(self._state.take(rows), boxes, scores, dt[rows]))
+        self._last_t[rows] = frame.t
+        grown = scores[self._state.age[rows] > 3]
+        self._score_counts += np.bincount((grown * (SCORE_BINS - 1)).astype(int), minlength=SCORE_BINS)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            self._add(self.tracks[row], frame, column)
+
+    def _begin(self, frame: Frame, group: NDArray[np.int64], taken: NDArray[np.bool_]) -> list[Track]:
+        new = np.nonzero(~taken & (frame.scores >= self._settings.start_score))[0]
+        new = new[~doubles(frame.z, new, group, self._settings.double_iou)]
+        if not len(new):
+            return []
+        self._state = self._state.join(self._model.start(frame.z[new], frame.scores[new]))
+        self._last_t = np.concatenate([self._last_t, np.full(len(new), frame.t)])
+        self._group = np.concatenate([self._group, group[new]])
+        born = []
+        for column in new.tolist():
+            born.append(Track(self._born, int(group[column])))
+            self._born += 1
+            self._add(born[-1], frame, column)
+        self.tracks += born
+        return born
+
+    def _add(self, track: Track, frame: Frame, column: int) -> None:
+        look = None if frame.appearance is None else frame.appearance[column]
+        score = float(frame.scores[column])
+        name = frame.classes[column]
+        track.observe(self._num_frames, frame.sample, frame.t, frame.z[column], score, name, look)
+
+    def _looks(self, frame: Frame) -> tuple[Array, Array] | None:
+        if frame.appearance is None:
+            return None
+        unknown = np.full(frame.appearance.shape[1], np.nan)
+        return np.array([unknown if t.look is None else t.look for t in self.tracks]), frame.appearance

@@ -1,0 +1,244 @@
+"""Opening, making and appending: what is written, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from pipeline.errors import ConflictError, StorageError, UsageError
+from pipeline.lake import tables
+from pipeline.lake.layout import PAGE_ROWS
+from pipeline.lake.query import query
+from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
+from pipeline.lake.tables import Lake
+from tests.lake.build import analyse, placed, running, sample_lake, stage_rows
+
+
+def files_of(path: Path) -> dict[str, int]:
+    return {str(file.relative_to(path)): file.stat().st_mtime_ns for file in sorted(path.rglob("*"))}
+
+
+def test_open_makes_all_tables_with_comments_and_partitions(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path / "a" / "lake")
+    for name, schema in TABLES.items():
+        table = lake.table(name)
+        assert table.metadata().partition_columns == (["date"] if name in PARTITIONED else [])
+        stored = {field.name: field.metadata["comment"] for field in table.schema().fields}
+        assert stored == {field.name: field.metadata[b"comment"].decode() for field in schema}
+
+
+def test_open_again_changes_nothing(tmp_path: Path) -> None:
+    Lake.open(tmp_path)
+    before = {name: mtime for name, mtime in files_of(tmp_path).items() if (tmp_path / name).is_file()}
+    Lake.open(tmp_path)
+    assert {name: files_of(tmp_path)[name] for name in before} == before
+
+
+def test_a_lake_half_made_is_completed(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    for name in ("analyses", "events"):
+        subprocess.run(["rm", "-r", str(tmp_path / name)], check=True)
+    with pytest.raises(UsageError, match="is not a lake"):
+        Lake.open(tmp_path, create=False)
+    Lake.open(tmp_path)
+    assert [lake.table(name).version() for name in TABLES] == [0] * len(TABLES)
+
+
+@pytest.mark.parametrize("name", ["with space", "ü 🚚", "100%", "a+b", "q?x", "h#x", "a'b", "*"])
+def test_odd_paths_work(tmp_path: Path, name: str) -> None:
+    lake = Lake.open(tmp_path / name)
+    analyse(lake, "v1")
+    assert query(tmp_path / name, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 40}]
+    assert sorted(os.listdir(tmp_path)) == [name]
+
+
+@pytest.mark.parametrize("name", ["p%41", "[x]", "a|b", "a^b", "a\\b", "a\nb"])
+def test_paths_that_deltalake_misreads_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="choose a path without it"):
+        Lake.open(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_file_uri_and_relative_path_are_the_same_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Lake.open("my lake").location == Lake.open((tmp_path / "my lake").as_uri()).location
+    assert os.listdir(tmp_path) == ["my lake"]
+
+
+@pytest.mark.parametrize("uri", ["", "gs://bucket/lake", "file://host/lake"])
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(UsageError, match=r"local directory|empty"):
+        Lake.open(uri)
+
+
+def test_a_file_is_no_lake(tmp_path: Path) -> None:
+    file = tmp_path / "lake"
+    file.write_text("hello")
+    with pytest.raises(StorageError, match=f"lake {file} is not a directory") as caught:
+        Lake.open(file)
+    assert caught.value.exit_code == 3
+    with pytest.raises(StorageError, match=r"cannot be written.*Not a directory"):
+        Lake.open(file / "below")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where nobody can write")
+def test_a_place_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(StorageError, match="lake /proc/lake cannot be written") as caught:
+        Lake.open("/proc/lake")
+    assert caught.value.exit_code == 3
+
+
+def test_no_lake_is_named_and_not_made(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UsageError, match=f"{path}.*marey analyze") as caught:
+            Lake.open(path, create=False)
+        assert caught.value.exit_code == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_newer_lake_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "SCHEMA_VERSION", SCHEMA_VERSION + 6)
+    Lake.open(tmp_path)
+    monkeypatch.undo()
+    for create in (True, False):
+        with pytest.raises(
+            UsageError, match=f"has schema version {SCHEMA_VERSION + 6}, newer than this program's"
+        ):
+            Lake.open(tmp_path, create=create)
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    sample_lake(tmp_path)
+    before = files_of(tmp_path)
+    assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 7}]
+    assert files_of(tmp_path) == before
+
+
+def test_rows_must_have_the_tables_columns(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    with pytest.raises(ValueError, match="rows for tracks need columns"):
+        lake.append("tracks", stage_rows()["tracks"])
+    assert lake.table("tracks").version() == 0
+
+
+def test_no_rows_make_no_commit(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    lake.append("tracks", TABLES["tracks"].empty_table())
+    assert lake.table("tracks").version() == 0
+
+
+def test_an_append_whose_answer_is_lost_is_not_repeated(tmp_path: Path) -> None:
+    class Deaf(Lake):
+        def _write(self, *args: object) -> None:
+            super()._write(*args)  # type: ignore[arg-type]
+            raise ConflictError("connection lost")
+
+    lake = Deaf.open(tmp_path)
+    rows = placed(running("v1"), stage_rows())["tracks"]
+    lake.append("tracks", rows)
+    assert lake.table("tracks").version() == 1
+    assert lake.table("tracks").count() == rows.num_rows
+
+
+def test_an_append_gives_up_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Outrun(Lake):
+        def _write(self, *args: object) -> None:
+            raise ConflictError("another was first")
+
+    monkeypatch.setattr(tables, "RETRY_S", 0.05)
+    lake = Outrun.open(tmp_path)
+    with pytest.raises(ConflictError, match="written by too many"):
+        lake.append("tracks", placed(running("v1"), stage_rows())["tracks"])
+
+
+def test_a_lake_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path / "lake")
+    rows = placed(running("v1"), stage_rows())["tracks"]
+    (tmp_path / "lake").rename(tmp_path / "away")
+    with pytest.raises(UsageError, match="is not a lake"):
+        lake.append("tracks", rows)
+
+
+def test_files_are_written_as_measured(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    analyse(lake, "v1")
+    columns = {}
+    for name in PARTITIONED:
+        [file] = (tmp_path / name / "date=2025-03-01").glob("*.parquet")
+        group = pq.ParquetFile(file).metadata.row_group(0)
+        for index in range(group.num_columns):
+            column = group.column(index)
+            assert column.compression == "ZSTD"
+            columns[name, column.path_in_schema] = column
+    for path in (
+        ("detections", "x1"),
+        ("detections", "appearance.list.element"),
+        ("frames", "t"),
+        ("tracks", "y2"),
+    ):
+        assert "BYTE_STREAM_SPLIT" in columns[path].encodings
+    assert "DELTA_BINARY_PACKED" in columns["tracks", "sample"].encodings
+    assert columns["tracks", "run_id"].has_dictionary_page
+    assert columns["tracks", "sample"].is_stats_set
+    assert not columns["frames", "embedding.list.element"].is_stats_set
+    logged = lake.table("tracks").get_add_actions(flatten=True).schema.names
+    assert {"min.video_id", "max.sample", "min.run_id"} <= set(logged)
+    assert "min.x1" not in logged
+    assert PAGE_ROWS == 100_000
+
+
+def test_vectors_survive_exactly(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    rows = stage_rows(seed=3)
+    analyse(lake, "v1", rows=rows)
+    stored = lake.table("frames").to_pyarrow_table().sort_by("sample")
+    assert stored["embedding"].to_pylist() == rows["frames"]["embedding"].to_pylist()
+    assert stored["camera_motion"].to_pylist() == rows["frames"]["camera_motion"].to_pylist()
+
+
+def _open(path: str) -> str:
+    Lake.open(path)
+    return "ok"
+
+
+def test_several_programs_make_one_lake(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.map(_open, [str(tmp_path / "lake")] * 6, chunksize=1) == ["ok"] * 6
+    assert [DeltaTable(tmp_path / "lake" / name).version() for name in TABLES] == [0] * len(TABLES)
+
+
+def test_importing_schema_and_package_is_light() -> None:
+    code = (
+        "import sys, pipeline.lake, pipeline.lake.schema\n"
+        "print([m for m in ('deltalake', 'torch', 'duckdb', 'polars', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_query_needs_neither_torch_nor_decoders() -> None:
+    code = (
+        "import sys, pipeline.lake.query, pipeline.lake.views\n"
+        "print([m for m in ('torch', 'av', 'cv2', 'prefect', 'pandas', 'shapely') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_pyarrow_reads_every_table(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    for name, schema in TABLES.items():
+        dataset = lake.table(name).to_pyarrow_dataset()
+        assert dataset.schema.names == schema.names
+        assert dataset.to_table().num_rows == lake.table(name).count()
+        assert not any(pa.types.is_string_view(kind) for kind in dataset.schema.types)

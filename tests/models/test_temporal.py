@@ -1,0 +1,257 @@
+"""The event model: what it looks at, that padding and cuts do not matter, how it is stored and trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from models.checkpoint import CheckpointError
+from models.temporal import (
+    GRID_SIZE,
+    MOTION,
+    EventModel,
+    EventModelConfig,
+    Part,
+    load_events,
+    look,
+    save_events,
+    turn,
+)
+from models.training.events import (
+    TrainSettings,
+    augment,
+    clip_scores,
+    cross_validate,
+    decide,
+    grouped_folds,
+    pad,
+    train_events,
+)
+
+CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 8),), embedding_dim=8, width=8, hidden=8)
+CELLS = ["gru", "lstm", "rnn", "mean"]
+
+
+def model_of(config: EventModelConfig, num_inputs: int = 8) -> EventModel:
+    torch.manual_seed(0)
+    return EventModel(config, num_inputs).eval()
+
+
+def test_ranks_do_not_depend_on_where_something_moves():
+    random = np.random.default_rng(0)
+    grid = random.random((1, 3, 48, 2)).astype(np.float32)
+    moved = grid[:, :, random.permutation(48)]
+    first, second = (look((MOTION,), torch.from_numpy(g.reshape(1, 3, 96))) for g in (grid, moved))
+    assert torch.allclose(first, second, atol=1e-5)
+    twice = look((MOTION,), torch.from_numpy(2 * grid.reshape(1, 3, 96)))
+    assert (twice[..., :12] > first[..., :12]).all()
+
+
+def test_motion_is_found_at_the_end_of_any_embedding():
+    random = torch.Generator().manual_seed(0)
+    grid = torch.rand(1, 4, GRID_SIZE, generator=random)
+    longer = torch.cat([torch.rand(1, 4, 64, generator=random), grid], dim=-1)
+    assert torch.equal(look((MOTION,), grid), look((MOTION,), longer))
+
+
+@pytest.mark.parametrize(
+    ("part", "dim", "message"),
+    [
+        (Part(-96, None, "ranks"), 64, "has no part"),
+        (Part(0, 80), 64, "has no part"),
+        (Part(0, 64, "grid"), 64, "a motion grid has 96"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(part: Part, dim: int, message: str):
+    with pytest.raises(ValueError, match=message):
+        look((part,), torch.zeros(1, 2, dim))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"labels": ()}, "labels must be"),
+        ({"labels": ("a", "a")}, "labels must be"),
+        ({"parts": ()}, "at least one part"),
+        ({"cell": "transformer"}, "cell 'transformer'"),
+        ({"cell": "mean", "causal": True}, "cannot be causal"),
+        ({"window_s": 0}, "above 0"),
+    ],
+)
+def test_wrong_configs_are_refused(values: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **values)
+
+
+def test_turning_leaves_the_padding():
+    turned = turn(torch.arange(10.0).reshape(2, 5, 1), torch.tensor([3, 5]))
+    assert turned[..., 0].tolist() == [[2, 1, 0, 3, 4], [9, 8, 7, 6, 5]]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_and_company_have_no_influence(cell: str, causal: bool):
+    if cell == "mean" and causal:
+        return
+    model = model_of(replace(CONFIG, cell=cell, causal=causal))
+    clip = torch.randn(1, 7, 8)
+    alone = model(clip, torch.tensor([7]))
+    company = torch.full((2, 12, 8), 5.0)
+    company[0, :7] = clip[0]
+    assert torch.allclose(model(company, torch.tensor([7, 12]))[0, :7], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_causal_state_carries_over_pieces(cell: str):
+    model = model_of(replace(CONFIG, cell=cell, causal=True))
+    clip = torch.randn(30, 8)
+    whole = model(clip[None], torch.tensor([30]))[0]
+    state, parts = None, []
+    for piece in clip.split([1, 9, 13, 7]):
+        logits, state = model.advance(piece, state)
+        parts.append(logits)
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+
+
+def test_only_a_two_way_model_sees_the_future():
+    clip = torch.randn(1, 10, 8)
+    changed = clip.clone()
+    changed[0, 9] += 3
+    length = torch.tensor([10])
+    causal = model_of(replace(CONFIG, causal=True))
+    assert torch.equal(causal(clip, length)[0, :9], causal(changed, length)[0, :9])
+    both = model_of(CONFIG)
+    assert not torch.allclose(both(clip, length)[0, 0], both(changed, length)[0, 0])
+    with pytest.raises(ValueError, match="only a causal model"):
+        both.advance(clip[0], None)
+
+
+def test_stored_model_comes_back_equal(tmp_path: Path):
+    config = EventModelConfig(("fight", "fall"), parts=(Part(0, 64), MOTION), embedding_dim=160, cell="lstm")
+    model = model_of(config, 64 + 14)
+    model.mean += 0.5
+    path = tmp_path / "m.safetensors"
+    save_events(path, model)
+    again = load_events(path)
+    assert again.config == config
+    clip, length = torch.rand(1, 9, 160), torch.tensor([9])
+    assert torch.equal(again(clip, length), model(clip, length))
+    with safe_open(path, framework="pt") as handle:
+        stored = json.loads(handle.metadata()["config"])
+    assert stored["labels"] == ["fight", "fall"]
+    assert stored["sample_fps"] == 10.0
+
+
+def test_files_that_are_no_event_model_are_refused(tmp_path: Path):
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(CheckpointError, match="not there"):
+        load_events(path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        load_events(path)
+
+
+def made_clips(num: int = 60, seed: int = 0) -> tuple[list[np.ndarray], list[str | None], list[str]]:
+    """Clips whose label is in how the motion goes on: label `burst` alternates, the rest is steady."""
+    random = np.random.default_rng(seed)
+    clips, labels, groups = [], [], []
+    for n in range(num):
+        length = int(random.integers(15, 30))
+        level = 0.05 * random.uniform(0.5, 2)
+        pulse = np.where(np.arange(length) % 6 < 3, 1.9, 0.1) if n % 2 else np.ones(length)
+        clip = level * pulse[:, None] * random.uniform(0.5, 1.5, (length, GRID_SIZE))
+        clips.append(clip.astype(np.float32))
+        labels.append("burst" if n % 2 else None)
+        groups.append(f"g{n // 4}")
+    return clips, labels, groups
+
+
+FAST = TrainSettings(max_epochs=12, batch_size=10, learning_rate=2e-2)
+
+
+def test_training_learns_and_repeats_itself():
+    clips, labels, groups = made_clips()
+    config = EventModelConfig(("burst",), width=8, hidden=8)
+    first = train_events(clips, labels, groups, config, FAST)
+    test_clips, test_labels, _ = made_clips(40, seed=1)
+    found = decide(clip_scores(first.model, test_clips))
+    assert (
+        np.mean([(n == 0) == (label == "burst") for n, label in zip(found, test_labels, strict=True)]) > 0.9
+    )
+    assert first.train_loss[-1] < first.train_loss[0]
+    assert first.num_clips == {"burst": 30, "none": 30}
+    again = train_events(clips, labels, groups, config, FAST)
+    assert again.train_loss == first.train_loss
+    assert np.array_equal(clip_scores(again.model, test_clips), clip_scores(first.model, test_clips))
+
+
+def test_cross_validation_scores_clips_by_models_that_did_not_see_their_group():
+    random = np.random.default_rng(0)
+    clips, _, _ = made_clips(32)
+    groups = [f"g{n // 4}" for n in range(32)]
+    # The label is the group's: nothing else tells it, so a model that has seen the group would be right.
+    labels = ["x" if random.random() < 0.5 else None for _ in range(8) for _ in range(4)]
+    scores = cross_validate(clips, labels, groups, EventModelConfig(("x",), width=4, hidden=4), FAST, 4)
+    right = np.mean((scores[:, 0] >= 0.5) == [label == "x" for label in labels])
+    assert right < 0.75
+
+
+def test_folds_keep_groups_together_and_cover_all_once():
+    groups = [f"g{n % 11}" for n in range(100)]
+    folds = grouped_folds(groups, 5, seed=3)
+    assert np.array(folds).sum(axis=0).tolist() == [1] * 100
+    for fold in folds:
+        inside = {g for g, f in zip(groups, fold, strict=True) if f}
+        outside = {g for g, f in zip(groups, fold, strict=True) if not f}
+        assert not inside & outside
+    with pytest.raises(ValueError, match="need as many groups"):
+        grouped_folds(["a", "b"], 5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["c"] * 8, "not among"),
+        ([None] * 8, "needs clips"),
+        (["a"] * 8, "needs clips"),
+        (["a"] * 7, "8 features"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused(labels: list[str | None], message: str):
+    clips, _, groups = made_clips(8)
+    with pytest.raises(ValueError, match=message):
+        train_events(clips, labels, groups, EventModelConfig(("a",)), FAST)
+
+
+def test_mirroring_turns_the_columns_of_the_grid():
+    clip = np.tile(np.arange(GRID_SIZE, dtype=np.float32), (5, 1))
+    config = EventModelConfig(("a",), parts=(Part(-96, None, "grid"),))
+    still = TrainSettings(speed=1, gain=1, crop=1)
+    seen = {tuple(augment(clip, config, still, np.random.default_rng(seed))[0]) for seed in range(20)}
+    mirrored = clip[0].reshape(6, 8, 2)[:, ::-1].reshape(-1)
+    assert seen == {tuple(clip[0]), tuple(mirrored)}
+
+
+def test_faster_play_means_shorter_and_stronger():
+    clip = np.ones((40, GRID_SIZE), np.float32)
+    config = EventModelConfig(("a",))
+    played = [
+        augment(clip, config, TrainSettings(speed=2, gain=1, crop=1), np.random.default_rng(s))
+        for s in range(20)
+    ]
+    for one in played:
+        assert one.mean() * len(one) == pytest.approx(40, rel=0.03)
+    assert min(map(len, played)) < 25 < 60 < max(map(len, played))
+
+
+def test_padding_is_zero():
+    padded, lengths = pad([np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)])
+    assert padded.shape == (2, 4, 3)
+    assert lengths.tolist() == [2, 4]
+    assert padded[0, 2:].abs().sum() == 0

@@ -1,0 +1,324 @@
+"""The event detector: frames to intervals, the same however they are cut; clips to weights and back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.temporal import GRID_SIZE, EventModel, EventModelConfig, Part
+from models.training.events import TrainSettings
+from pipeline.config import EventsConfig
+from pipeline.errors import InputError, ModelError, UsageError
+from pipeline.events import EventDetector, FrameScorer, Intervals, load_event_model
+from pipeline.lake.schema import EVENTS, FRAMES
+from pipeline.training_events import (
+    Clip,
+    clip_features,
+    evaluate_clips,
+    frame_scores,
+    load_clips,
+    motion_of,
+    train_from_clips,
+)
+from tests.helpers import shared_path
+
+CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 4),), width=8, hidden=8)
+CONFIGS = [
+    CONFIG,
+    replace(CONFIG, cell="mean"),
+    replace(CONFIG, cell="lstm", window_s=2.5),
+    replace(CONFIG, causal=True),
+    replace(CONFIG, cell="lstm", causal=True),
+]
+
+
+def model_of(config: EventModelConfig = CONFIG) -> EventModel:
+    torch.manual_seed(1)
+    model = EventModel(config, 4).eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights *= 2  # so that scores are not all near one half
+    return model
+
+
+def frames_of(
+    embeddings: np.ndarray, fps: float = 10, missing: Sequence[int] = (), shift: float = 0
+) -> pa.Table:
+    num = len(embeddings)
+    columns = {
+        "sample": np.arange(num),
+        "pts": pa.nulls(num, pa.int64()),
+        "t": shift + np.arange(num) / fps,
+        "embedding": [None if n in missing else row for n, row in enumerate(embeddings.astype(np.float32))],
+        "camera_motion": pa.nulls(num, FRAMES.field("camera_motion").type),
+        "reused": [False] * num,
+    }
+    return pa.table(columns, schema=FRAMES)
+
+
+def random_frames(seed: int, num: int) -> pa.Table:
+    """Frames with some missing embeddings and one gap in time."""
+    random = np.random.default_rng(seed)
+    drift = np.cumsum(random.normal(0, 0.5, (num, 4)), axis=0)
+    table = frames_of(drift - drift.mean(axis=0), missing=random.integers(0, num, 5).tolist())
+    at = random.integers(0, num)
+    t = table["t"].to_numpy() + np.where(np.arange(num) >= at, 7.3, 0)
+    return table.set_column(table.schema.get_field_index("t"), FRAMES.field("t"), pa.array(t))
+
+
+def run(model: EventModel, frames: pa.Table, cuts: Sequence[int] = ()) -> pa.Table:
+    detector = EventDetector(model, EventsConfig(min_duration_s=0.2), video_id="v", name="m", digest="d")
+    bounds = [0, *sorted(cuts), frames.num_rows]
+    parts = [detector.update(frames.slice(a, b - a)) for a, b in pairwise(bounds)]
+    return pa.concat_tables([*parts, detector.finish()])
+
+
+def scored(model: EventModel, frames: pa.Table, cuts: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    scorer = FrameScorer(model)
+    bounds = [0, *sorted(cuts), frames.num_rows]
+    parts = [part for a, b in pairwise(bounds) for part in scorer.update(frames.slice(a, b - a))]
+    parts += scorer.finish()
+    parts = parts or [(np.empty(0), np.empty((0, 2), np.float32))]
+    return np.concatenate([t for t, _ in parts]), np.concatenate([scores for _, scores in parts])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}{'-causal' * c.causal}")
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 1000), num=st.integers(1, 500), cuts=st.lists(st.integers(0, 500), max_size=6))
+def test_cutting_the_frames_changes_nothing(config: EventModelConfig, seed: int, num: int, cuts: list[int]):
+    model, frames = model_of(config), random_frames(seed, num)
+    cuts = [cut for cut in cuts if cut < num]
+    assert run(model, frames, cuts).equals(run(model, frames))
+    (t, scores), (t_cut, scores_cut) = scored(model, frames), scored(model, frames, cuts)
+    assert np.array_equal(t, t_cut)
+    assert np.array_equal(scores, scores_cut)
+    # Every frame with an embedding has a score, once and in order.
+    assert t.tolist() == frames.filter(frames["embedding"].is_valid())["t"].to_pylist()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}{'-causal' * c.causal}")
+def test_cuts_at_every_frame_and_at_blocks(config: EventModelConfig):
+    model, frames = model_of(config), random_frames(3, 400)
+    whole = run(model, frames)
+    assert whole.num_rows > 0
+    for cuts in (range(400), range(0, 400, 64), range(1, 400, 7)):
+        assert run(model, frames, cuts).equals(whole)
+
+
+def test_scores_are_those_of_the_model_itself():
+    embeddings = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    causal = model_of(replace(CONFIG, causal=True))
+    _, scores = scored(causal, frames_of(embeddings))
+    with torch.no_grad():
+        direct = torch.sigmoid(causal(torch.from_numpy(embeddings)[None], torch.tensor([40])))[0].numpy()
+    assert np.allclose(scores, direct, atol=1e-6)
+    # Frames of 1 to 3 s lie in the middle half of the window from 0 to 4 s.
+    both = model_of()
+    _, scores = scored(both, frames_of(embeddings))
+    with torch.no_grad():
+        direct = torch.sigmoid(both(torch.from_numpy(embeddings)[None], torch.tensor([40])))[0].numpy()
+    assert np.allclose(scores[10:30], direct[10:30], atol=1e-6)
+
+
+def test_a_causal_model_forgets_over_a_gap():
+    embeddings = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    model = model_of(replace(CONFIG, causal=True))
+    detector = FrameScorer(model)
+    parts = [*detector.update(frames_of(embeddings)), *detector.update(frames_of(embeddings, shift=60))]
+    parts += detector.finish()
+    scores = np.concatenate([scores for _, scores in parts])
+    assert np.allclose(scores[:30], scores[30:], atol=1e-6)
+
+
+def test_intervals_by_hand():
+    t = np.arange(14) / 10
+    scores = np.array([0.1, 0.4, 0.6, 0.9, 0.36, 0.6, 0.34, 0.1, 0.4, 0.4, 0.4, 0.6, 0.1, 0.8], np.float32)
+    # Open at 0.5, goes on from 0.35: 0.1 to 0.5 s, then 0.8 to 1.1 s, then 1.3 s, which is a single frame.
+    intervals = Intervals(0.5, 0.3)
+    found = [*intervals.push(t, scores), *intervals.finish()]
+    assert [(round(i.t_start, 3), round(i.t_end, 3), round(i.t_peak, 3)) for i in found] == [
+        (0.1, 0.5, 0.3),
+        (0.8, 1.1, 1.1),
+    ]
+    assert found[0].score == pytest.approx(0.9)
+    assert found[0].mean_score == pytest.approx((0.4 + 0.6 + 0.9 + 0.36 + 0.6) / 5)
+    assert found[0].num_frames == 5
+
+
+def test_an_interval_ends_at_a_gap_and_needs_a_peak():
+    intervals = Intervals(0.5, 0.0)
+    found = intervals.push(np.array([0.0, 1.0, 3.5, 4.0]), np.full(4, 0.9, np.float32)) + intervals.finish()
+    assert [(i.t_start, i.t_end) for i in found] == [(0.0, 1.0), (3.5, 4.0)]
+    low = Intervals(0.5, 0.0)
+    assert low.push(np.arange(5.0), np.full(5, 0.45, np.float32)) + low.finish() == []
+
+
+def test_event_rows_say_where_they_come_from():
+    row = run(model_of(), random_frames(3, 400)).to_pylist()[0]
+    assert (row["source"], row["zone"], row["direction"], row["track_ids"]) == ("model", None, None, [])
+    assert row["label"] in ("a", "b")
+    assert row["t_start"] <= row["t_peak"] <= row["t_end"]
+    details = json.loads(row["details"])
+    assert (details["kind"], details["model"], details["weights"], details["cell"]) == (
+        "model",
+        "m",
+        "d",
+        "gru",
+    )
+
+
+def test_no_embeddings_no_events():
+    detector = EventDetector(model_of(), EventsConfig())
+    assert detector.update(FRAMES.empty_table()).schema == EVENTS
+    assert detector.update(frames_of(np.zeros((5, 4)), missing=range(5))).num_rows == 0
+    assert detector.finish().num_rows == 0
+
+
+def test_frames_on_a_finer_grid_are_thinned_out():
+    scorer = FrameScorer(model_of(), sample_fps=30)
+    parts = [*scorer.update(frames_of(np.zeros((90, 4)), fps=30)), *scorer.finish()]
+    t = np.concatenate([t for t, _ in parts])
+    assert np.allclose(t, np.arange(30) / 10)
+
+
+@pytest.mark.parametrize(
+    ("frames", "error", "message"),
+    [
+        (frames_of(np.zeros((50, 3))), ModelError, "does not fit the embeddings"),
+        (frames_of(np.zeros((50, 4))).take(pa.array(range(49, -1, -1))), ValueError, "in order of t"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused(frames: pa.Table, error: type[Exception], message: str):
+    detector = EventDetector(model_of(), EventsConfig())
+    with pytest.raises(error, match=message):
+        detector.update(frames)
+        detector.finish()
+
+
+def test_a_missing_model_is_named():
+    with pytest.raises(ModelError, match="'no-such-model' cannot be used"):
+        load_event_model("no-such-model")
+
+
+def test_twenty_thousand_frames_per_second():
+    model = model_of()
+    detector = EventDetector(model, EventsConfig())
+    table = frames_of(np.random.default_rng(0).normal(size=(12_000, 4)))
+    begin = time.process_time()
+    detector.update(table)
+    rate = 12_000 / (time.process_time() - begin)
+    assert rate > 10_000, f"{rate:.0f} frames/s"
+
+
+def test_buffers_do_not_grow_with_length():
+    for config in CONFIGS:
+        scorer = FrameScorer(model_of(config))
+        for hour in range(20):
+            list(scorer.update(frames_of(np.zeros((500, 4)), shift=50 * hour)))
+            assert len(scorer._scorer._t) <= 17 * config.window_s / 2 * 10 + 20
+
+
+def touch_clips(root: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def test_clips_are_labelled_by_their_folders(tmp_path: Path):
+    touch_clips(tmp_path / "set", ["fight/1.mp4", "noFight/2.mp4", "background/3.MKV", "fight/notes.txt"])
+    (tmp_path / "groups.csv").write_text("clip,group\nset/fight/1.mp4,g1\nset/noFight/2.mp4,g1\n")
+    clips = [(clip.path.name, clip.label, clip.group) for clip in load_clips(tmp_path / "set")]
+    assert clips == [("3.MKV", None, "3"), ("1.mp4", "fight", "g1"), ("2.mp4", None, "g1")]
+
+
+def test_folders_without_clips_are_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="is not a directory"):
+        load_clips(tmp_path / "absent")
+    with pytest.raises(UsageError, match="no folders with videos"):
+        load_clips(tmp_path)
+    touch_clips(tmp_path, ["fight/1.mp4"])
+    (tmp_path / "groups.csv").write_text("name,source\n1,2\n")
+    with pytest.raises(UsageError, match="lacks a column"):
+        load_clips(tmp_path)
+
+
+def test_features_are_computed_once_per_content_and_encoder(tmp_path: Path):
+    touch_clips(tmp_path, ["fight/1.mp4", "fight/2.mp4"])
+    clips = load_clips(tmp_path)
+    asked: list[Path] = []
+
+    def embed(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(path)
+        return np.arange(3.0), np.full((3, 2), len(path.read_bytes()), np.float32)
+
+    cache = tmp_path / "features.npz"
+    first = clip_features(clips, embed, cache, "e1")
+    again = clip_features(clips, embed, cache, "e1")
+    assert len(asked) == 2
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+    clip_features(clips, embed, cache, "e2")
+    clips[0].path.write_bytes(b"changed")
+    clip_features(clips, embed, cache, "e2")
+    assert len(asked) == 5
+    cache.write_bytes(b"broken")
+    with pytest.raises(InputError, match="delete it"):
+        clip_features(clips, embed, cache, "e2")
+
+
+def made_motion(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Motion that is strong in clips whose folder is `rush`."""
+    random = np.random.default_rng(int(path.stem))
+    level = 0.5 if path.parent.name == "rush" else 0.02
+    return np.arange(20) / 10, (level * random.uniform(0.5, 2, (20, GRID_SIZE))).astype(np.float32)
+
+
+def test_train_store_and_evaluate_on_folders(tmp_path: Path):
+    touch_clips(tmp_path / "clips", [f"{label}/{n}.mp4" for label in ("rush", "none") for n in range(16)])
+    made = train_from_clips(
+        tmp_path / "clips",
+        tmp_path / "rush.safetensors",
+        made_motion,
+        settings=TrainSettings(max_epochs=4, batch_size=4, learning_rate=2e-2),
+        num_folds=2,
+        command="marey train events --data clips",
+    )
+    assert made.report["cross_validation"]["accuracy"] >= 0.9
+    assert "marey train events --data clips" in made.card.read_text()
+    json.dumps(made.report)
+    model, digest = load_event_model(str(made.weights))
+    assert len(digest) == 32
+    report = evaluate_clips(tmp_path / "clips", model, made_motion)
+    assert report.num_clips == 32
+    assert report.accuracy >= 0.9
+    t, embeddings = made_motion(tmp_path / "rush/3.mp4")
+    assert frame_scores(model, t, embeddings).mean() > 0.5
+
+
+def test_clips_of_one_label_cannot_be_trained_on(tmp_path: Path):
+    touch_clips(tmp_path, [f"rush/{n}.mp4" for n in range(4)])
+    with pytest.raises(UsageError, match="clips without it"):
+        train_from_clips(tmp_path, tmp_path / "m.safetensors", made_motion, num_folds=0)
+
+
+def test_motion_of_a_real_clip():
+    path = shared_path("data/fights/val/fight")
+    clip = min(path.glob("*.mp4"))
+    t, embeddings = motion_of(clip)
+    assert embeddings.shape == (len(t), GRID_SIZE)
+    assert 15 <= len(t) <= 60
+    assert np.all(embeddings[0] == 0)
+    assert np.all(np.diff(t) > 0)
+    assert np.array_equal(embeddings, embeddings.astype(np.float16))
+    assert embeddings[1:].max() > 0.01
+    assert Clip(clip, "fight", "g").label == "fight"
