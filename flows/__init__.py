@@ -1,1 +1,16 @@
-"""Prefect flows: thin bodies, each one call into `pipeline`."""
+"""Prefect flows: thin bodies, each one call into `pipeline`.
+
+Nothing is reported to anyone: importing this package switches off what Prefect's client and server and
+OpenVINO would send. Who wants to send it sets the variables.
+"""
+
+import os
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",  # Prefect's client, asked when `prefect` is imported and at each milestone
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # Prefect's server, if one is started from here
+    "OPENVINO_TELEMETRY_OPT_OUT": "1",
+}
+
+for _name, _value in TELEMETRY_OFF.items():
+    os.environ.setdefault(_name, _value)

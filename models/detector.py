@@ -128,8 +128,8 @@ def decode_boxes(sides: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
 class Decoded(nn.Module):
     """Network and box decoding in one graph: what an exported model computes.
 
-    `forward` takes (N, H, W, 3) uint8 RGB and returns scores (N, A, classes) in [0, 1], boxes (N, A, 4) xyxy in
-    input pixels, appearance (N, A, E) and the frame embedding (N, D).
+    `forward` takes (N, H, W, 3) uint8 RGB and returns scores (N, A, classes) in [0, 1], boxes (N, A, 4) xyxy
+    in input pixels, appearance (N, A, E) and the frame embedding (N, D).
     """
 
     centres: Tensor

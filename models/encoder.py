@@ -1,8 +1,8 @@
 """The frame encoder: an EfficientNet-Lite0 backbone and a light neck to stride 8.
 
-The backbone follows the published layer table of EfficientNet-Lite0 (Tan and Le, EfficientNet, arXiv 1905.11946,
-in the Lite variant: ReLU6 everywhere, no squeeze-and-excitation), with TensorFlow's SAME padding, so that
-ImageNet weights published for it fit. Input is RGB, uint8 in [0, 255]; the network itself normalises.
+The backbone follows the published layer table of EfficientNet-Lite0 (Tan and Le, EfficientNet, arXiv
+1905.11946, in the Lite variant: ReLU6 everywhere, no squeeze-and-excitation), with TensorFlow's SAME padding,
+so that ImageNet weights published for it fit. Input is RGB, uint8 in [0, 255]; the network itself normalises.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.residual else self.layers(x)
+        out: Tensor = self.layers(x)
+        return x + out if self.residual else out
 
 
 class Backbone(nn.Module):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 Array = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Index = NDArray[np.intp] | NDArray[np.bool_]
 
 WEIGHTS = Path(__file__).parent / "weights" / "motion.safetensors"
@@ -68,7 +69,7 @@ class MotionState:
 
     position: Array = field(repr=False)  # (N, 4) centre x, centre y in pixels, log width, log height
     velocity: Array = field(repr=False)  # (N, 4) heights/s, heights/s, 1/s, 1/s
-    hidden: Array = field(repr=False)  # (N, state_size)
+    hidden: Singles = field(repr=False)  # (N, state_size)
     head: Array = field(repr=False)  # (N, 16)
     age: Array = field(repr=False)  # (N,) observations so far
 
@@ -101,7 +102,7 @@ class MotionState:
         velocity[:, :2] = velocity[:, :2] @ turn
         return replace(self, position=position, velocity=velocity)
 
-    def _parts(self) -> tuple[Array, ...]:
+    def _parts(self) -> tuple[NDArray[Any], ...]:
         return self.position, self.velocity, self.hidden, self.head, self.age
 
 
@@ -146,16 +147,15 @@ class Motion:
             raise ValueError("motion weights are not finite")
         self.config = config
         self.tensors = tensors
-        weights = {k: v.astype(np.float64) for k, v in tensors.items()}
-        self._input, self._input_bias = weights["input.weight"].T.copy(), weights["input.bias"]
-        self._hidden, self._hidden_bias = weights["hidden.weight"].T.copy(), weights["hidden.bias"]
-        self._head, self._head_bias = weights["head.weight"].T.copy(), weights["head.bias"]
+        self._input, self._input_bias = tensors["input.weight"].T.copy(), tensors["input.bias"]
+        self._hidden, self._hidden_bias = tensors["hidden.weight"].T.copy(), tensors["hidden.bias"]
+        self._head, self._head_bias = tensors["head.weight"].T.copy(), tensors["head.bias"]
 
     def start(self, boxes: Array, scores: Array) -> MotionState:
         """States of new tracks, see `MotionModel.start`."""
         n = len(boxes)
         empty = MotionState(
-            boxes.astype(np.float64), np.zeros((n, 4)), np.zeros((n, self.config.state_size)),
+            boxes.astype(np.float64), np.zeros((n, 4)), np.zeros((n, self.config.state_size), np.float32),
             np.zeros((n, 16)), np.zeros(n),
         )  # fmt: skip
         return self.update(empty, empty.position, scores, np.zeros(n))
@@ -174,7 +174,7 @@ class Motion:
         error = (boxes - state.position) / scale - move
         features = _features(state, error, variance, dt_s, scores, boxes)
         hidden = self._cell(features, state.hidden)
-        out = hidden[:, : self.config.hidden] @ self._head + self._head_bias  # (N, 28)
+        out = (hidden[:, : self.config.hidden] @ self._head + self._head_bias).astype(np.float64)  # (N, 28)
         gains = _sigmoid(out[:, :8])
         moved = move + gains[:, :4] * error
         velocity = state.velocity * np.exp(-state.head[:, :4] * dt)
@@ -187,7 +187,7 @@ class Motion:
         mean, variance = self.predict(state, np.full(len(state), horizon_s))
         return to_xyxy(mean), variance
 
-    def _cell(self, features: Array, state: Array) -> Array:
+    def _cell(self, features: Singles, state: Singles) -> Singles:
         """One step of the cell, gates in torch's order; (N, features), (N, state) -> (N, state)."""
         size = self.config.hidden
         hidden = state[:, :size]
@@ -222,10 +222,10 @@ def _closed_form(state: MotionState, dt: Array) -> tuple[Array, Array]:
 
 def _features(
     state: MotionState, error: Array, variance: Array, dt_s: Array, scores: Array, boxes: Array
-) -> Array:
+) -> Singles:
     """(N, 18) inputs of the cell, all within a few units."""
     sigmas = error / np.sqrt(variance + 1e-6)
-    x = np.empty((len(boxes), NUM_FEATURES))
+    x = np.empty((len(boxes), NUM_FEATURES), np.float32)
     x[:, 0:4] = sigmas / (1 + np.abs(sigmas) / 3)
     x[:, 4:8] = np.arcsinh(20 * error) / 3
     x[:, 8:12] = np.arcsinh(2 * state.velocity) / 2
@@ -238,7 +238,7 @@ def _features(
     return x
 
 
-def _sigmoid(x: Array) -> Array:
+def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
 
 
@@ -275,7 +275,7 @@ class ConstantVelocity:
         covariance[:, 0:4] = _twice(self.noise) ** 2
         covariance[:, 8:12] = _twice(self.first_speed) ** 2
         return MotionState(
-            boxes.astype(np.float64), np.zeros((n, 4)), np.zeros((n, 0)), covariance, np.ones(n)
+            boxes.astype(np.float64), np.zeros((n, 4)), np.zeros((n, 0), np.float32), covariance, np.ones(n)
         )
 
     def predict(self, state: MotionState, dt_s: Array) -> tuple[Array, Array]:

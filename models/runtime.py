@@ -129,7 +129,9 @@ def _openvino(
     import openvino as ov
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer of torch warns of constants that are meant to be constant
+        warnings.simplefilter(
+            "ignore"
+        )  # the tracer of torch warns of constants that are meant to be constant
         example = torch.zeros(shape, dtype=torch.uint8)
         model = ov.convert_model(module, example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
     core = ov.Core()

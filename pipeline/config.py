@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from pipeline.errors import UsageError
 from pipeline.keys import compile_pattern
@@ -32,8 +33,13 @@ def speed(default: Any, doc: str, **kwargs: Any) -> Any:
     return Field(default, description=doc, json_schema_extra={"changes": "speed"}, **kwargs)
 
 
+def section(default: BaseModel, doc: str) -> Any:
+    """A group of fields, a table in the TOML file."""
+    return Field(default, description=doc)
+
+
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CameraPattern(Model):
@@ -53,23 +59,31 @@ class CameraPattern(Model):
 
 class VideoConfig(Model):
     sample_fps: float = result(10.0, "ticks per second of the time grid; 0 takes every frame", ge=0, le=240)
-    reader: Literal["pyav", "decord"] = result("pyav", "decoder library; decord for trusted, plain files only")
+    reader: Literal["pyav"] = result("pyav", "decoder library")
     max_pixels: int = speed(64_000_000, "pixels of a frame; a larger picture is refused", gt=0)
     max_streams: int = speed(64, "streams of a file; more are refused", gt=0)
-    stall_s: float = speed(60.0, "seconds without a decoded frame after which a decoding process is killed", gt=0)
+    stall_s: float = speed(
+        60.0, "seconds without a decoded frame after which a decoding process is killed", gt=0
+    )
     max_memory_mb: int = speed(2048, "MB that one decoding process may use before it is killed", gt=0)
 
 
 class PerceiveConfig(Model):
     weights: str = result("default", "detector weights: `default` or the path of a .safetensors file")
     input_width: int = result(512, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
-    input_height: int = result(288, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
+    input_height: int = result(
+        288, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32
+    )
     min_score: float = result(0.1, "detections below this score are not kept", ge=0, le=1)
-    nms_iou: float = result(0.6, "of two boxes of a class that overlap more, the lower-scored is dropped", gt=0, le=1)
+    nms_iou: float = result(
+        0.6, "of two boxes of a class that overlap more, the lower-scored is dropped", gt=0, le=1
+    )
     max_detections: int = result(300, "boxes kept per frame, the best-scored", gt=0)
     embeddings: bool = result(True, "store frame embeddings and appearance vectors")
     precision: Literal["float32", "bfloat16"] = result("float32", "number format of the CNN")
-    device: Literal["auto", "cpu", "cuda"] = speed("auto", "where the CNN runs; auto takes CUDA if there is one")
+    device: Literal["auto", "cpu", "cuda"] = speed(
+        "auto", "where the CNN runs; auto takes CUDA if there is one"
+    )
     runtime: Literal["auto", "torch", "openvino"] = speed("auto", "what runs the CNN on a CPU")
     batch_size: int = speed(8, "frames per CNN call", gt=0, le=256)
 
@@ -93,17 +107,25 @@ class Rule(Model):
     """A rule on tracks. `kind` decides which of the other fields apply."""
 
     name: str = result(..., "label of the events", min_length=1)
-    kind: Literal["line_crossing", "zone_entry", "zone_exit", "dwell", "stopped"] = result(..., "what happens")
+    kind: Literal["line_crossing", "zone_entry", "zone_exit", "dwell", "stopped"] = result(
+        ..., "what happens"
+    )
     cameras: str = result("*", "shell pattern of the cameras that the rule is for")
     classes: tuple[str, ...] = result((), "only these classes; empty: all")
     line: tuple[Point, Point] | None = result(None, "line_crossing: from, to")
     zone: tuple[Point, ...] | None = result(None, "polygon of three or more corners")
-    units: Literal["normalised", "pixels"] = result("normalised", "units of line and zone: 0..1 or displayed pixels")
+    units: Literal["normalised", "pixels"] = result(
+        "normalised", "units of line and zone: 0..1 or displayed pixels"
+    )
     direction: Literal["both", "left_to_right", "right_to_left"] = result(
         "both", "line_crossing: which way counts, seen along the line from its first to its second point"
     )
-    anchor: Literal["bottom", "centre"] = result("bottom", "point of the box that is compared with line and zone")
-    min_duration_s: float = result(0.0, "seconds a state must hold: dwell, stopped; zone entry and exit", ge=0)
+    anchor: Literal["bottom", "centre"] = result(
+        "bottom", "point of the box that is compared with line and zone"
+    )
+    min_duration_s: float = result(
+        0.0, "seconds a state must hold: dwell, stopped; zone entry and exit", ge=0
+    )
     max_speed: float = result(0.1, "stopped: box heights per second below which an object stands", gt=0)
     hysteresis: float = result(0.05, "box heights by which an anchor must pass a border to count", ge=0)
 
@@ -146,76 +168,115 @@ class RunConfig(Model):
     threads: int = speed(0, "CPU threads of the CNN; 0 takes all cores", ge=0)
 
 
-class Config(BaseSettings):
-    """The whole configuration. Order: defaults, TOML file, `MAREY_*` environment, command line."""
+class Config(Model):
+    """The whole configuration, as `load` resolves it."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="MAREY_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    cameras: tuple[CameraPattern, ...] = result(
+        (CameraPattern(),), "patterns tried in order; the first match wins"
     )
-
-    cameras: tuple[CameraPattern, ...] = result((CameraPattern(),), "patterns tried in order; the first match wins")
-    video: VideoConfig = VideoConfig()
-    perceive: PerceiveConfig = PerceiveConfig()
-    track: TrackConfig = TrackConfig()
-    events: EventsConfig = EventsConfig()
+    video: VideoConfig = section(VideoConfig(), "which frames are taken, and what decoding may cost")
+    perceive: PerceiveConfig = section(PerceiveConfig(), "the CNN")
+    track: TrackConfig = section(TrackConfig(), "detections to tracks")
+    events: EventsConfig = section(EventsConfig(), "event models; rules are in [[rules]]")
     rules: tuple[Rule, ...] = result((), "rules on tracks")
-    lake: LakeConfig = LakeConfig()
-    run: RunConfig = RunConfig()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # The file arrives as init arguments; the environment goes above it, no .env file is read.
-        return env_settings, init_settings
+    lake: LakeConfig = section(LakeConfig(), "commits")
+    run: RunConfig = section(RunConfig(), "how the work is cut and spread")
 
     def rules_for(self, camera: str | None) -> tuple[Rule, ...]:
         """The rules that match a camera, in the order of the file."""
         return tuple(rule for rule in self.rules if rule.applies_to(camera))
 
 
-def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+class _Environment(Config, BaseSettings):
+    """Names the `MAREY_*` variables: MAREY_VIDEO__SAMPLE_FPS is video.sample_fps; lists are JSON."""
+
+    model_config = SettingsConfigDict(env_prefix="MAREY_", env_nested_delimiter="__")
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read the config: defaults, then `path`, then `MAREY_*`, then `overrides` (dotted keys).
 
     Raises:
         UsageError: the file is missing or not TOML, or a key is unknown or has a wrong value.
     """
+    places = {
+        f"config {path}": _read_file(path) if path is not None else {},
+        "MAREY_* environment": _read_environment(),
+        "--set": _nested(overrides or {}),
+    }
     values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as exc:
-            raise UsageError(f"config {path} cannot be read", remedy=exc.strerror or str(exc)) from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-            raise UsageError(f"config {path} is not TOML", remedy=str(exc)) from exc
+    for layer in places.values():
+        values = _merged(values, layer)
     try:
-        config = Config(**values)
-        if overrides:
-            config = Config.model_validate(_merge(config.model_dump(), overrides))
+        return Config.model_validate(values)
     except ValidationError as exc:
-        raise UsageError(_explain(exc, path), remedy="`marey config --schema` lists every key") from exc
-    return config
+        raise UsageError(_explain(exc, places), remedy="`marey config --schema` lists every key") from exc
 
 
-def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    for dotted, value in overrides.items():
-        *parents, leaf = dotted.split(".")
-        node = values
-        for parent in parents:
-            node = node[parent]
-        node[leaf] = value
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise UsageError(f"config {path} cannot be read", remedy=exc.strerror or str(exc)) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise UsageError(f"config {path} is not TOML", remedy=str(exc)) from exc
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(_Environment)()
+    except SettingsError as exc:
+        raise UsageError("MAREY_* environment", remedy=f"{exc}; lists and sections are JSON") from exc
+
+
+def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in dotted.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        values = _merged(values, value)
     return values
 
 
-def _explain(exc: ValidationError, path: Path | None) -> str:
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """`high` over `low`, key by key; lists are replaced."""
+    values = dict(low)
+    for key, value in high.items():
+        inner = values.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        values[key] = _merged(inner, value) if both else value  # type: ignore[arg-type]
+    return values
+
+
+def _explain(exc: ValidationError, places: Mapping[str, Mapping[str, Any]]) -> str:
+    """The first error in one line: where it stands, its key, the value met and what is allowed."""
     first = exc.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    where = f"config {path}" if path else "config"
+    loc, value = first["loc"], first["input"]
+    holding = [place for place, layer in places.items() if _holds(layer, loc[:2])]
+    where = holding[-1] if holding else "config"
+    in_rule = holding and loc[0] == "rules" and len(loc) > 1
+    key = _rule_key(places[where]["rules"], loc) if in_rule else ".".join(map(str, loc))
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}"
-    return f"{where}: {key} = {first['input']!r}: {first['msg']}"
+    message = first["msg"].removeprefix("Value error, ")
+    if isinstance(value, Mapping):  # the whole section: the message names what is wrong in it
+        return f"{where}: {key}: {message}"
+    text = repr(value)
+    return f"{where}: {key} = {text if len(text) <= 80 else text[:77] + '...'}: {message}"
+
+
+def _rule_key(rules: Any, loc: tuple[str | int, ...]) -> str:
+    """A place in a rule, by the rule's name if it has one."""
+    rule = rules[loc[1]]
+    name = rule.get("name") if isinstance(rule, Mapping) else None
+    return ".".join(map(str, [f"rule {name!r}" if name else f"rules.{loc[1]}", *loc[2:]]))
+
+
+def _holds(values: Any, loc: tuple[str | int, ...]) -> bool:
+    """Whether a layer has something at a place."""
+    for part in loc:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

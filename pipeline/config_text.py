@@ -12,18 +12,21 @@ from pipeline.config import Config
 
 def to_toml(config: Config) -> str:
     """TOML of the whole config, each key with its meaning; reading it gives the same config."""
-    lines: list[str] = []
+    head: list[str] = []
+    sections: list[str] = []
     lists: list[str] = []
     for name, field in Config.model_fields.items():
         value = getattr(config, name)
         if isinstance(value, BaseModel):
-            lines += ["", f"[{name}]", *_section(value)]
+            sections += ["", f"[{name}]  # {field.description}", *_section(value)]
         elif value:
             for item in value:
-                lists += ["", f"[[{name}]]", *_section(item)]
-        else:
+                lists += ["", f"[[{name}]]  # {field.description}", *_section(item)]
+        elif value == field.default:
             lists += ["", f"# [[{name}]]: {field.description}"]
-    return "\n".join([*lines, *lists]).lstrip("\n") + "\n"
+        else:
+            head.append(f"{name} = []  # {field.description}")
+    return "\n".join([*head, *sections, *lists]).lstrip("\n") + "\n"
 
 
 def _section(model: BaseModel) -> list[str]:
@@ -37,5 +40,5 @@ def _section(model: BaseModel) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """JSON is TOML for strings, numbers, booleans and lists of them."""
-    return json.dumps(value, ensure_ascii=False)
+    """JSON is TOML for strings, numbers, booleans and lists of them; TOML wants DEL escaped too."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -88,6 +88,9 @@ def _end(end: JobEnd, samples: int) -> dict[str, Any]:
         "frames": end.frames_decoded,
         "last_frame_t": end.last_t,
         "frames_lost": end.frames_failed,
-        "gaps": [f"{g.t_start:.3f} s to {g.t_end if g.t_end is not None else 'the end'}: {g.cause}" for g in end.gaps],
+        "gaps": [
+            f"{g.t_start:.3f} s to {g.t_end if g.t_end is not None else 'the end'}: {g.cause}"
+            for g in end.gaps
+        ],
         "would_be_sampled": samples,
     }

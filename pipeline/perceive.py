@@ -1,4 +1,4 @@
-"""What the CNN says of sampled frames: rows of `frames` and `detections`, before they have a place in a lake."""
+"""What the CNN says of sampled frames: rows of `frames` and `detections`, before they have a place."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ def to_rows(
                 "score": score,
                 "appearance": vector,
             }
-            for box, name, score, vector, ok in zip(boxes, seen.classes, seen.scores, vectors, alive, strict=True)
+            for box, name, score, vector, ok in zip(
+                boxes, seen.classes, seen.scores, vectors, alive, strict=True
+            )
             if ok
         ]
         motion = frame.camera_motion
@@ -140,11 +142,14 @@ def to_rows(
                 "sample": frame.sample,
                 "pts": frame.pts,
                 "t": frame.t,
-                "embedding": half(np.concatenate([seen.embedding, frame.motion_grid])) if embeddings else None,
-                "camera_motion": dict(zip(("dx", "dy", "scale", "rotation"), motion, strict=True)) if motion else None,
+                "embedding": half(np.concatenate([seen.embedding, frame.motion_grid]))
+                if embeddings
+                else None,
+                "camera_motion": dict(zip(("dx", "dy", "scale", "rotation"), motion, strict=True))
+                if motion
+                else None,
                 "reused": False,
                 "detections": detections,
             }
         )
     return pa.Table.from_pylist(records, schema=STAGED)
-

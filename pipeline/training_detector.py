@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from models.checkpoint import load_detector, weights_path
+from models.detector import DetectorConfig
+from models.training.augment import AugmentSettings
+from models.training.coco import TrainingImage, load_images, read_json
+from models.training.detector import Progress, TrainSettings, new_detector, train_detector
 from pipeline.errors import UsageError
+
+_TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,53 +38,76 @@ class DetectorJob:
 
 
 def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
-    """Train; returns the weights' path.
-
-    The classes are those of the starting weights if the data has one of them, else the data's own.
+    """Train, or go on with the training that `job.out` holds; returns the weights' path.
 
     Raises:
-        UsageError: data or settings cannot be used.
+        UsageError: data or settings cannot be used, or `job.out` holds a training with others.
     """
-    import torch
-
-    from models.checkpoint import load_detector, weights_path
-    from models.detector import DetectorConfig
-    from models.training.augment import AugmentSettings
-    from models.training.coco import load_images, read_json
-    from models.training.detector import Progress, TrainSettings, new_detector, train_detector
-
-    if job.threads:
-        torch.set_num_threads(job.threads)
     try:
-        settings = TrainSettings(
-            steps=job.steps,
-            batch=job.batch,
-            pairs=min(3, job.batch // 4),
-            learning_rate=job.learning_rate,
-            warmup=min(200, job.steps // 5),
-            seed=job.seed,
-            augment=AugmentSettings(size=job.size),
-        )
-        start = None if job.start == "imagenet" else weights_path("detector" if job.start == "default" else job.start)
-        known = load_detector(start).config if start else DetectorConfig()
-        names = [c["name"] for path, _ in job.data for c in read_json(path)["categories"]]
-        classes = known.classes if set(names) & set(known.classes) else tuple(dict.fromkeys(names))
-        images = []
-        for number, (path, folder) in enumerate(job.data):
-            hints = read_json(job.teacher) if job.teacher and number == 0 else None
-            images += load_images(path, folder, classes, skip_kinds=job.skip_kinds, teacher=hints)
+        settings, start = _settings(job), _start(job)
+        classes = _classes(job, start)
+        images = _images(job, classes)
+        torch.set_num_threads(job.threads or torch.get_num_threads())
         torch.manual_seed(job.seed)
         detector = new_detector(DetectorConfig(classes=classes), start)
+        say(f"{len(images)} images, classes {', '.join(classes)}, from {job.start}")
+        return train_detector(
+            images, detector, job.out, settings, device=job.device, on_progress=_teller(say)
+        )
+    except FloatingPointError as exc:
+        raise UsageError(f"training failed: {exc}", remedy="try a smaller --learning-rate") from exc
     except (OSError, ValueError, KeyError) as exc:
-        raise UsageError(f"training cannot begin: {exc}") from exc
-    say(f"{len(images)} images, classes {', '.join(classes)}, from {job.start}")
+        raise UsageError("training cannot go on", remedy=str(exc)) from exc
+
+
+def _settings(job: DetectorJob) -> TrainSettings:
+    if job.size <= 0 or job.size % 32:
+        raise ValueError(f"--size is a multiple of 32, got {job.size}")
+    if job.device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"--device {job.device}: torch sees no CUDA device")
+    return TrainSettings(
+        steps=job.steps,
+        batch=job.batch,
+        pairs=min(3, job.batch // 4),
+        learning_rate=job.learning_rate,
+        warmup=min(200, job.steps // 5),
+        seed=job.seed,
+        augment=AugmentSettings(size=job.size),
+    )
+
+
+def _start(job: DetectorJob) -> Path | None:
+    """The weights that training begins with; None: those of ImageNet."""
+    if job.start == "imagenet":
+        return None
+    return weights_path("detector" if job.start == "default" else job.start)
+
+
+def _classes(job: DetectorJob, start: Path | None) -> tuple[str, ...]:
+    """The classes of the starting weights if the data has one of them, else the data's own."""
+    known = load_detector(start).config if start else DetectorConfig()
+    names = [category["name"] for path, _ in job.data for category in read_json(path)["categories"]]
+    return known.classes if set(names) & set(known.classes) else tuple(dict.fromkeys(names))
+
+
+def _images(job: DetectorJob, classes: tuple[str, ...]) -> list[TrainingImage]:
+    images = []
+    for number, (path, folder) in enumerate(job.data):
+        hints = read_json(job.teacher) if job.teacher and number == 0 else None
+        images += load_images(path, folder, classes, skip_kinds=job.skip_kinds, teacher=hints)
+    return images
+
+
+def _teller(say: Callable[[str], None]) -> Callable[[Progress], None]:
+    """A line now and then."""
     last = 0.0
 
-    def progress(p: Progress) -> None:
+    def tell(p: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last > 10 or p.step == p.steps:
+        if time.monotonic() - last > _TELL_EVERY_S or p.step == p.steps:
             last = time.monotonic()
             losses = ", ".join(f"{k} {v:.3f}" for k, v in p.losses.items())
-            say(f"step {p.step}/{p.steps}, {p.images_per_s:.1f} images/s, {p.eta_s / 60:.0f} min left: {losses}")
+            left = f"{p.images_per_s:.1f} images/s, {p.eta_s / 60:.0f} min left"
+            say(f"step {p.step}/{p.steps}, {left}: {losses}")
 
-    return train_detector(images, detector, job.out, settings, device=job.device, on_progress=progress)
+    return tell

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.temporal import GRID_SIZE, EventModel, EventModelConfig, Part
+from models.temporal import GRID_SIZE, MOTION, EventModel, EventModelConfig, Part
 from models.training.events import TrainSettings
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
@@ -322,3 +322,24 @@ def test_motion_of_a_real_clip():
     assert np.array_equal(embeddings, embeddings.astype(np.float16))
     assert embeddings[1:].max() > 0.01
     assert Clip(clip, "fight", "g").label == "fight"
+
+
+def test_shipped_fight_weights_give_the_stored_numbers():
+    model, _ = load_event_model("fight")
+    assert model.config.labels == ("fight",)
+    assert model.config.parts == (MOTION,)
+    ramp = torch.linspace(0, 0.2, 30 * GRID_SIZE).reshape(1, 30, GRID_SIZE)
+    with torch.no_grad():
+        scores = torch.sigmoid(model(ramp, torch.tensor([30])))[0, [0, 10, 20, 29], 0]
+    assert scores.tolist() == pytest.approx([0.0765, 0.0467, 0.2665, 0.4658], abs=5e-4)
+    # Whatever the CNN says of the frames stands before the motion grid and is not looked at.
+    longer = torch.cat([torch.rand(1, 30, 64), ramp], dim=-1)
+    with torch.no_grad():
+        assert torch.equal(model(longer, torch.tensor([30])), model(ramp, torch.tensor([30])))
+
+
+def test_shipped_fight_weights_on_a_clip_of_the_validation_set():
+    model, _ = load_event_model("fight")
+    scores = frame_scores(model, *motion_of(shared_path("data/fights/val/fight/fi013.mp4")))
+    assert len(scores) == 20
+    assert scores.mean() == pytest.approx(0.314, abs=0.02)

@@ -366,7 +366,7 @@ def test_a_summary_in_pieces_is_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fps", "hota", "idf1"), [("TUD-Campus", 25, 55.0, 71.0), ("ETH-Sunnyday", 14, 53.0, 70.0)]
+    ("name", "fps", "hota", "idf1"), [("TUD-Campus", 25, 55.5, 68.0), ("ETH-Sunnyday", 14, 54.5, 72.5)]
 )
 def test_scores_on_recorded_sequences(name: str, fps: int, hota: float, idf1: float, tmp_path: Path) -> None:
     folder = shared_path("data", "tracking", "mot15", name)

@@ -154,7 +154,8 @@ def disturb(pixels: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.06:
         out = np.repeat(out.mean(axis=2, keepdims=True), 3, axis=2)
     if rng.random() < 0.08:  # night: dark, low contrast, noisy
-        out = 255 * (np.clip(out, 0, 255) / 255) ** rng.uniform(1.5, 2.5) * rng.uniform(0.4, 0.9)
+        dark = (np.clip(out, 0, 255) / 255) ** rng.uniform(1.5, 2.5) * rng.uniform(0.4, 0.9)
+        out = np.asarray(255 * dark, np.float32)
         out += rng.normal(0, 10, out.shape[:2])[..., None]
     if rng.random() < 0.15:
         out += rng.normal(0, rng.uniform(2, 12), out.shape)

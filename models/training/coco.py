@@ -48,7 +48,9 @@ class TrainingImage:
     def pixels(self) -> Image:
         """The decoded picture (height, width, 3), RGB."""
         picture = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR)
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+        if picture is None:
+            raise ValueError("a training picture cannot be decoded")
+        return np.ascontiguousarray(picture[..., ::-1], np.uint8)
 
 
 def read_json(path: Path) -> Any:

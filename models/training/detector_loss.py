@@ -105,13 +105,17 @@ def _inside_any(centres: Tensor, boxes: Tensor, classes: Tensor, num_classes: in
         low = (centres[None] > boxes[:, None, :2]).all(dim=2)
         high = (centres[None] < boxes[:, None, 2:]).all(dim=2)
         inside = low & high  # (I, A)
-        for label in classes.unique():
+        for label in set(classes.tolist()):
             out[:, label] = inside[classes == label].any(dim=0)
     return out
 
 
 def detection_loss(
-    raw: RawOutput, targets: list[Targets], size: tuple[int, int], pairs: list[tuple[int, int]], weights: LossWeights
+    raw: RawOutput,
+    targets: list[Targets],
+    size: tuple[int, int],
+    pairs: list[tuple[int, int]],
+    weights: LossWeights,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of a batch and its parts.
 
@@ -125,7 +129,9 @@ def detection_loss(
     centres, strides = cell_centres(*size, device=raw.logits.device)
     boxes = decode_boxes(raw.sides, centres, strides)
     scores = raw.logits.detach().sigmoid()
-    found = [assign(s, b, t, centres, strides) for s, b, t in zip(scores, boxes.detach(), targets, strict=True)]
+    found = [
+        assign(s, b, t, centres, strides) for s, b, t in zip(scores, boxes.detach(), targets, strict=True)
+    ]
     norm = torch.stack([a.quality.sum() for a in found]).sum().clamp(min=1.0)
     cls_target = torch.zeros_like(raw.logits)
     keep = torch.ones_like(raw.logits)

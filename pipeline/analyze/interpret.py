@@ -88,7 +88,7 @@ class Runs:
             tracking = old.tracking_run_id or fresh
         else:
             tables += ["tracks", "objects"]
-        return cls(perception, tracking, events, {table: fresh for table in tables})
+        return cls(perception, tracking, events, dict.fromkeys(tables, fresh))
 
 
 def fresh_runs(plan: VideoPlan) -> Runs:
@@ -143,7 +143,9 @@ def interpret(plan: VideoPlan, pairs: Iterable[Pair], tools: Tools, rows: Rows, 
     watch.timed("events", began)
 
 
-def find_events(lake: Lake, plan: VideoPlan, analysis: Analysis, tools: Tools, rows: Rows, watch: Stopwatch) -> None:
+def find_events(
+    lake: Lake, plan: VideoPlan, analysis: Analysis, tools: Tools, rows: Rows, watch: Stopwatch
+) -> None:
     """Events alone, from the stored tracks and frames of an analysis."""
     began = time.perf_counter()
     finder = EventFinder(plan, tools)

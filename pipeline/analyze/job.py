@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TypeVar
 
-from pipeline.analyze.interpret import Rows, Runs, Stopwatch, find_events, fresh_runs, interpret, stored_perception
+from pipeline.analyze.ending import Attempt
+from pipeline.analyze.interpret import Rows, find_events, fresh_runs, interpret, stored_perception
 from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
-from pipeline.analyze.perception import (
-    Batcher,
-    Facts,
-    VideoWork,
-    decode_job,
-    finished,
-    open_work,
-    settle_error,
-    without_frames,
-)
+from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan, final, with_info
 from pipeline.analyze.tools import Tools, program_version
 from pipeline.config import Config
-from pipeline.errors import ConflictError, MareyError
+from pipeline.errors import ConflictError, InputError, MareyError
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
+from pipeline.lake.location import Location
 from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
-from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, Letterbox, SampledFrame
-from pipeline.sources import Missing, Source, find
+from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
+from pipeline.sources import Missing, Source, changed_since, find
 
 _TRIES = 3
-_MAX_LOST = 3  # segments in a row of which no frame came, before the rest of a file is given up
+_Todo = TypeVar("_Todo")
 
 
 def analyze(
@@ -62,22 +56,21 @@ def analyze(
     began = time.monotonic()
     entries = find(inputs, since=options.since)
     tools = Tools(config)
-    lake = Lake.open(lake_uri)
-    with Feed(num_processes=1, ring_size=2, max_pixels=32 * 32) as prober:
+    with ExitStack() as stack:
+        lake = _open_lake(lake_uri, options, stack)
+        prober = stack.enter_context(Feed(num_processes=1, ring_size=2, max_pixels=32 * 32))
         run = Run(lake, tools, options, reporter)
         run.analyze_all(entries, Planner(lake, tools, options, prober))
     return Summary(tuple(run.results), time.monotonic() - began)
 
 
-@dataclass
-class _Attempt:
-    """A video being worked on."""
-
-    plan: VideoPlan
-    row: Analysis  # its running row
-    runs: Runs
-    started: float
-    watch: Stopwatch = field(default_factory=Stopwatch)
+def _open_lake(lake_uri: str, options: Options, stack: ExitStack) -> Lake:
+    """The lake; for a dry run, which makes none, an empty one for as long as it takes."""
+    if not options.dry_run:
+        return Lake.open(lake_uri)
+    if (Location.parse(lake_uri).path / "analyses").is_dir():
+        return Lake.open(lake_uri, create=False)
+    return Lake.open(stack.enter_context(tempfile.TemporaryDirectory(prefix="marey-")))
 
 
 class Run:
@@ -87,54 +80,60 @@ class Run:
         self.lake, self.tools, self.options, self.reporter = lake, tools, options, reporter
         self.config = tools.config
         self.results: list[VideoResult] = []
-        self.group = GroupCommit(lake, self.config.lake.commit_interval_s, self.config.lake.commit_videos)
-        self.config_id = "" if options.dry_run else put_config(lake, self.config)
-        self.works: dict[str, VideoWork] = {}
-        self.attempts: dict[str, _Attempt] = {}  # by attempt_id, until their commit
-        self.by_video: dict[str, _Attempt] = {}
-        self.again: list[VideoPlan] = []  # overtaken by another worker: to be planned anew
-        self.taken = 0
+        self._config_id = "" if options.dry_run else put_config(lake, self.config)
+        self._group = self._empty_group()
+        self._committing = False
+        self._attempts: dict[str, Attempt] = {}  # by attempt_id, until their commit
+        self._decoded: dict[str, Attempt] = {}  # by video_id, until all segments are perceived
+        self._again: list[VideoPlan] = []  # to be planned anew in the next round
+        self._overtaken = False
+        self._taken = 0
 
     def analyze_all(self, entries: Sequence[Source | Missing], planner: Planner) -> None:
         """Work through the inputs; on the way out what is finished is committed, the rest given up."""
-        sources = [e for e in entries if isinstance(e, Source)]
         self.reporter.begin(len(entries))
         for entry in entries:
             if isinstance(entry, Missing):
                 error = entry.error
                 self.done(VideoResult(entry.uri, "failed", error_code=error.code, error=str(error)))
-        with self._rounds() as rounds:
-            for _ in rounds:
-                planner.look_up([source.uri for source in sources])
-                self._perceive_all(self._plans(planner, sources))
-                self._settle(self.group.flush())
-                sources = [plan.source for plan in self.again]
 
-    def interpret_all(self, plans: Callable[[set[str] | None], Iterable[VideoPlan]]) -> None:
-        """Redo what needs no decoding. `plans` is asked for all videos first, then for those overtaken."""
-        wanted: set[str] | None = None
-        with self._rounds() as rounds:
-            for _ in rounds:
-                for plan in plans(wanted):
-                    self._reuse(self._start(plan))
-                self._settle(self.group.flush())
-                wanted = {plan.name.video_id for plan in self.again}
+        def one_round(sources: Sequence[Source]) -> None:
+            planner.look_up([source.uri for source in sources])
+            self._perceive_all(self._plans(planner, sources))
 
-    @contextmanager
-    def _rounds(self) -> Iterator[Iterator[None]]:
-        """One round over everything, more over what other workers overtook. Broken off, it tidies up."""
+        sources = [entry for entry in entries if isinstance(entry, Source)]
+        self._in_rounds(sources, one_round, lambda plan: plan.source)
 
-        def rounds() -> Iterator[None]:
-            for _ in range(_TRIES):
-                self.again = []
-                yield
-                if not self.again:
-                    return
-            uri = self.again[0].source.uri
-            raise ConflictError(f"{uri}: other workers keep changing its result", remedy="run again")
+    def interpret_all(
+        self, videos: Sequence[str], plans: Callable[[Sequence[str]], Iterable[VideoPlan]]
+    ) -> None:
+        """Redo what needs no decoding, for the videos of which `plans` wants it."""
 
+        def one_round(wanted: Sequence[str]) -> None:
+            for plan in plans(wanted):
+                self.tools.load()
+                self._reuse(self._start(plan))
+
+        self._in_rounds(videos, one_round, lambda plan: plan.name.video_id)
+
+    def _in_rounds(
+        self,
+        todo: Sequence[_Todo],
+        one_round: Callable[[Sequence[_Todo]], None],
+        again: Callable[[VideoPlan], _Todo],
+    ) -> None:
+        """One round over everything, more over what was put off and what other workers overtook."""
+        overtaken = 0
         try:
-            yield rounds()
+            while todo:
+                self._again, self._overtaken = [], False
+                one_round(todo)
+                self._flush()
+                todo = [again(plan) for plan in self._again]
+                overtaken += self._overtaken
+                if todo and overtaken >= _TRIES:
+                    uri = self._again[0].source.uri
+                    raise ConflictError(f"{uri}: other workers keep changing its result", remedy="run again")
         except BaseException:
             self._give_up()
             raise
@@ -143,28 +142,33 @@ class Run:
 
     def _plans(self, planner: Planner, sources: Sequence[Source]) -> Iterator[VideoPlan]:
         """Plans that ask for work; the others are reported at once."""
-        for source in sources:
+        for number, source in enumerate(sources):
+            if self.options.limit is not None and self._taken >= self.options.limit:
+                self.reporter.note(f"limit reached: {len(sources) - number} inputs are not looked at")
+                return
             try:
                 plan = planner.plan(source)
-            except MareyError as exc:
-                if exc.exit_code != 1:
-                    raise
+            except InputError as exc:
                 self.done(VideoResult(source.uri, "failed", error_code=exc.code, error=str(exc)))
                 continue
-            if not self._skipped(plan):
-                if self.options.limit is not None and self.taken >= self.options.limit:
-                    continue
-                self.taken += 1
-                self.reporter.video(source.uri, plan.name.duration_s)
-                yield plan
+            if self._skipped(plan):
+                continue
+            if self._meets_its_like(plan):
+                self._again.append(plan)
+                continue
+            self._taken += 1
+            self.reporter.video(source.uri, plan.name.duration_s)
+            yield plan
 
     def _skipped(self, plan: VideoPlan) -> bool:
         name, uri = plan.name, plan.source.uri
-        if plan.step is Step.FAILED_BEFORE and plan.last_error is not None:
+        if plan.last_error is not None:
             last = plan.last_error
             note = "failed before" if final(last.error_code) else "failed before: --retry-failed"
             self.done(
-                VideoResult(uri, "failed", name.video_id, error_code=last.error_code, error=last.error, note=note)
+                VideoResult(
+                    uri, "failed", name.video_id, error_code=last.error_code, error=last.error, note=note
+                )
             )
             return True
         if plan.step in (Step.NOTHING, Step.OTHER_CONFIG):
@@ -174,65 +178,78 @@ class Run:
             self.done(VideoResult(uri, state, name.video_id, name.duration_s))
             return True
         if self.options.dry_run:
-            self.done(VideoResult(uri, "planned", name.video_id, name.duration_s, note=plan.step.value))
+            note = "cannot be read" if plan.error else plan.step.value
+            self.done(VideoResult(uri, "planned", name.video_id, name.duration_s, note=note))
             return True
+        return False
+
+    def _meets_its_like(self, plan: VideoPlan) -> bool:
+        """Whether this run works on the same video, or perceives the same bytes: one is to find the other."""
+        for attempt in self._attempts.values():
+            other = attempt.plan
+            if other.name.video_id == plan.name.video_id:
+                return True
+            if other.ids.perception == plan.ids.perception and other.step is plan.step is Step.PERCEPTION:
+                return True
         return False
 
     # -- work ----------------------------------------------------------------------------------------------
 
-    def _perceive_all(self, plans: Iterable[VideoPlan]) -> None:
-        run = self.config.run
-        size = self.config.perceive.input_width * self.config.perceive.input_height
-        batcher: Batcher | None = None
-        boxes: dict[str, Letterbox] = {}
-        with Feed(run.decoders, max_pixels=size) as feed:
-            for item in feed.run(self._jobs(plans)):
-                key, first = item.job_key.rsplit(":", 1)
-                work = self.works[key]
-                if batcher is None:
-                    batcher = Batcher(self.tools.perceiver, self.config)
-                if isinstance(item, JobStart):
-                    work.info, boxes[item.job_key] = item.info, item.letterbox
-                elif isinstance(item, SampledFrame):
-                    batcher.add(work, int(first), item, boxes[item.job_key])
-                    self.reporter.advance(1 / (self.config.video.sample_fps or 25.0))
-                else:
-                    self._job_ended(work, int(first), item, batcher)
-                self._finish_ready()
-            if batcher is not None:
-                batcher.flush()
-            self._finish_ready()
+    @cached_property
+    def _batcher(self) -> Batcher:
+        return Batcher(self.tools.perceiver, self.config)
 
-    def _job_ended(self, work: VideoWork, first: int, end: JobEnd, batcher: Batcher) -> None:
-        settle_error(work, end)
-        work.info = end.info or work.info
-        work.lost_in_a_row = work.lost_in_a_row + 1 if _is_lost(end) else 0
-        if work.lost_in_a_row == _MAX_LOST:
-            work.end_first = first  # where the decoder always dies, the rest is not waited for
-        if end.end_of_file and (work.end_first is None or first < work.end_first):
-            work.end_first = first
-        batcher.end(work, first, work.asked[first] - 1, Facts.of(end))
+    def _perceive_all(self, plans: Iterable[VideoPlan]) -> None:
+        pixels = self.config.perceive.input_width * self.config.perceive.input_height
+        with Feed(self.config.run.decoders, max_pixels=pixels) as feed:
+            for item in feed.run(self._jobs(plans)):
+                self._take(item)
+                self._finish_ready()
+                self._flush_if_due()
+        if self._decoded:
+            self._batcher.flush()
+            self._finish_ready()
 
     def _jobs(self, plans: Iterable[VideoPlan]) -> Iterator[DecodeJob]:
         """Decoding jobs of one video after the other; plans that need no decoding are done on the way."""
         for plan in plans:
+            perceives = plan.step is Step.PERCEPTION
+            if plan.error is None:
+                self.tools.load(perceiver=perceives)
             attempt = self._start(plan)
             if plan.error is not None:
-                self._fail(attempt, plan.error)
-            elif plan.step is not Step.PERCEPTION:
-                self._reuse(attempt)
-            else:
-                work = open_work(plan, Staging(self.lake, plan.ids.perception), self.config)
-                self.works[plan.name.video_id] = work
+                self._hand_over(attempt.failed(plan.error))
+            elif perceives:
+                attempt.work = work = open_work(plan, Staging(self.lake, plan.ids.perception), self.config)
+                self._decoded[plan.name.video_id] = attempt
                 for first, end in work.missing():
-                    work.open_jobs += 1
-                    work.asked[first] = end
+                    work.ask(first, end)
                     yield decode_job(work, first, end, self.config)
                 work.all_asked = True
                 self._finish_ready()
-            self._settle(self.group.flush() if self.group.due() else [])
+            else:
+                self._reuse(attempt)
+            self._flush_if_due()
 
-    def _start(self, plan: VideoPlan) -> _Attempt:
+    def _take(self, item: Item) -> None:
+        video, first_text = item.job_key.rsplit(":", 1)
+        attempt, first = self._decoded[video], int(first_text)
+        work = attempt.work
+        if work is None:
+            raise ValueError(f"{item.job_key} is not decoded")
+        if isinstance(item, JobStart):
+            work.begin(first, item)
+        elif isinstance(item, SampledFrame):
+            self.reporter.advance(work.seen_anew_s(first, item.t))
+            self._batcher.add(work, first, item)
+        else:
+            self._take_end(work, first, item)
+
+    def _take_end(self, work: VideoWork, first: int, end: JobEnd) -> None:
+        work.end(first, end, changed_since(work.plan.source))
+        self._batcher.end(work, first, work.asked[first] - 1, Facts.of(end))
+
+    def _start(self, plan: VideoPlan) -> Attempt:
         row = Analysis(
             video_id=plan.name.video_id,
             camera=plan.name.camera,
@@ -244,39 +261,43 @@ class Run:
             perception_id=plan.ids.perception,
             tracking_id=plan.ids.tracking,
             analysis_id=plan.ids.analysis,
-            config_id=self.config_id,
-            weights=self.tools.weights_json,
+            config_id=self._config_id,
+            weights=self.tools.weights_json(plan.perceived),
             marey_version=program_version(),
             started_at=datetime.now(UTC),
         )
         [row] = start_attempts(self.lake, [row])
-        attempt = _Attempt(plan, row, fresh_runs(plan), time.perf_counter())
-        self.attempts[row.attempt_id] = attempt
-        self.by_video[plan.name.video_id] = attempt
+        attempt = Attempt(plan, row, fresh_runs(plan))
+        self._attempts[row.attempt_id] = attempt
         return attempt
 
     def _finish_ready(self) -> None:
-        for key in [key for key, work in self.works.items() if finished(work)]:
-            self._finish(self.works.pop(key))
+        ready = [video for video, attempt in self._decoded.items() if attempt.work and attempt.work.finished]
+        for video in ready:
+            attempt = self._decoded.pop(video)
+            if attempt.work is not None:
+                self._finish(attempt, attempt.work)
 
-    def _finish(self, work: VideoWork) -> None:
+    def _finish(self, attempt: Attempt, work: VideoWork) -> None:
         """All segments are perceived: interpret, and hand over to the next group commit."""
-        attempt = self.by_video[work.plan.name.video_id]
         attempt.watch = work.watch
         attempt.watch.seconds["decode_and_perceive"] = time.perf_counter() - attempt.started
-        error = work.error or without_frames(work)
-        if error is not None:
-            self._fail(attempt, error, work.total() if work.facts else None)
-            return
-        facts = work.total()
-        plan = attempt.plan
-        if work.info is not None:
-            attempt.plan = plan = plan.renamed(with_info(plan.name, work.info, facts.end_t))
-        rows = Rows(self.lake, plan, attempt.runs.written)
-        interpret(plan, work.pairs(), self.tools, rows, attempt.watch)
-        self._end(attempt, rows, facts)
+        facts, error = work.total(), work.error or work.without_frames()
+        if error is None:
+            if work.info is not None:
+                attempt.plan = attempt.plan.renamed(with_info(attempt.plan.name, work.info, facts.end_t))
+            network = self.tools.perceiver.network
+            rows = Rows(self.lake, attempt.plan, attempt.runs.written)
+            try:
+                interpret(attempt.plan, work.pairs(), self.tools, rows, attempt.watch)
+            except InputError as exc:
+                error = exc
+            else:
+                self._hand_over(attempt.succeeded(rows, facts, network.runtime, network.device))
+                return
+        self._hand_over(attempt.failed(error, facts))
 
-    def _reuse(self, attempt: _Attempt) -> None:
+    def _reuse(self, attempt: Attempt) -> None:
         """Interpret anew what is perceived already."""
         plan, source = attempt.plan, attempt.plan.perceived
         if source is None:
@@ -287,106 +308,62 @@ class Run:
         else:
             interpret(plan, stored_perception(self.lake, source), self.tools, rows, attempt.watch)
         gaps = tuple(dict(gap) for gap in source.gaps)
-        facts = Facts(True, source.frames_failed or 0, gaps, source.time_source or "pts", source.reader or "pyav")
-        self._end(attempt, rows, facts)
-
-    # -- endings -------------------------------------------------------------------------------------------
-
-    def _end(self, attempt: _Attempt, rows: Rows, facts: Facts) -> None:
-        plan, runs, old = attempt.plan, attempt.runs, attempt.plan.perceived
-        counts = dict(rows.counts)
-        for table in ("frames", "detections", "tracks", "objects", "events"):
-            if table not in runs.written and old is not None:
-                counts[table] = getattr(old, f"rows_{table}") or 0
-        network = self.tools.perceiver.network if plan.step is Step.PERCEPTION else None
-        row = attempt.row.ended(
-            status="partial" if facts.gaps or facts.frames_failed else "ok",
-            perception_run_id=runs.perception,
-            tracking_run_id=runs.tracking,
-            events_run_id=runs.events,
-            reader=facts.reader,
-            time_source=facts.time_source,
-            runtime=network.runtime if network else (old.runtime if old else None),
-            device=network.device if network else (old.device if old else None),
-            **{f"rows_{table}": counts.get(table, 0) for table in ("frames", "detections", "tracks", "objects", "events")},
-            frames_sampled=counts.get("frames", 0),
-            frames_failed=facts.frames_failed,
-            gaps=facts.gaps,
-            seconds=dict(attempt.watch.seconds),
-            peak_memory_bytes=_peak_memory_bytes(),
+        facts = Facts(
+            True, source.frames_failed or 0, gaps, source.time_source or "pts", source.reader or "pyav"
         )
-        basis = plan.current.revision if plan.current else 0
-        self._hand_over(Ending(analysis=row, basis=basis, rows=rows.rest(), names=(plan.name,)))
+        self._hand_over(attempt.succeeded(rows, facts, source.runtime, source.device))
 
-    def _fail(self, attempt: _Attempt, error: MareyError, facts: Facts | None = None) -> None:
-        row = attempt.row.ended(
-            status="failed",
-            error_code=error.code,
-            error=str(error),
-            gaps=facts.gaps if facts else (),
-            frames_failed=facts.frames_failed if facts else None,
-            peak_memory_bytes=_peak_memory_bytes(),
-        )
-        self._hand_over(Ending(analysis=row, names=(attempt.plan.name,)))
+    # -- commits -------------------------------------------------------------------------------------------
+
+    def _empty_group(self) -> GroupCommit:
+        settings = self.config.lake
+        return GroupCommit(self.lake, settings.commit_interval_s, settings.commit_videos)
 
     def _hand_over(self, ending: Ending) -> None:
-        self._settle(self.group.add(ending))
+        self._commit(lambda: self._group.add(ending))
 
-    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+    def _flush_if_due(self) -> None:
+        if self._group.due():
+            self._flush()
+
+    def _flush(self) -> None:
+        self._commit(self._group.flush)
+
+    def _commit(self, act: Callable[[], Sequence[Outcome]]) -> None:
+        self._committing = True
+        outcomes = act()
+        self._committing = False
         for outcome in outcomes:
-            attempt = self.attempts.pop(outcome.analysis.attempt_id)
-            row = outcome.analysis
-            if outcome.decision in (Decision.OVERTAKEN, Decision.ABANDONED):
-                self.again.append(attempt.plan)
-                self.taken -= 1
-                continue
-            if row.succeeded:
+            self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        attempt = self._attempts.pop(outcome.analysis.attempt_id)
+        if outcome.decision in (Decision.OVERTAKEN, Decision.ABANDONED):
+            self._again.append(attempt.plan)
+            self._overtaken = True
+            self._taken -= 1
+        elif outcome.analysis.status != "abandoned":
+            if outcome.analysis.succeeded:
                 Staging(self.lake, attempt.plan.ids.perception).clear()
-            self.done(_result(row, attempt))
+            self.done(attempt.result(outcome.analysis))
 
     def done(self, result: VideoResult) -> None:
+        """Note and report what became of an input."""
         self.results.append(result)
         self.reporter.done(result)
 
     def _give_up(self) -> None:
-        """Commit what is finished; say of the rest that it was broken off, not that it crashed."""
+        """Commit what is finished; say of the rest that it was broken off, not that it crashed.
+
+        A commit that was itself broken off may have written rows, so it is not made a second time: its
+        videos are given up too, and what it made visible stays.
+        """
+        if self._committing:
+            self._group = self._empty_group()
         try:
-            finished_ones = self.group.flush()
-            for outcome in finished_ones:
-                self.attempts.pop(outcome.analysis.attempt_id, None)
-            for attempt in self.attempts.values():
-                error = "interrupted"
-                row = attempt.row.ended(status="abandoned", error_code=error, error="the run was interrupted")
-                self.group.add(Ending(analysis=row))
-            self.group.flush()
+            self._flush()
+            for attempt in list(self._attempts.values()):
+                self._hand_over(attempt.broken_off())
+            self._flush()
         except MareyError as exc:
             self.reporter.note(f"not written on the way out: {exc}")
-
-
-def _result(row: Analysis, attempt: _Attempt) -> VideoResult:
-    tables = ("frames", "detections", "tracks", "objects", "events")
-    state: State = "ok" if row.status == "ok" else "partial" if row.status == "partial" else "failed"
-    return VideoResult(
-        uri=row.uri,
-        state=state,
-        video_id=row.video_id,
-        duration_s=attempt.plan.name.duration_s,
-        rows={table: getattr(row, f"rows_{table}") or 0 for table in tables} if row.succeeded else {},
-        seconds=dict(row.seconds),
-        frames_failed=row.frames_failed or 0,
-        gaps=tuple(row.gaps),
-        error_code=row.error_code,
-        error=row.error,
-        note="" if attempt.plan.step is Step.PERCEPTION else f"reused {attempt.plan.step.value}",
-    )
-
-
-def _is_lost(end: JobEnd) -> bool:
-    return end.frames_decoded == 0 and any(gap.cause != "media" for gap in end.gaps)
-
-
-def _peak_memory_bytes() -> int:
-    """Largest resident set so far of this process, and of its largest child that ended."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + child) * 1024

@@ -1,4 +1,4 @@
-"""Segments of videos through decoding processes and the CNN; batches are filled across segments and videos."""
+"""Segments of videos through decoding processes and the CNN; batches go across segments and videos."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ import pyarrow as pa
 from pipeline.analyze.interpret import Pair, Stopwatch
 from pipeline.analyze.plan import VideoPlan
 from pipeline.config import Config
-from pipeline.errors import MareyError, MediaError
+from pipeline.errors import MareyError, MediaError, SourceError, WorkerError
+from pipeline.lake.layout import sort_rows
 from pipeline.lake.staging import Segment, Staging, unstage
-from pipeline.media import DecodeJob, Gap, JobEnd, Letterbox, SampledFrame, VideoInfo
+from pipeline.media import DecodeJob, Gap, JobEnd, JobStart, Letterbox, SampledFrame, VideoInfo
 from pipeline.perceive import Perceiver, to_rows
+
+MAX_LOST = 3
+"""Segments in a row of which no frame came, before the rest of a file is given up."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,13 @@ class VideoWork:
     plan: VideoPlan
     staging: Staging
     ticks: int  # per segment
-    rows: dict[int, pa.Table] = field(default_factory=dict)  # finished segments by first tick
+    rows: dict[int, pa.Table] = field(default_factory=dict)  # finished segments that are not staged
     facts: dict[int, Facts] = field(default_factory=dict)
     staged: dict[int, int] = field(default_factory=dict)  # first tick -> last tick, in the lake
     buffers: dict[int, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     info: VideoInfo | None = None
+    letterboxes: dict[int, Letterbox] = field(default_factory=dict)  # by first tick, while decoding
+    seen_s: dict[int, float] = field(default_factory=dict)  # how far decoding is, likewise
     end_first: int | None = None  # first tick of the segment that holds the file's end
     error: MareyError | None = None
     asked: dict[int, int] = field(default_factory=dict)  # first tick -> end tick of the jobs given out
@@ -89,14 +95,7 @@ class VideoWork:
                 continue
             reach = last
             self.staged[first] = last
-            self.facts[first] = Facts.from_json(segment.facts)
-            if self.facts[first].end_of_file:
-                self.end_first = first
-
-    @property
-    def over(self) -> bool:
-        """Whether no further job makes sense."""
-        return self.error is not None or self.end_first is not None
+            self._note(first, Facts.from_json(segment.facts))
 
     def missing(self) -> Iterator[tuple[int, int]]:
         """First and end tick of the segments to perceive, until the file's end is met."""
@@ -110,38 +109,66 @@ class VideoWork:
             yield at, end
             at = end
 
+    def ask(self, first: int, end: int) -> None:
+        """A job for these ticks is given out."""
+        self.open_jobs += 1
+        self.asked[first] = end
+
+    def begin(self, first: int, start: JobStart) -> None:
+        """The file is open for the segment."""
+        self.info, self.letterboxes[first] = start.info, start.letterbox
+
+    def seen_anew_s(self, first: int, t: float) -> float:
+        """Seconds of video from the segment's last frame to the one at `t`."""
+        before = self.seen_s.get(first, t)
+        self.seen_s[first] = t
+        return max(0.0, t - before)
+
+    def end(self, first: int, end: JobEnd, changed: MareyError | None) -> None:
+        """Decoding of a segment is over; `changed` says that the file is no longer what it was."""
+        self.info = end.info or self.info
+        self.letterboxes.pop(first, None)
+        self.seen_s.pop(first, None)
+        error = changed or end.error
+        # A worker that dies on opening the file costs the segment, if the file could be opened for others.
+        if error is not None and not (isinstance(error, WorkerError) and self.facts):
+            self.error = self.error or error
+        lost = end.frames_decoded == 0 and any(gap.cause != "media" for gap in end.gaps)
+        self.lost_in_a_row = self.lost_in_a_row + 1 if lost else 0
+        # Where the decoder always dies, the rest is not waited for.
+        if end.end_of_file or self.lost_in_a_row == MAX_LOST:
+            self._end_at(first)
+
     def close(self, first: int, last: int, facts: Facts) -> None:
         """A segment's frames are all perceived."""
         parts = self.buffers.pop(first, [])
         rows = pa.concat_tables(parts) if parts else Segment.empty()
-        self.facts[first] = facts
-        if facts.end_of_file:
-            self.end_first = first if self.end_first is None else min(first, self.end_first)
         lost = any(gap["cause"] != "media" for gap in facts.gaps)
         alone = facts.end_of_file and first == 0
-        if alone or lost:  # what may go better another time is not kept for it
+        if alone or lost or self.error is not None:  # what may go better another time is not kept for it
             self.rows[first] = rows
         else:
             self.staged[first] = last
             kept = self.staging.put(first, last, rows, vars(facts))  # another worker's may be there first
-            self.facts[first] = Facts.from_json(kept.facts)
+            facts = Facts.from_json(kept.facts)
+        self._note(first, facts)
 
     def pairs(self) -> Iterator[Pair]:
-        """Frames and detections of all segments, in order."""
+        """Frames and detections of all segments, in canonical order."""
         for first in self._order():
             rows = self.rows.get(first)
             if rows is None:
                 segment = self.staging.get(first, self.staged[first])
                 if segment is None:
-                    raise MediaError(f"staged segment of {self.plan.source.uri} is gone", remedy="run again")
+                    raise SourceError(
+                        f"{self.plan.source.uri}: a staged segment is gone",
+                        remedy="run again",
+                        code="staging",
+                    )
                 rows = segment.rows
             if rows.num_rows:
-                yield unstage(rows)
-
-    def _order(self) -> list[int]:
-        """First ticks of the segments up to the file's end."""
-        firsts = sorted({*self.rows, *self.staged})
-        return [f for f in firsts if self.end_first is None or f <= self.end_first]
+                frames, detections = unstage(rows)
+                yield frames, sort_rows("detections", detections)
 
     def total(self) -> Facts:
         """Facts over all segments."""
@@ -151,10 +178,43 @@ class VideoWork:
             end_of_file=True,
             frames_failed=sum(part.frames_failed for part in parts),
             gaps=tuple(gap for part in parts for gap in part.gaps),
-            time_source=max((p.time_source for p in parts), key=("pts", "dts", "duration").index, default="pts"),
+            time_source=max(
+                (p.time_source for p in parts), key=("pts", "dts", "duration").index, default="pts"
+            ),
             reader=parts[0].reader if parts else "pyav",
             end_t=max(ends, default=None),
         )
+
+    def without_frames(self) -> MareyError | None:
+        """The error of a video of which no frame could be decoded."""
+        if any(True for _ in self.pairs()):
+            return None
+        causes = sorted({gap["cause"] for gap in self.total().gaps} - {"media"})
+        return MediaError(
+            f"{self.plan.source.uri}: no frame could be decoded",
+            remedy="the file is damaged, or holds no picture",
+            code=causes[0] if causes else "media",
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all segments up to the file's end are perceived."""
+        return self.open_jobs == 0 and (
+            self.error is not None or (self.all_asked and self.end_first is not None)
+        )
+
+    def _note(self, first: int, facts: Facts) -> None:
+        self.facts[first] = facts
+        if facts.end_of_file:
+            self._end_at(first)
+
+    def _end_at(self, first: int) -> None:
+        self.end_first = first if self.end_first is None else min(first, self.end_first)
+
+    def _order(self) -> list[int]:
+        """First ticks of the segments up to the file's end."""
+        firsts = sorted({*self.rows, *self.staged})
+        return [f for f in firsts if self.end_first is None or f <= self.end_first]
 
 
 def open_work(plan: VideoPlan, staging: Staging, config: Config) -> VideoWork:
@@ -208,12 +268,12 @@ class Batcher:
         self._count = 0
         self._entries: deque[_FrameEntry | _SegmentEnd] = deque()
 
-    def add(self, work: VideoWork, first: int, frame: SampledFrame, letterbox: Letterbox) -> None:
+    def add(self, work: VideoWork, first: int, frame: SampledFrame) -> None:
         """Take a frame; its picture is copied."""
         self._pictures[self._count] = frame.picture
         self._count += 1
         record = FrameRecord(frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion)
-        self._entries.append(_FrameEntry(work, first, record, letterbox))
+        self._entries.append(_FrameEntry(work, first, record, work.letterboxes[first]))
         if self._count == len(self._pictures):
             self.flush()
 
@@ -239,26 +299,3 @@ class Batcher:
             rows = to_rows([entry.record], [next(seen)], entry.letterbox, embeddings=self._embeddings)
             entry.work.buffers[entry.first].append(rows)
             entry.work.watch.seconds["perceive"] += share
-
-
-def settle_error(work: VideoWork, end: JobEnd) -> None:
-    """Note that a file as a whole cannot be used."""
-    if end.error is not None and work.error is None:
-        work.error = end.error
-
-
-def without_frames(work: VideoWork) -> MareyError | None:
-    """The error of a video of which no frame could be decoded."""
-    if any(True for _ in work.pairs()):
-        return None
-    causes = {gap["cause"] for gap in work.total().gaps} - {"media"}
-    return MediaError(
-        f"{work.plan.source.uri}: no frame could be decoded",
-        remedy="the file is damaged, or holds no picture",
-        code=next(iter(causes), "media"),
-    )
-
-
-def finished(work: VideoWork) -> bool:
-    """Whether all segments up to the file's end are perceived."""
-    return work.open_jobs == 0 and (work.error is not None or (work.all_asked and work.end_first is not None))

@@ -8,16 +8,19 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from pipeline.analyze.outcome import Options
-from pipeline.analyze.tools import Ids, Tools, video_id
+from pipeline.analyze.tools import Ids, Tools
 from pipeline.config import Config
 from pipeline.errors import MareyError, SourceError
-from pipeline.ids import content_id, new_run_id
+from pipeline.ids import content_id, new_run_id, video_id
 from pipeline.lake import Lake
 from pipeline.lake.lookup import History, find_perceptions, histories, known_videos
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, VideoInfo
-from pipeline.sources import Source, camera_and_time
+from pipeline.sources import Missing, Source, camera_and_time, look
+
+_INFO = ("duration_s", "width_px", "height_px", "codec", "fps_mean", "rotation")
+"""What a container says of a video, in the fields of its name."""
 
 
 class Step(Enum):
@@ -76,6 +79,10 @@ class Planner:
         Raises:
             SourceError: the file vanished or cannot be read; nothing is known of its content.
         """
+        now = look(source.path)  # it may have been written to since it was listed
+        if isinstance(now, Missing):
+            raise now.error
+        source = now
         name, error = self._identify(source)
         ids = self.tools.ids(name.content_id, name.camera)
         history = histories(self.lake, [name.video_id])[name.video_id]
@@ -116,22 +123,16 @@ class Planner:
         )
 
     def _identify(self, source: Source) -> tuple[VideoName, MareyError | None]:
-        camera, recorded_at = camera_and_time(source.uri, self.config.cameras)
-        origin = "key" if recorded_at else None
+        """Which video the source is, and the error of one that cannot be opened."""
         known = self._known.get(source.uri)
-        if known is not None and known.etag == source.etag:
-            if recorded_at is None and known.recorded_at_source == "container":
-                recorded_at, origin = known.recorded_at, "container"
-            content, info, error = known.content_id, None, None
-            # A file without a size was no video: ask again, the answer is quick.
-            if known.width_px is None:
-                info, error = self._probe(source)
-        else:
-            content = _hash(source)
-            info, error = self._probe(source)
+        if known is not None and known.etag != source.etag:
             known = None
-        if info is not None and recorded_at is None and info.creation_time is not None:
-            recorded_at, origin = info.creation_time.astimezone(UTC), "container"
+        content = _hash(source) if known is None else known.content_id
+        info, error = None, None
+        # A file without a size was no video: ask again, the answer is quick.
+        if known is None or known.width_px is None:
+            info, error = self._probe(source)
+        camera, recorded_at, origin = self._recording(source, known, info)
         name = VideoName(
             video_id=video_id(content, camera, recorded_at),
             camera=camera,
@@ -148,9 +149,21 @@ class Planner:
         if info is not None:
             name = with_info(name, info)
         elif known is not None:
-            fields = ("duration_s", "width_px", "height_px", "codec", "fps_mean", "rotation")
-            name = replace(name, **{field: getattr(known, field) for field in fields})
+            name = replace(name, **{field: getattr(known, field) for field in _INFO})
         return self._keep_date(name), error
+
+    def _recording(
+        self, source: Source, known: VideoName | None, info: VideoInfo | None
+    ) -> tuple[str | None, datetime | None, str | None]:
+        """Camera, recording time and where the time is from: the key, else the container."""
+        camera, recorded_at = camera_and_time(source.uri, self.config.cameras)
+        if recorded_at is not None:
+            return camera, recorded_at, "key"
+        if info is not None and info.creation_time is not None:
+            return camera, info.creation_time.astimezone(UTC), "container"
+        if info is None and known is not None and known.recorded_at_source == "container":
+            return camera, known.recorded_at, "container"
+        return camera, None, None
 
     def _keep_date(self, name: VideoName) -> VideoName:
         """The date of a video without a recording time is fixed when it is first analysed."""
@@ -185,15 +198,8 @@ class Planner:
 
 def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None) -> VideoName:
     """A name with what its container says; `duration_s` where it was measured."""
-    return replace(
-        name,
-        duration_s=info.duration_s if duration_s is None else duration_s,
-        width_px=info.width_px,
-        height_px=info.height_px,
-        codec=info.codec,
-        fps_mean=info.fps_mean,
-        rotation=info.rotation,
-    )
+    said = {field: getattr(info, field) for field in _INFO}
+    return replace(name, **said | ({} if duration_s is None else {"duration_s": duration_s}))
 
 
 def _hash(source: Source) -> str:
@@ -216,4 +222,4 @@ def _retriable(row: Analysis) -> bool:
 
 def final(error_code: str | None) -> bool:
     """Whether the same bytes will fail again."""
-    return (error_code or "").startswith(("media", "source"))
+    return (error_code or "").startswith("media")

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from pipeline import ids
+from pydantic import BaseModel, ValidationError
+
 from pipeline.analyze.job import Run
 from pipeline.analyze.outcome import Options, Reporter, Silent, Summary, VideoResult
 from pipeline.analyze.plan import Step, VideoPlan
-from pipeline.analyze.tools import Ids, Tools
-from pipeline.config import Config
+from pipeline.analyze.tools import Tools
+from pipeline.config import Config, PerceiveConfig, VideoConfig
+from pipeline.errors import StorageError
 from pipeline.lake import Lake
-from pipeline.lake.lookup import histories, known_videos
+from pipeline.lake.lookup import History, histories
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.sources import Source
+
+Sections = tuple[VideoConfig, PerceiveConfig]
+
+_BLOCK = 500  # videos whose histories are read at once
 
 
 def reinterpret(
@@ -33,54 +43,113 @@ def reinterpret(
 
     Args:
         lake_uri: the lake.
-        config: its sections video and perceive do not matter here.
+        config: its sections video and perceive do not matter: each video keeps those it was perceived with.
         camera: shell pattern; `*` takes also videos without a camera.
         dry_run: plan only.
         reporter: where progress goes.
 
     Raises:
+        UsageError: there is no lake.
         ModelError: weights cannot be used; nothing was begun.
-        StorageError: there is no lake, or it cannot be written; videos committed before stay.
+        StorageError: the lake cannot be read or written; videos committed before stay.
     """
     reporter = reporter or Silent()
     began = time.monotonic()
     lake = Lake.open(lake_uri, create=False)
-    run = Run(lake, Tools(config), Options(dry_run=dry_run), reporter)
-    videos = _videos(lake, camera)
-    reporter.begin(len(videos))
-    run.interpret_all(lambda wanted: _plans(run, lake, [v for v in videos if wanted is None or v in wanted]))
-    return Summary(tuple(run.results), time.monotonic() - began)
+    groups = _groups(lake, camera)
+    reporter.begin(sum(len(group.names) for group in groups))
+    results: list[VideoResult] = []
+    for group in groups:
+        run = Run(lake, Tools(group.over(config), perceives=False), Options(dry_run=dry_run), reporter)
+        run.interpret_all(list(group.names), partial(_plans, run, group))
+        results += run.results
+    return Summary(tuple(results), time.monotonic() - began)
 
 
-def _videos(lake: Lake, camera: str) -> list[str]:
-    rows = query(str(lake.location), "SELECT DISTINCT video_id, camera FROM videos ORDER BY camera, video_id")
-    return [r["video_id"] for r in rows.to_pylist() if fnmatch.fnmatchcase(r["camera"] or "", camera)]
+@dataclass
+class _Group:
+    """Videos that were perceived with one setting of the sections video and perceive."""
+
+    sections: Sections
+    names: dict[str, VideoName] = field(default_factory=dict)  # by video_id
+
+    def over(self, config: Config) -> Config:
+        """The config that a reinterpretation of these videos has."""
+        video, perceive = self.sections
+        return config.model_copy(update={"video": video, "perceive": perceive})
 
 
-def _plans(run: Run, lake: Lake, videos: list[str]) -> Iterator[VideoPlan]:
+def _groups(lake: Lake, camera: str) -> list[_Group]:
+    """The videos of the cameras, by what they were perceived with."""
+    current = {row["video_id"]: row for row in _rows(lake, "analyses_current")}
+    names: dict[str, VideoName] = {}
+    for row in _rows(lake, "videos"):
+        analysis = current.get(row["video_id"])
+        # Of several names the one under which the bytes were read.
+        if analysis is not None and (row["video_id"] not in names or row["uri"] == analysis["uri"]):
+            names[row["video_id"]] = VideoName.from_row(row)
+    sections = _perceived_with(lake)
+    groups: list[_Group] = []
+    for video, name in sorted(names.items(), key=lambda item: (item[1].camera or "", item[1].uri)):
+        if not fnmatch.fnmatchcase(name.camera or "", camera):
+            continue
+        wanted = sections[current[video]["config_id"]]
+        group = next((group for group in groups if group.sections == wanted), None)
+        if group is None:
+            group = _Group(wanted)
+            groups.append(group)
+        group.names[video] = name
+    return groups
+
+
+def _perceived_with(lake: Lake) -> Mapping[str | None, Sections]:
+    """The sections that decide a perception, by config_id; defaults where the config is not known."""
+    found: dict[str | None, Sections] = defaultdict(lambda: (VideoConfig(), PerceiveConfig()))
+    try:
+        for row in _rows(lake, "configs"):
+            stored = json.loads(row["config"])
+            video = VideoConfig.model_validate(_known(VideoConfig, stored["video"]))
+            perceive = PerceiveConfig.model_validate(_known(PerceiveConfig, stored["perceive"]))
+            found[row["config_id"]] = (video, perceive)
+    except (ValidationError, ValueError, KeyError) as exc:
+        raise StorageError("a stored config cannot be read", remedy=str(exc)) from exc
+    return found
+
+
+def _known(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values without those of keys that this program no longer has."""
+    return {key: value for key, value in values.items() if key in kind.model_fields}
+
+
+def _rows(lake: Lake, view: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = query(str(lake.location), f"SELECT * FROM {view}").to_pylist()
+    return rows
+
+
+def _plans(run: Run, group: _Group, videos: Sequence[str]) -> Iterator[VideoPlan]:
     """What differs from the current result, video by video; the others are reported at once."""
-    for video in videos:
-        history = histories(lake, [video])[video]
-        current = history.current
-        if current is None:
-            continue
-        name = known_videos(lake, [current.uri])[current.uri]
-        wanted = _ids(run.tools, current)
-        if wanted.analysis == current.analysis_id:
-            run.done(VideoResult(current.uri, "current", video, name.duration_s))
-            continue
-        step = Step.EVENTS if wanted.tracking == current.tracking_id else Step.TRACKING
-        if run.options.dry_run:
-            run.done(VideoResult(current.uri, "planned", video, name.duration_s, note=step.value))
-            continue
-        yield VideoPlan(_source(name), name, wanted, step, history, perceived=current)
+    for begin in range(0, len(videos), _BLOCK):
+        found = histories(run.lake, videos[begin : begin + _BLOCK])
+        sections = _perceived_with(run.lake)
+        for video, history in found.items():
+            name, current = group.names[video], history.current
+            if current is None or sections[current.config_id] != group.sections:  # another worker was here
+                run.done(VideoResult(name.uri, "other_config", video, name.duration_s))
+            elif (plan := _plan(run, name, history, current)) is not None:
+                yield plan
 
 
-def _ids(tools: Tools, current: Analysis) -> Ids:
-    perception = current.perception_id or ""
-    tracking = ids.tracking_id(perception, tools.config, {"motion": tools.digests["motion"]})
-    analysis = ids.analysis_id(tracking, tools.config, tools.event_digests, current.camera)
-    return Ids(perception, tracking, analysis)
+def _plan(run: Run, name: VideoName, history: History, current: Analysis) -> VideoPlan | None:
+    wanted = run.tools.ids_of(current.perception_id or "", current.camera)
+    if wanted.analysis == current.analysis_id:
+        run.done(VideoResult(name.uri, "current", name.video_id, name.duration_s))
+        return None
+    step = Step.EVENTS if wanted.tracking == current.tracking_id else Step.TRACKING
+    if run.options.dry_run:
+        run.done(VideoResult(name.uri, "planned", name.video_id, name.duration_s, note=step.value))
+        return None
+    run.reporter.video(name.uri, name.duration_s)
+    return VideoPlan(_source(name), name, wanted, step, history, perceived=current)
 
 
 def _source(name: VideoName) -> Source:

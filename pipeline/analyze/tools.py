@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import ids
@@ -17,6 +17,7 @@ from pipeline.errors import ModelError
 if TYPE_CHECKING:
     from models.motion import MotionModel
     from models.temporal import EventModel
+    from pipeline.lake.records import Analysis
     from pipeline.perceive import Perceiver
 
 
@@ -32,22 +33,21 @@ class Ids:
 class Tools:
     """Models by role. Digests are read at once, networks when they are first needed."""
 
-    def __init__(self, config: Config) -> None:
-        """Find the weights.
+    def __init__(self, config: Config, *, perceives: bool = True) -> None:
+        """Find the weights; without `perceives` those of the CNN are not asked for.
 
         Raises:
-            ModelError: a weights file is missing.
+            ModelError: a weights file is missing, or two event models have one name.
         """
-        from models.checkpoint import weights_path
-
         self.config = config
-        self._paths = {
-            "detector": weights_path(_named(config.perceive.weights, "detector")),
-            "motion": weights_path(_named(config.track.weights, "motion")),
+        self._event_paths = _by_stem(config.events.models)
+        named = {"motion": config.track.weights} | (
+            {"detector": config.perceive.weights} if perceives else {}
+        )
+        self.digests = {
+            role: _digest(role if weights == "default" else weights) for role, weights in named.items()
         }
-        self._event_paths = {name: weights_path(name) for name in config.events.models}
-        self.digests = {role: _digest(path) for role, path in self._paths.items()}
-        self.event_digests = {path.stem: _digest(path) for path in self._event_paths.values()}
+        self.event_digests = {stem: _digest(name) for stem, name in self._event_paths.items()}
 
     @cached_property
     def perceiver(self) -> Perceiver:
@@ -65,22 +65,35 @@ class Tools:
     def event_models(self) -> Mapping[str, EventModel]:
         from pipeline.events import load_event_model
 
-        return {path.stem: load_event_model(str(path))[0] for path in self._event_paths.values()}
+        return {stem: load_event_model(name)[0] for stem, name in self._event_paths.items()}
+
+    def load(self, *, perceiver: bool = False) -> None:
+        """Load the networks now, so that wrong ones are met before an attempt begins.
+
+        Raises:
+            ModelError: weights cannot be used, or the device or runtime is not there.
+        """
+        _ = self.motion, self.event_models
+        if perceiver:
+            _ = self.perceiver
 
     def ids(self, content_id: str, camera: str | None) -> Ids:
         """The ids that an analysis of this content by this camera would have."""
         perception = ids.perception_id(content_id, self.config, {"detector": self.digests["detector"]})
-        tracking = ids.tracking_id(perception, self.config, {"motion": self.digests["motion"]})
-        return Ids(perception, tracking, ids.analysis_id(tracking, self.config, self.event_digests, camera))
+        return self.ids_of(perception, camera)
 
-    @cached_property
-    def weights_json(self) -> str:
-        return json.dumps(self.digests | {f"events.{k}": v for k, v in self.event_digests.items()})
+    def ids_of(self, perception_id: str, camera: str | None) -> Ids:
+        """The ids that an analysis of this perception would have."""
+        tracking = ids.tracking_id(perception_id, self.config, {"motion": self.digests["motion"]})
+        analysis = ids.analysis_id(tracking, self.config, self.event_digests, camera)
+        return Ids(perception_id, tracking, analysis)
 
-
-def video_id(content_id: str, camera: str | None, recorded_at: datetime | None) -> str:
-    """Id of a video; see `pipeline.ids`."""
-    return ids.video_id(content_id, camera, recorded_at)
+    def weights_json(self, perceived: Analysis | None) -> str:
+        """Digests by role as JSON; of a perception that is taken over, its own detector's."""
+        old = json.loads(perceived.weights or "{}") if perceived is not None else {}
+        kept = {"detector": old["detector"]} if "detector" in old else {}
+        events = {f"events.{stem}": digest for stem, digest in self.event_digests.items()}
+        return json.dumps(self.digests | kept | events)
 
 
 def program_version() -> str:
@@ -88,16 +101,20 @@ def program_version() -> str:
     return version("marey")
 
 
-def _named(value: str, default: str) -> str:
-    return default if value == "default" else value
+def _by_stem(names: Sequence[str]) -> dict[str, str]:
+    """Event models by the name that goes into ids and rows."""
+    found: dict[str, str] = {}
+    for name in names:
+        if (stem := Path(name).stem) in found:
+            raise ModelError(f"two event models are named {stem!r}", remedy="rename one of the files")
+        found[stem] = name
+    return found
 
 
-def _digest(path: object) -> str:
-    from pathlib import Path
-
-    from models.checkpoint import file_digest
+def _digest(name: str) -> str:
+    from models.checkpoint import CheckpointError, file_digest, weights_path
 
     try:
-        return file_digest(Path(str(path)))
-    except ValueError as exc:
+        return file_digest(weights_path(name))
+    except CheckpointError as exc:
         raise ModelError(str(exc), remedy="give a path that exists, or `default`") from exc

@@ -5,56 +5,79 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.errors import MareyError
+from pipeline.cli.text import say
+from pipeline.errors import MareyError, UsageError
 
 __all__ = ["main", "run"]
 
 
 def main() -> NoReturn:
     """Entry point: run the command and exit with its code."""
-    code = run(sys.argv[1:])
-    sys.stdout.flush()
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; errors become one line on stderr and an exit code (see docs/commands.md)."""
-    from typer.exceptions import Abort, Exit, TyperException
+    """Run the command; errors become one line on stderr and an exit code (see docs/commands.md).
 
-    from pipeline.cli.app import app, say
-
+    `--debug`, before or after the command's name, shows the traceback instead.
+    """
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-    debug = "--debug" in arguments
+    wanted = [argument for argument in arguments if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        result = app(list(arguments), prog_name="marey", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except MareyError as exc:
-        if debug:
-            raise
-        say(f"marey: {exc}")
-        return exc.exit_code
-    except Exit as exc:
-        return exc.exit_code
-    except TyperException as exc:
-        say(f"marey: {exc.format_message()} (try --help)")
-        return exc.exit_code
-    except (KeyboardInterrupt, Abort):
-        say("marey: interrupted; what is done stays done")
-        return 130
-    except _Terminated:
-        say("marey: terminated; what is done stays done")
-        return 143
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`marey query ... | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _run(wanted)
+    except BaseException as exc:
+        code, text = _explained(exc)
+        if len(wanted) < len(arguments) and not isinstance(exc, _QUIET):
+            traceback.print_exc()
+        elif text:
+            say(f"marey: {text}")
+        return code
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from typer.exceptions import Abort, Exit, TyperException
+
+    from pipeline.cli.app import app
+
+    try:
+        code = app(list(arguments), prog_name="marey", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except Exit as exc:
+        return exc.exit_code
+    except Abort as exc:
+        raise KeyboardInterrupt from exc
+    except TyperException as exc:
+        raise UsageError(exc.format_message(), remedy="see --help") from exc
+
+
+def _explained(exc: BaseException) -> tuple[int, str]:
+    """Exit code and the line that goes to stderr."""
+    match exc:
+        case MareyError():
+            return exc.exit_code, str(exc)
+        case KeyboardInterrupt():
+            return 130, "interrupted; what is done stays done"
+        case _Terminated():
+            return 143, "terminated; what is done stays done"
+        case BrokenPipeError():
+            # The reader of our output has seen enough (`marey query ... | head`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0, ""
+        case SystemExit():
+            raise exc
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    what = f"{type(exc).__name__}: {exc} ({Path(last.filename).name}, line {last.lineno})"
+    return 1, f"this is a bug of marey, --debug shows where: {what}"
 
 
 class _Terminated(BaseException):
@@ -63,3 +86,6 @@ class _Terminated(BaseException):
 
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise _Terminated
+
+
+_QUIET = (KeyboardInterrupt, BrokenPipeError, _Terminated)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Json, Lake, Settings, app, command, read_config, say
+from pipeline.cli.app import ConfigFile, Json, Lake, Settings, app, command, put, read_config, say
 from pipeline.cli.progress import clock, reporter
+
+if TYPE_CHECKING:
+    from pipeline.analyze import Summary
 
 Inputs = Annotated[list[str], typer.Argument(help="Files, directories or globs.", show_default=False)]
 
@@ -26,21 +29,29 @@ def analyze_command(
     lake: Lake = "./lake",
     config: ConfigFile = None,
     settings: Settings = None,
-    upgrade: Annotated[bool, typer.Option(help="Also videos with a current result of another config.")] = False,
-    force: Annotated[bool, typer.Option(help="Make this config current again, whatever is there.")] = False,
-    retry_failed: Annotated[bool, typer.Option(help="Also what failed for another reason than its bytes.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Also videos with a current result of another config.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make this config current again, whatever is there.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also what failed for another reason than its bytes.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Work on at most so many videos.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Of directories and globs: changed since (UTC).")] = None,
-    strict: Annotated[bool, typer.Option(help="Exit 1 also if a video is partial.")] = False,
+    since: Annotated[
+        datetime | None, typer.Option(help="Of directories and globs: changed since (UTC).")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 also if a video is partial.")] = False,
     as_json: Json = False,
 ) -> int:
     """Analyse videos: tracks, objects and events go into the lake.
 
     Running it twice does nothing more; a run that was killed goes on where it was.
     """
-    from datetime import UTC
-
     from pipeline.analyze import Options, analyze
 
     resolved = read_config(config, settings)
@@ -49,23 +60,24 @@ def analyze_command(
     options = Options(upgrade, force, retry_failed, dry_run, limit, since)
     with reporter() as progress:
         summary = analyze(inputs, lake, resolved, options, progress)
-    _report(summary, lake, strict, as_json)
+    _report(summary, lake, as_json)
     return summary.exit_code(strict=strict)
 
 
-def _report(summary: object, lake: str, strict: bool, as_json: bool) -> None:
-    from pipeline.analyze import Summary
+def _report(summary: Summary, lake: str, as_json: bool) -> None:
     from pipeline.cli.output import to_json
 
-    assert isinstance(summary, Summary)
     counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in summary.states.items())
-    say(f"{len(summary.results)} videos in {clock(summary.elapsed_s)}: {counts}")
+    total = len(summary.results)
+    say(
+        f"{total} video{'s' * (total != 1)} in {clock(summary.elapsed_s)}" + (f": {counts}" if counts else "")
+    )
     if other := summary.count("other_config"):
         what = "1 video has a result" if other == 1 else f"{other} videos have results"
         say(f"{what} of another config: --upgrade, or `marey reinterpret`")
     if as_json:
         results = [asdict(result) for result in summary.results]
-        print(to_json({"lake": lake, "elapsed_s": summary.elapsed_s, "videos": results}))
+        put(to_json({"lake": lake, "elapsed_s": summary.elapsed_s, "videos": results}))
 
 
 @command(
@@ -78,8 +90,12 @@ def reinterpret_command(
     lake: Lake = "./lake",
     config: ConfigFile = None,
     settings: Settings = None,
-    camera: Annotated[str, typer.Option(help="Shell pattern of cameras; * takes also videos without one.")] = "*",
-    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")] = False,
+    camera: Annotated[
+        str, typer.Option(help="Shell pattern of cameras; * takes also videos without one.")
+    ] = "*",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Redo tracking or only events of stored perceptions with another config. No video is opened."""
@@ -88,5 +104,5 @@ def reinterpret_command(
     resolved = read_config(config, settings)
     with reporter() as progress:
         summary = reinterpret(lake, resolved, camera=camera, dry_run=dry_run, reporter=progress)
-    _report(summary, lake, False, as_json)
+    _report(summary, lake, as_json)
     return summary.exit_code()

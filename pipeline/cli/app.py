@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.text import put, say
 from pipeline.config import Config, load
 from pipeline.errors import UsageError
+
+__all__ = [
+    "ConfigFile", "Json", "Lake", "Settings", "app", "command", "evaluate_app", "put", "read_config", "say",
+    "train_app",
+]  # fmt: skip
 
 app = typer.Typer(
     name="marey",
@@ -18,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 train_app = typer.Typer(help="Train models on your own data.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,9 +32,12 @@ app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 
 Lake = Annotated[str, typer.Option("--lake", "-l", help="The lake: a directory.", show_default=True)]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file; see `marey config --show`.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; see `marey config --show`.")
+]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="A config value, as key=value; may be repeated. video.sample_fps=5")
+    list[str] | None,
+    typer.Option("--set", help="A config value, as key=value; may be repeated. video.sample_fps=5"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -38,14 +47,11 @@ def example(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(
+    parent: typer.Typer, name: str, *examples: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a command with its examples."""
     return parent.command(name, epilog=example(*examples))
-
-
-def say(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def read_config(path: Path | None, settings: Sequence[str] | None) -> Config:
@@ -81,7 +87,7 @@ def _root(
     if version:
         from importlib.metadata import version as installed
 
-        print(installed("marey"))
+        put(installed("marey"))
         raise typer.Exit()
 
 

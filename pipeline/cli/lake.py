@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Lake, app, command
+from pipeline.cli.app import Lake, app, command, put
 from pipeline.cli.output import Format, write
 
 AsOf = Annotated[datetime | None, typer.Option("--as-of", help="What was current then (UTC).")]
@@ -19,7 +19,7 @@ AsOf = Annotated[datetime | None, typer.Option("--as-of", help="What was current
     app,
     "query",
     'marey query "select class, count(*) from objects group by class" --lake ./lake',
-    'marey query "select * from events where label = \'gate\'" --format csv --output gate.csv',
+    "marey query \"select * from events where label = 'gate'\" --format csv --output gate.csv",
 )
 def query_command(
     sql: Annotated[str, typer.Argument(help="A SELECT over the lake's views, in DataFusion's SQL.")],
@@ -33,8 +33,6 @@ def query_command(
 
     Everything ever written: analyses, configs, and the views' names with _all.
     """
-    from datetime import UTC
-
     from pipeline.lake.query import query
 
     if as_of is not None and as_of.tzinfo is None:
@@ -59,4 +57,4 @@ def views_command(
     """Print the views of what is current, for another engine."""
     from pipeline.lake.views import views
 
-    print(views(lake, engine.value))
+    put(views(lake, engine.value))

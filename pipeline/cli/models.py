@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Json, Settings, app, command, evaluate_app, read_config, say, train_app
+from pipeline.cli.app import (
+    ConfigFile,
+    Json,
+    Settings,
+    app,
+    command,
+    evaluate_app,
+    put,
+    read_config,
+    say,
+    train_app,
+)
 
 Seed = Annotated[int, typer.Option(help="Decides start, order and augmentation.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 Weights = Annotated[str, typer.Option("--weights", help="`default`, or a .safetensors file.")]
 
 
-def _show(result: dict[str, Any], as_json: bool) -> None:
+def _show(result: Mapping[str, Any], as_json: bool) -> None:
     from pipeline.cli.output import to_json
 
     if as_json:
-        print(to_json(result))
+        put(to_json(result))
         return
     for key, value in result.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
+        if isinstance(value, Mapping):
+            put(f"{key}:")
             for name, inner in value.items():
-                print(f"  {name:16} {inner}")
+                put(f"  {name:16} {_plain(inner)}")
         else:
-            print(f"{key:22} {value:.4f}" if isinstance(value, float) else f"{key:22} {value}")
+            put(f"{key:22} {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 @command(
@@ -38,7 +56,9 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
 def track_command(
     detections: Annotated[Path, typer.Argument(help="Detections in MOTChallenge text.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Tracks in MOTChallenge text.", show_default=False)],
-    fps: Annotated[float | None, typer.Option(help="Frames per second; else from seqinfo.ini, else 30.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second; else from seqinfo.ini, else 30.")
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -50,8 +70,8 @@ def track_command(
 
     result = track_mot(detections, out, fps, read_config(config, settings).track)
     say(
-        f"{result.num_frames} frames at {result.fps:g}/s ({result.fps_source}), {result.num_detections} detections: "
-        f"{result.num_tracks} tracks, {result.num_rows} boxes in {out}"
+        f"{result.num_frames} frames at {result.fps:g}/s ({result.fps_source}), "
+        f"{result.num_detections} detections: {result.num_tracks} tracks, {result.num_rows} boxes in {out}"
     )
     if as_json:
         _show(asdict(result), True)
@@ -65,37 +85,32 @@ def track_command(
 )
 def evaluate_detector(
     data: Annotated[Path, typer.Option("--data", help="Truth in COCO format.", show_default=False)],
-    images: Annotated[Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)],
+    images: Annotated[
+        Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
+    ],
     weights: Weights = "default",
     size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "512x512",
-    detections: Annotated[Path | None, typer.Option("--detections", help="Write them here, as COCO results.")] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="Write them here, as COCO results.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Average precision on images, as pycocotools counts it."""
-    import json
-
     from pipeline.config import load
     from pipeline.errors import UsageError
-    from pipeline.evaluate.detector import MAX_DETECTIONS, detect_images, read_truth, score
+    from pipeline.evaluate.detector import detect_images, read_truth, score, settings_for, write_detections
     from pipeline.perceive import Perceiver
 
     try:
         width, height = (int(side) for side in size.split("x"))
     except ValueError as exc:
         raise UsageError("--input is width x height", got=size, remedy="as in 512x288") from exc
-    overrides: dict[str, Any] = {
-        "perceive.weights": weights,
-        "perceive.input_width": width,
-        "perceive.input_height": height,
-        "perceive.min_score": 0.01,
-        "perceive.max_detections": MAX_DETECTIONS,
-    }
     truth = read_truth(data)
-    perceiver = Perceiver(load(None, overrides).perceive)
+    perceiver = Perceiver(load(None, settings_for(weights, width, height)).perceive)
     say(f"{perceiver.network.runtime} on {perceiver.network.device}, input {width}x{height}")
     found = detect_images(perceiver, truth, images, _ticker("images"))
     if detections is not None:
-        detections.write_text(json.dumps(found), encoding="utf-8")
+        write_detections(detections, found)
     _show(score(truth, found), as_json)
 
 
@@ -106,13 +121,15 @@ def evaluate_detector(
 )
 def evaluate_tracks_command(
     gt: Annotated[Path, typer.Option("--gt", help="Truth in MOTChallenge text.", show_default=False)],
-    result: Annotated[Path, typer.Option("--result", help="Tracks in MOTChallenge text.", show_default=False)],
+    result: Annotated[
+        Path, typer.Option("--result", help="Tracks in MOTChallenge text.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """HOTA, MOTA, IDF1 and identity switches, as TrackEval counts them."""
     from pipeline.evaluate.tracks import evaluate_tracks
 
-    _show(dict(evaluate_tracks(gt, result)), as_json)
+    _show(evaluate_tracks(gt, result), as_json)
 
 
 @command(evaluate_app, "motion", "marey evaluate motion --gt MOT17-04/gt.txt.gz --fps 30")
@@ -126,7 +143,7 @@ def evaluate_motion_command(
     from pipeline.evaluate.tracks import evaluate_motion
     from pipeline.track.text import load_motion_weights
 
-    _show(dict(evaluate_motion(gt, load_motion_weights(weights), fps)), as_json)
+    _show(evaluate_motion(gt, load_motion_weights(weights), fps), as_json)
 
 
 @command(evaluate_app, "events", "marey evaluate events --data clips/ --json")
@@ -148,28 +165,41 @@ def evaluate_events(
     train_app,
     "detector",
     "marey train detector --data train.json --images . --out runs/mine --steps 2000",
-    "marey train detector --data train.json --images . --teacher teacher.json.gz --from imagenet --out runs/a",
+    "marey train detector --data train.json --images . --teacher teacher.json.gz --from imagenet --out a",
 )
 def train_detector_command(
-    data: Annotated[list[Path], typer.Option("--data", help="COCO file; may be repeated.", show_default=False)],
-    images: Annotated[list[Path], typer.Option("--images", help="Folder of each --data.", show_default=False)],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="COCO file; may be repeated.", show_default=False)
+    ],
+    images: Annotated[
+        list[Path], typer.Option("--images", help="Folder of each --data.", show_default=False)
+    ],
     out: Out = Path("runs/detector"),
-    start: Annotated[str, typer.Option("--from", help="default, imagenet, or a .safetensors file.")] = "default",
+    start: Annotated[
+        str, typer.Option("--from", help="default, imagenet, or a .safetensors file.")
+    ] = "default",
     steps: Annotated[int, typer.Option(min=1, help="Steps of this stretch.")] = 2000,
     batch: Annotated[int, typer.Option(min=2, help="Views per step.")] = 16,
     size: Annotated[int, typer.Option(help="Pixels of a view's side, a multiple of 32.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     teacher: Annotated[Path | None, typer.Option(help="Predictions that fill incomplete classes.")] = None,
-    skip: Annotated[list[str] | None, typer.Option("--skip-kind", help="Leave out images of this kind.")] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option("--skip-kind", help="Leave out images of this kind.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Train the encoder and detector; the same command again goes on from its last checkpoint."""
+    from pipeline.errors import UsageError
     from pipeline.training_detector import DetectorJob, train
 
+    if len(data) != len(images):
+        raise UsageError(
+            f"{len(data)} --data, {len(images)} --images", remedy="give one folder for each file"
+        )
     job = DetectorJob(
-        tuple(zip(data, images, strict=False)),
+        tuple(zip(data, images, strict=True)),
         out,
         start,
         steps=steps,
@@ -182,8 +212,6 @@ def train_detector_command(
         threads=threads,
         seed=seed,
     )
-    if len(data) != len(images):
-        raise typer.BadParameter("give one --images for each --data")
     say(f"weights: {train(job, say)}")
 
 
@@ -191,7 +219,7 @@ def train_detector_command(
 def train_motion_command(
     out: Out = Path("motion.safetensors"),
     cell: Annotated[str, typer.Option(help="gru, lstm or rnn.")] = "gru",
-    minutes: Annotated[float, typer.Option(help="Stop after so long.")] = 10.0,
+    minutes: Annotated[float, typer.Option(help="Stop after so many minutes of CPU time.")] = 10.0,
     seed: Seed = 20,
     as_json: Json = False,
 ) -> None:
@@ -201,10 +229,13 @@ def train_motion_command(
     from pipeline.errors import UsageError
 
     try:
-        settings = MotionTraining(model=MotionConfig(cell=cell), seed=seed, max_seconds=60 * minutes)  # type: ignore[arg-type]
+        model = MotionConfig(cell=cell)  # type: ignore[arg-type]
+        settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    _, metrics = train_motion(settings, out=out, progress=lambda m: say(", ".join(f"{k} {v:.4g}" for k, v in m.items())))
+    _, metrics = train_motion(
+        settings, out=out, progress=lambda m: say(", ".join(f"{k} {v:.4g}" for k, v in m.items()))
+    )
     _show(metrics, as_json)
 
 
@@ -238,7 +269,7 @@ def train_events_command(
     _show(result.report, as_json)
 
 
-def _ticker(what: str) -> Any:
+def _ticker(what: str) -> Callable[[int, int], None]:
     """A progress line at every tenth."""
 
     def tick(done: int, total: int) -> None:

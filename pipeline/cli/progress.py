@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pipeline.analyze.outcome import VideoResult
+from pipeline.cli.text import printable, say
+
+if TYPE_CHECKING:
+    from pipeline.analyze.outcome import VideoResult
 
 _PLAIN_EVERY_S = 15.0
 
@@ -56,15 +60,15 @@ def clock(seconds: float) -> str:
 
 def result_line(result: VideoResult) -> str:
     """What became of a video, in one line."""
-    parts = [f"{result.state:8}", result.uri]
+    line = f"{result.state:8} {result.uri}"
     if result.error:
-        parts.append(f"- {result.error}" + (f" ({result.note})" if result.note else ""))
+        line += f" - {result.error}"
     elif result.rows:
-        parts.append(f"- {result.rows['objects']} objects, {result.rows['events']} events")
-        if result.state == "partial":
-            causes = ", ".join(sorted({str(g["cause"]) for g in result.gaps})) or "media"
-            parts.append(f"; {result.frames_failed} frames lost ({causes})")
-    return " ".join(parts)
+        line += f" - {result.rows['objects']} objects, {result.rows['events']} events"
+    if result.state == "partial":
+        causes = ", ".join(sorted({str(gap["cause"]) for gap in result.gaps})) or "media"
+        line += f", {result.frames_failed} frames lost ({causes})"
+    return line + (f" ({result.note})" if result.note else "")
 
 
 class PlainReporter:
@@ -93,7 +97,7 @@ class PlainReporter:
             self.note(result_line(result))
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
 
 class BarReporter(PlainReporter):
@@ -115,7 +119,7 @@ class BarReporter(PlainReporter):
         )
 
     def note(self, text: str) -> None:
-        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

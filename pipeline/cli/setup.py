@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Json, Settings, app, command, read_config, say
+from pipeline.cli.app import ConfigFile, Json, Settings, app, command, put, read_config, say
 
 
 @command(app, "config", "marey config --show", "marey config --config site.toml", "marey config --schema")
 def config_command(
     config: ConfigFile = None,
     settings: Settings = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema: keys, defaults, units.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the resolved config as TOML (the default).")] = True,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema: keys, defaults, units.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the resolved config as TOML (the default).")
+    ] = True,
 ) -> None:
     """Check a config and print what it resolves to: defaults, file, MAREY_* environment, --set."""
     from pipeline.cli.output import to_json
@@ -23,9 +27,9 @@ def config_command(
     from pipeline.config_text import to_toml
 
     if schema:
-        print(to_json(Config.model_json_schema()))
+        put(to_json(Config.model_json_schema()))
     elif show:
-        print(to_toml(read_config(config, settings)), end="")
+        put(to_toml(read_config(config, settings)))
 
 
 @command(app, "doctor", "marey doctor", "marey doctor gate.mp4")
@@ -42,11 +46,11 @@ def doctor_command(
     resolved = read_config(config, settings)
     findings = [explain(path, resolved) for path in files] if files else [machine(resolved)]
     if as_json:
-        print(to_json(findings if files else findings[0]))
+        put(to_json(findings if files else findings[0]))
     else:
         for finding in findings:
             for key, value in finding.items():
-                print(f"{key + ':':22} {value}")
+                put(f"{key + ':':22} {value}")
     failed = [str(f["error"]) for f in findings if f.get("error")]
     for text in failed:
         say(f"marey: {text}")

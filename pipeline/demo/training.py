@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -370,3 +372,16 @@ def render_training_images(out_dir: Path, count: int, seed: int) -> dict[str, An
         "images": images,
         "annotations": annotations,
     }
+
+
+def main() -> None:
+    """`python -m pipeline.demo.training OUT [COUNT [SEED]]`: the rendered part of the training mix."""
+    out = Path(sys.argv[1])
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 500
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 2
+    data = render_training_images(out, count, seed)
+    (out / "train.json").write_text(json.dumps(data), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

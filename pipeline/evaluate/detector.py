@@ -22,8 +22,19 @@ MAX_DETECTIONS = 100  # per image, as COCO counts
 Detection = dict[str, Any]
 
 
+def settings_for(weights: str, width: int, height: int) -> dict[str, Any]:
+    """Config values for measuring: as many boxes as COCO counts, down to low scores."""
+    return {
+        "perceive.weights": weights,
+        "perceive.input_width": width,
+        "perceive.input_height": height,
+        "perceive.min_score": 0.01,
+        "perceive.max_detections": MAX_DETECTIONS,
+    }
+
+
 def read_truth(path: Path) -> dict[str, Any]:
-    """A COCO file.
+    """A COCO file; `area` and `iscrowd` may be missing.
 
     Raises:
         UsageError: it cannot be read, or is not COCO.
@@ -37,7 +48,29 @@ def read_truth(path: Path) -> dict[str, Any]:
     lacking = {"images", "annotations", "categories"} - set(data if isinstance(data, dict) else ())
     if lacking:
         raise UsageError(f"{path} is not a COCO file", got=f"no {', '.join(sorted(lacking))}")
-    return data
+    try:
+        return {**data, "annotations": [_complete(a, i) for i, a in enumerate(data["annotations"], 1)]}
+    except (KeyError, TypeError, ValueError) as exc:
+        raise UsageError(f"{path} is not a COCO file", got=f"annotation without {exc}") from exc
+
+
+def _complete(annotation: dict[str, Any], number: int) -> dict[str, Any]:
+    """An annotation with all that pycocotools asks for."""
+    _, _, width, height = annotation["bbox"]
+    _ = annotation["image_id"], annotation["category_id"]
+    return {"id": number, "area": width * height, "iscrowd": 0, **annotation}
+
+
+def write_detections(path: Path, detections: Sequence[Detection]) -> None:
+    """Write detections as COCO results.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(list(detections)), encoding="utf-8")
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def detect_images(
@@ -92,7 +125,10 @@ def _fit(path: Path, width: int, height: int) -> tuple[np.ndarray[Any, np.dtype[
     how = cv2.INTER_AREA if box.scale_x < 1 else cv2.INTER_LINEAR
     content = cv2.resize(picture, (box.content_width, box.content_height), interpolation=how)
     out = np.full((height, width, 3), GREY, np.uint8)
-    rows, columns = slice(box.top, box.top + box.content_height), slice(box.left, box.left + box.content_width)
+    rows, columns = (
+        slice(box.top, box.top + box.content_height),
+        slice(box.left, box.left + box.content_width),
+    )
     out[rows, columns] = content[..., ::-1]
     return out, box
 
@@ -100,8 +136,8 @@ def _fit(path: Path, width: int, height: int) -> tuple[np.ndarray[Any, np.dtype[
 def score(truth: dict[str, Any], detections: Sequence[Detection]) -> dict[str, Any]:
     """AP at IoU 0.50 and over 0.50 to 0.95, per class and in the mean.
 
-    An image with `complete_for` takes part only for the classes listed there; crowd boxes are neither hits nor
-    misses.
+    An image with `complete_for` takes part only for the classes listed there; crowd boxes are neither hits
+    nor misses.
 
     Raises:
         UsageError: pycocotools is not installed.
@@ -112,11 +148,10 @@ def score(truth: dict[str, Any], detections: Sequence[Detection]) -> dict[str, A
     except ImportError as exc:
         raise UsageError("pycocotools is not installed", remedy="pip install 'marey[train]'") from exc
     with contextlib.redirect_stdout(io.StringIO()):
-        reference = COCO()
+        reference, answers = COCO(), COCO()
         reference.dataset = truth
-        reference.createIndex()
-        answers = COCO()
         answers.dataset = {**truth, "annotations": _annotations(detections)}
+        reference.createIndex()
         answers.createIndex()
         classes = {}
         for category in sorted(truth["categories"], key=lambda c: c["id"]):
@@ -128,21 +163,23 @@ def score(truth: dict[str, Any], detections: Sequence[Detection]) -> dict[str, A
             run.evaluate()
             run.accumulate()
             precision = run.eval["precision"][:, :, 0, 0, -1]  # (IoU thresholds, recalls)
-            wanted = set(inside)
-            boxes = [
-                a for a in truth["annotations"]
-                if a["category_id"] == key and a["image_id"] in wanted and not a.get("iscrowd")
-            ]  # fmt: skip
             classes[category["name"]] = {
                 "ap50": _mean(precision[0]),
                 "ap": _mean(precision),
-                "instances": len(boxes),
+                "instances": _num_instances(truth, key, set(inside)),
                 "images": len(inside),
                 "detections": sum(d["category_id"] == key for d in detections),
             }
     counted = [c for c in classes.values() if c["instances"]]
     means = {f"mean_{k}": _average([float(c[k]) for c in counted]) for k in ("ap50", "ap")}
     return {**means, "classes": classes, "images": len(truth["images"]), "detections": len(detections)}
+
+
+def _num_instances(truth: dict[str, Any], category: int, images: set[int]) -> int:
+    return sum(
+        a["category_id"] == category and a["image_id"] in images and not a["iscrowd"]
+        for a in truth["annotations"]
+    )
 
 
 def _annotations(detections: Sequence[Detection]) -> list[Detection]:

@@ -19,10 +19,9 @@ from typing import Any
 
 import cv2
 
-from pipeline.media.decode import decode
+from pipeline.media.decode import Decoder
 from pipeline.media.items import DecodeJob, Fault, JobEnd, JobStart, SampledFrame
 from pipeline.media.ring import Ring
-from pipeline.media.scan import Scanner
 
 _PROGRESS_S = 0.25
 _PR_SET_PDEATHSIG = 1
@@ -74,12 +73,12 @@ class _Link:
         return message
 
 
-def _work(link: _Link, job: DecodeJob, attempt: int, after: int, scanner: Scanner) -> None:
+def _work(link: _Link, job: DecodeJob, attempt: int, after: int, decoder: Decoder) -> None:
     """Decode one job; samples up to `after` have reached the parent in an earlier attempt."""
     fault = job.fault if job.fault and attempt <= job.fault.attempts else None
     if fault and fault.at_sample < 0:
         _suffer(fault, link)
-    for item in decode(job, scanner, link.progress):
+    for item in decoder.items(job, link.progress, fresh=attempt > 1):
         if isinstance(item, SampledFrame):
             if fault and item.sample >= fault.at_sample:
                 _suffer(fault, link)
@@ -134,14 +133,14 @@ def main(arguments: list[str]) -> int:
     ring = Ring(ring_fd, num_slots, max_pixels)
     os.close(ring_fd)
     link = _Link(Connection(connection_fd), ring)
-    scanner = Scanner()
+    decoder = Decoder()
     try:
         link.send("ready")
         while True:
             message = link.next_job()
             job = DecodeJob.from_json(message["job"])
             _confine(job.max_memory_bytes)
-            _work(link, job, message["attempt"], message["after"], scanner)
+            _work(link, job, message["attempt"], message["after"], decoder)
     except MemoryError:
         link.send("memory")
         return 1

@@ -34,6 +34,15 @@ class Limits:
     max_streams: int = 64
 
 
+def file_identity(path: str | Path) -> tuple[object, ...] | None:
+    """What changes when a path leads to another or a changed file; None if it leads nowhere."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return os.path.abspath(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def open_container(path: str | Path, limits: Limits) -> tuple[InputContainer, VideoStream]:
     """Open a file and choose its best (largest) video stream; nothing is decoded for the caller yet.
 

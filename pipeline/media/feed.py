@@ -82,7 +82,8 @@ class Feed:
         if num_processes < 1 or ring_size < 2:
             raise ValueError(f"a feed needs a process and two slots, got {num_processes}, {ring_size}")
         self._ring_size, self._max_pixels = ring_size, max_pixels
-        self._idle: list[DecodingProcess | None] = [None] * num_processes  # None: not started yet
+        self._num_processes = num_processes
+        self._processes: list[DecodingProcess] = []  # all that were started and not ended
         self._busy: dict[DecodingProcess, _Task] = {}
         self._retries: deque[_Task] = deque()
         # The kernel kills children when the thread that started them ends, so one thread that lasts does it.
@@ -96,46 +97,56 @@ class Feed:
 
     def close(self) -> None:
         """Kill all processes and free their memory; the feed can be used again."""
-        for process in [*self._busy, *filter(None, self._idle)]:
-            process.end()
-        self._idle = [None] * (len(self._idle) + len(self._busy))
-        self._busy.clear()
-        self._retries.clear()
-        self._starter.shutdown()
+        self._starter.shutdown()  # waits for a process that is just being started
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="marey-feed")
+        for process in self._processes:
+            process.kill()
+        while self._processes:
+            self._end(self._processes[-1])
+        self._retries.clear()
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the children that live now."""
-        return [process.pid for process in [*self._busy, *filter(None, self._idle)]]
+        return [process.pid for process in self._processes]
 
     def run(self, jobs: Iterable[DecodeJob]) -> Iterator[Item]:
         """The items of all jobs: per job `JobStart`, `SampledFrame`s by number, one `JobEnd`.
 
-        Items of jobs that run at once are mixed. A job is taken from `jobs` when a process is free for it. A
-        frame's picture is valid until the next item is asked for. Breaking off kills the processes at work.
+        Items of jobs that run at once are mixed. A job is taken from `jobs` when a process is free for it,
+        preferably the one that has the file open from a job before. A frame's picture is valid until the next
+        item is asked for. Breaking off, or beginning another run, kills the processes at work.
 
         Raises:
             ValueError: a job asks for a picture larger than `max_pixels`.
         """
-        queue = iter(jobs)
+        self._break_off()
+        queue, busy = iter(jobs), self._busy
         try:
-            while True:
+            while busy is self._busy:  # until another run takes over
                 self._assign(queue)
                 if not self._busy:
                     return
-                for connection in wait([p.connection for p in self._busy], _LOOK_EVERY_S):
-                    process = next(p for p in self._busy if p.connection is connection)
-                    yield from self._next_items(process)
+                ready = wait([process.connection for process in self._busy], _LOOK_EVERY_S)
+                for process in [process for process in self._busy if process.connection in ready]:
+                    if process in self._busy:
+                        yield from self._next_items(process)
                 yield from self._look_after()
         finally:
-            for process in list(self._busy):
-                self._replace(process)
-            self._retries.clear()
+            if busy is self._busy:
+                self._break_off()
+
+    def _break_off(self) -> None:
+        for process in list(self._busy):
+            self._end(process)
+        self._retries.clear()
+        self._busy = {}
 
     def _assign(self, queue: Iterator[DecodeJob]) -> None:
         """Give jobs to free processes; a second attempt gets the machine for itself."""
-        while self._idle and not any(task.attempt > 1 for task in self._busy.values()):
+        while len(self._busy) < self._num_processes:
+            if any(task.attempt > 1 for task in self._busy.values()):
+                return
             if self._retries:
                 if self._busy:
                     return
@@ -145,25 +156,29 @@ class Feed:
                 if job is None:
                     return
                 task = _Task(self._checked(job))
-            process = self._free_process()
+            process = self._process_for(task.job)
             self._busy[process] = task
             # Should it be gone meanwhile, the next look at it tells.
             with contextlib.suppress(OSError):
                 process.give(task.job, task.attempt, task.sample)
 
-    def _free_process(self) -> DecodingProcess:
-        """One that lives, else a new one."""
-        self._idle.sort(key=lambda process: process is not None)
-        process = self._idle.pop()
-        if process is not None and process.alive:
-            return process
-        if process is not None:
-            process.end()
+    def _process_for(self, job: DecodeJob) -> DecodingProcess:
+        """Of the free processes the one whose open file is nearest before the job, else a new one."""
+        free = [process for process in self._processes if process not in self._busy]
+        for process in sorted(free, key=lambda process: process.stands_at(job), reverse=True):
+            if process.alive:
+                return process
+            self._end(process)
         try:
-            return self._starter.submit(DecodingProcess, self._ring_size, self._max_pixels).result()
+            return self._starter.submit(self._start).result()
         except OSError as exc:
-            self._idle.append(None)
             raise WorkerError("no decoding process can be started", remedy=str(exc)) from exc
+
+    def _start(self) -> DecodingProcess:
+        process = DecodingProcess(self._ring_size, self._max_pixels)
+        # Here, not where its start is waited for: an interrupt there must not lose it.
+        self._processes.append(process)
+        return process
 
     def _checked(self, job: DecodeJob) -> DecodeJob:
         if job.width * job.height > self._max_pixels:
@@ -195,7 +210,8 @@ class Feed:
                     yield item
             elif isinstance(item, JobEnd):
                 del self._busy[process]
-                self._idle.append(process)
+                if item.error is None:
+                    process.finish(task.job)
                 yield item
 
     def _look_after(self) -> Iterator[Item]:
@@ -208,7 +224,7 @@ class Feed:
     def _failed(self, process: DecodingProcess, cause: Cause) -> Iterator[Item]:
         """Replace the process; try its job again, or end the job with a gap."""
         task = self._busy[process]
-        ended = self._replace(process)
+        ended = self._end(process)
         logger.warning("decoding %s: the process %s (%s)", task.job.path, _REASONS[cause], ended)
         if task.attempt < _ATTEMPTS:
             task.attempt += 1
@@ -216,10 +232,11 @@ class Feed:
         else:
             yield task.given_up(cause)
 
-    def _replace(self, process: DecodingProcess) -> str:
-        del self._busy[process]
-        self._idle.append(None)
-        return process.end()
+    def _end(self, process: DecodingProcess) -> str:
+        how = process.end()
+        self._processes.remove(process)
+        self._busy.pop(process, None)
+        return how
 
 
 def _item_of(message: dict[str, Any], process: DecodingProcess, task: _Task) -> Item | None:

@@ -60,6 +60,11 @@ class DecodeJob:
         if self.first_sample < 0 or (self.end_sample is not None and self.end_sample <= self.first_sample):
             raise ValueError(f"a job needs 0 <= first_sample < end_sample, got {self}")
 
+    @property
+    def reading(self) -> tuple[object, ...]:
+        """What decides which samples there are and how they look: jobs that agree in it can share a file."""
+        return self.path, self.sample_fps, self.width, self.height, self.max_pixels, self.max_streams
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; `from_json` is the inverse."""
         return {**vars(self), "fault": vars(self.fault) if self.fault else None}

@@ -74,9 +74,11 @@ class Letterbox:
         return moved.reshape(boxes.shape).astype(boxes.dtype)
 
     def paste(self, content: Picture) -> Picture:
-        """The input picture, (height, width, 3) RGB uint8, around `content` of the content's size."""
+        """A new input picture, (height, width, 3) RGB uint8, around `content` of the content's size."""
         if content.shape != (self.content_height, self.content_width, 3):
             raise ValueError(f"content has shape {content.shape}, this letterbox is {self}")
+        if content.shape == (self.height, self.width, 3):
+            return content.copy()
         picture = np.full((self.height, self.width, 3), GREY, np.uint8)
         bottom, right = self.top + self.content_height, self.left + self.content_width
         picture[self.top : bottom, self.left : right] = content

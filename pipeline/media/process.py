@@ -35,22 +35,26 @@ class DecodingProcess:
     """
 
     def __init__(self, ring_size: int, max_pixels: int) -> None:
-        ring_fd = Ring.allocate(ring_size, max_pixels)
-        self.ring = Ring(ring_fd, ring_size, max_pixels)
-        self.connection, theirs = Pipe()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end()
-        numbers = [os.getpid(), theirs.fileno(), ring_fd, ring_size, max_pixels]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.media.child", *map(str, numbers)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-            pass_fds=(theirs.fileno(), ring_fd),
-            env=_environment(),
-            cwd="/",
-        )
-        theirs.close()
-        os.close(ring_fd)
+        with contextlib.ExitStack() as lent, contextlib.ExitStack() as owned:
+            ring_fd = Ring.allocate(ring_size, max_pixels)
+            lent.callback(os.close, ring_fd)
+            self.ring = owned.enter_context(contextlib.closing(Ring(ring_fd, ring_size, max_pixels)))
+            self.connection, theirs = Pipe()
+            lent.enter_context(theirs)
+            owned.enter_context(self.connection)
+            self._stderr = owned.enter_context(tempfile.TemporaryFile())
+            numbers = [os.getpid(), theirs.fileno(), ring_fd, ring_size, max_pixels]
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pipeline.media.child", *map(str, numbers)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                pass_fds=(theirs.fileno(), ring_fd),
+                env=_environment(),
+                cwd="/",
+            )
+            self._owned = owned.pop_all()
+        self.last_job: DecodeJob | None = None
         self._taken = 0
         self._ready = False
         self._progress_at = self._memory_at = time.monotonic()
@@ -105,19 +109,34 @@ class DecodingProcess:
         self._memory_at = time.monotonic()
         return memory_bytes(self.pid) > max_memory_bytes
 
+    def finish(self, job: DecodeJob) -> None:
+        """Note that a job has ended well; the process may keep its file open."""
+        self.last_job = job
+
+    def stands_at(self, job: DecodeJob) -> int:
+        """The sample from which it could go on to this job in its open file; -1 if it would open it anew."""
+        last = self.last_job
+        if last is None or last.reading != job.reading or last.end_sample is None:
+            return -1
+        return last.end_sample if last.end_sample <= job.first_sample else -1
+
+    def kill(self) -> None:
+        """Kill it, if it still lives, and do not wait."""
+        self._process.kill()
+
     def end(self) -> str:
-        """Kill it, if it still lives, and free everything.
+        """Kill it, if it still lives, and free everything. May be called again, should it be interrupted.
 
         Returns:
             How it ended, for a log: exit status and the last line of its standard error.
         """
         self._process.kill()
         status = self._process.wait()
-        self.connection.close()
-        self.ring.close()
-        with self._stderr:
+        said: list[str] = []
+        if not self._stderr.closed:
             self._stderr.seek(0)
             said = self._stderr.read().decode(errors="replace").strip().splitlines()
+        self._owned.close()
         return f"exit status {status}" + (f", {said[-1]}" if said else "")
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError
@@ -53,12 +53,14 @@ class PyavReader:
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self._path = path
         self._container, self._stream = open_container(path, limits)
+        self._reformatter = VideoReformatter()
+        self._waiting: deque[Frame | Lost] = deque()
+        self._source: Iterator[VideoFrame | Lost] = iter(())
         try:
             self._time_base = self._stream.time_base or Fraction(1, 90_000)
             fps = self._stream.average_rate or self._stream.guessed_rate
             self._clock = Clock(self._time_base, float(fps) if fps else None)
             self._source = self._decode()
-            self._waiting: deque[Frame | Lost] = deque()
             self.info = self._describe(self._first_frame())
         except BaseException:
             self.close()
@@ -71,8 +73,12 @@ class PyavReader:
         self.close()
 
     def close(self) -> None:
-        """Free the decoder and the file; may be called twice."""
+        """Close the file and let go of the decoder; may be called twice. `events()` gives nothing more."""
         self._container.close()
+        # The generator knows the reader and the reader the generator: together they would keep the decoder's
+        # pictures until the next garbage collection.
+        self._source = iter(())
+        self._waiting.clear()
 
     @property
     def time_source(self) -> TimeSource:
@@ -127,7 +133,7 @@ class PyavReader:
 
     def _wrap(self, frame: VideoFrame) -> Frame:
         def render(width: int, height: int) -> Picture:
-            return render_upright(frame, width, height)
+            return render_upright(frame, width, height, self._reformatter)
 
         duration = frame.duration or 0
         return Frame(self._clock.show(frame.pts, frame.dts, duration), frame.pts, duration, render)
@@ -194,15 +200,17 @@ def orientation_of(frame: VideoFrame) -> Orientation:
     return Orientation.of_matrix(bytes(matrix))
 
 
-def render_upright(frame: VideoFrame, width: int, height: int) -> Picture:
+def render_upright(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> Picture:
     """RGB picture of `width` x `height` after mirroring and rotation: shrunk first, turned afterwards.
 
     Colours follow the frame's matrix and range; a frame that names no matrix counts as BT.709 if it is HD,
-    else as BT.601. High dynamic range is not tone-mapped.
+    else as BT.601. High dynamic range is not tone-mapped. One `reformatter` for all frames of a file saves
+    setting it up each time; it notices by itself when they change.
     """
     orientation = orientation_of(frame)
     stored = (height, width) if orientation.swaps_sides else (width, height)
-    shrunk = frame.reformat(
+    shrunk = reformatter.reformat(
+        frame,
         *stored,
         format="rgb24",
         interpolation=_SCALING,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,24 +58,37 @@ def seconds(ticks: int, time_base: Fraction) -> float:
     return ticks * time_base.numerator / time_base.denominator
 
 
-def on_display(frames: Iterable[Shown], grid: Grid) -> Iterator[tuple[int, Shown]]:
-    """Frames that are on display at an instant of the grid, with the number of the first such instant.
+class Display(Generic[Shown]):
+    """Which frames are on display at an instant of the grid, and the number of the first such instant.
 
     A frame is on display from its time to just before the next frame's, the last one at its own time only.
     Several frames between two instants: the last of them. A frame over several instants is given once.
 
     Args:
-        frames: in order of presentation, times not decreasing, counted from the first displayed frame.
-        grid: the instants.
+        grid: the instants. None takes every frame; samples are then numbers of frames.
     """
-    waiting: tuple[int, Shown] | None = None
-    for frame in frames:
-        sample = grid.first_sample(frame.ticks)
-        if waiting is not None and sample > waiting[0]:
-            yield waiting
-        waiting = sample, frame
-    if waiting is not None and grid.on_instant(waiting[1].ticks):
-        yield waiting
+
+    def __init__(self, grid: Grid | None) -> None:
+        self._grid = grid
+        self._num_frames = 0
+        self.newest: tuple[int, Shown] | None = None
+        """The frame taken last with its sample; whether that sample shows it, the next frame tells."""
+
+    def sample_at(self, ticks: int) -> int:
+        """The sample to which something belongs that is shown at `ticks`, next after the newest frame."""
+        return self._grid.first_sample(ticks) if self._grid else self._num_frames
+
+    def show(self, frame: Shown) -> tuple[int, Shown] | None:
+        """Take the next frame in order of presentation; the one before if it was on display at an instant."""
+        before, self.newest = self.newest, (self.sample_at(frame.ticks), frame)
+        self._num_frames += 1
+        return before if before is not None and before[0] < self.newest[0] else None
+
+    def finish(self) -> tuple[int, Shown] | None:
+        """There are no more frames; the last one if it is on display at an instant."""
+        last, self.newest = self.newest, None
+        exact = last is not None and (self._grid is None or self._grid.on_instant(last[1].ticks))
+        return last if exact else None
 
 
 def shown_at(stamps: NDArray[np.int64], ticks: int) -> int | None:

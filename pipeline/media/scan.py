@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipeline.media.container import Limits, open_container
+from pipeline.media.container import Limits, file_identity, open_container
 from pipeline.media.pyav_reader import packets
 
 _SEEKABLE_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
@@ -44,8 +43,7 @@ class Scanner:
         Raises:
             SourceError, MediaError: as `open_container` says.
         """
-        status = os.stat(path)
-        name = (os.path.abspath(path), status.st_size, status.st_mtime_ns, limits)
+        name = file_identity(path), limits
         if self._last is None or self._last[0] != name:
             self._last = name, _scan(path, limits, progress)
         return self._last[1]

@@ -45,20 +45,23 @@ def gains(
         looks: appearance vectors of tracks (T, E) and boxes (D, E), NaN where unknown.
         weighing: parameters.
     """
+    near_mean, near_boxes = widened(mean, weighing.buffer), widened(boxes, weighing.buffer)
+    out = np.full((len(mean), len(boxes)), -np.inf)
+    i, j = np.nonzero(_touch(near_mean, near_boxes))  # K pairs; all below is (K,) or (K, 4)
     scale = np.ones_like(mean)
     scale[:, :2] = np.exp(mean[:, 3:])
     spread = variance / (scale * scale) + weighing.floor**2
-    error = (boxes[None] - mean[:, None]) / scale[:, None]  # (T, D, 4)
-    squares = (error * error / spread[:, None]).sum(axis=2)
-    tail = weighing.tail
     wide = 0.5 * np.log(2 * np.pi * spread).sum(axis=1)
-    cost = wide[:, None] + 0.5 * (tail + 4) * np.log1p(squares / tail)
-    overlap = pair_iou(widened(mean, weighing.buffer), widened(boxes, weighing.buffer))
-    total = weighing.most_cost - cost + weighing.overlap * overlap
+    error = (boxes[j] - mean[i]) / scale[i]
+    squares = (error * error / spread[i]).sum(axis=1)
+    tail = weighing.tail
+    cost = wide[i] + 0.5 * (tail + 4) * np.log1p(squares / tail)
+    gain = weighing.most_cost - cost + weighing.overlap * _iou(near_mean[i], near_boxes[j])
     if looks is not None:
-        cosine = looks[0] @ looks[1].T
-        total += weighing.appearance * np.where(np.isnan(cosine), 0, cosine - 0.5)
-    return np.where(overlap > 0, total, -np.inf)
+        cosine = (looks[0][i] * looks[1][j]).sum(axis=1)
+        gain += weighing.appearance * np.where(np.isnan(cosine), 0, cosine - 0.5)
+    out[i, j] = gain
+    return out
 
 
 def widened(z: Array, share: float) -> Array:
@@ -67,15 +70,18 @@ def widened(z: Array, share: float) -> Array:
     return np.concatenate([z[:, :2] - half, z[:, :2] + half], axis=1)
 
 
-def pair_iou(a: Array, b: Array) -> Array:
-    """(A, B) intersection over union of corner boxes (A, 4) and (B, 4)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    size = np.minimum(a[:, None, 2:], b[None, :, 2:]) - low
-    np.maximum(size, 0, out=size)
-    both = size[..., 0] * size[..., 1]
-    area_a = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])
-    area_b = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
-    return np.asarray(both / (area_a[:, None] + area_b[None] - both))
+def _touch(a: Array, b: Array) -> NDArray[np.bool_]:
+    """(A, B) which corner boxes overlap."""
+    across = (a[:, None, 0] < b[None, :, 2]) & (a[:, None, 2] > b[None, :, 0])
+    return np.asarray(across & (a[:, None, 1] < b[None, :, 3]) & (a[:, None, 3] > b[None, :, 1]))
+
+
+def _iou(a: Array, b: Array) -> Array:
+    """(K,) intersection over union of corner boxes, row by row."""
+    size = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
+    both = size[:, 0] * size[:, 1]
+    areas = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1)
+    return np.asarray(both / (areas - both))
 
 
 def assign(gain: Array) -> tuple[Ints, Ints]:
@@ -96,7 +102,9 @@ def doubles(z: Array, candidates: Ints, group: NDArray[np.int64], limit: float) 
     if not len(candidates):
         return np.zeros(0, np.bool_)
     corners = to_xyxy(z)
-    iou = pair_iou(corners[candidates], corners)
-    better = np.arange(len(z))[None] < candidates[:, None]
-    same = group[candidates][:, None] == group[None]
-    return np.asarray(((iou > limit) & better & same).any(axis=1))
+    rows, better = np.nonzero(_touch(corners[candidates], corners))
+    mine = candidates[rows]
+    worse = (better < mine) & (group[mine] == group[better]) & (_iou(corners[mine], corners[better]) > limit)
+    out = np.zeros(len(candidates), np.bool_)
+    out[rows[worse]] = True
+    return out

@@ -77,7 +77,7 @@ def track_mot(
 def track_boxes(
     rows: pa.Table, fps: float, size: tuple[int, int], settings: TrackConfig, motion: MotionModel
 ) -> pa.Table:
-    """TRACKS of MOT rows (`pipeline.mot.MOT`): sample = frame - 1 and, for want of a clock, t = sample / fps."""
+    """TRACKS of MOT rows (`pipeline.mot.MOT`); sample = frame - 1 and, without a clock, t = sample / fps."""
     if not rows.num_rows:
         return TRACKS.empty_table()
     tracker = Tracker(settings, motion, size)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.media.clock import Clock
-from pipeline.media.sampling import Grid, on_display, seconds, shown_at
+from pipeline.media.sampling import Display, Grid, seconds, shown_at
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def test_sampling_equals_a_walk_over_all_ticks(steps: list[int], sample_fps: flo
     if ticks[-1] * base * rate > 4000:  # keeps the oracle's walk short
         ticks = [k for k in ticks if k * base * rate <= 4000]
     frames = [Shown(k, i) for i, k in enumerate(ticks)]
-    got = [(sample, frame.name) for sample, frame in on_display(frames, Grid.of(sample_fps, base))]
+    display = Display[Shown](Grid.of(sample_fps, base))
+    taken = [*map(display.show, frames), display.finish()]
+    got = [(sample, frame.name) for sample, frame in filter(None, taken)]
     assert got == oracle(ticks, rate, base)
 
 

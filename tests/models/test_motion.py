@@ -30,8 +30,8 @@ from models.training.trajectories import (
 
 CELLS = ("gru", "lstm", "rnn")
 
-STORED_MEAN = (143.371597, 200.133511, 3.687274, 4.609801)
-STORED_DEVIATION = (6.605506, 1.58682, 0.064969, 0.023278)
+STORED_MEAN = (142.971143, 200.083987, 3.6747, 4.603328)
+STORED_DEVIATION = (5.973023, 1.655162, 0.064079, 0.024933)
 """What the shipped weights foresee of a walker after 0.5 s; true are 146, 200, log 40 and log 100."""
 
 

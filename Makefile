@@ -1,0 +1,53 @@
+# marey: `make demo` shows it, `make setup` prepares a workplace, `make check test` is what a change must pass.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: setup demo check format test test-services bench soak docs clean
+
+# What a user needs: the program and the fast CPU runtime.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[openvino]'
+	touch $@
+
+# What a developer needs besides: training, tests, linters.
+$(VENV)/.developed: $(VENV)/.installed
+	$(PIP) --editable '.[openvino,train,dev]'
+	touch $@
+
+setup: $(VENV)/.developed
+
+demo: $(VENV)/.installed
+	$(BIN)/marey demo
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pipeline.lake.docs | diff - docs/tables.md
+	$(BIN)/python -m pipeline.cli.docs | diff - docs/commands.md
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python -m pipeline.lake.docs > docs/tables.md
+	$(BIN)/python -m pipeline.cli.docs > docs/commands.md
+
+test: setup
+	$(BIN)/pytest
+
+test-services: setup
+	$(BIN)/pytest tests/services
+
+soak: setup
+	$(BIN)/pytest tests/soak
+
+bench: setup
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache

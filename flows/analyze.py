@@ -1,0 +1,270 @@
+"""Flows over the main job: one video, or many in shards. The command and the flows cannot differ.
+
+    analyze_video   one video                                          one task
+    analyze_batch   files, directories and globs, in shards of videos  a task per shard, one after the other
+
+A shard whose lake cannot be reached, or of which a decoding process died, is tried again later; what failed
+because of its bytes or of the config is not. The lake is the record of what is done, so a second attempt,
+and a second run, take up only what is missing.
+
+A run ends `Failed` when an input failed, after all the others are done; its message says how many and which
+first. It ends at once when the config is wrong, and stops at the shard where the lake or the weights fail.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Annotated, Any
+
+from prefect import flow, get_client, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run, task_run
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import report
+from flows.report import LogReporter, Video
+from flows.settings import Settings, read_settings
+from pipeline.analyze import Options, VideoResult, analyze
+from pipeline.analyze.plan import final
+from pipeline.config import Config
+from pipeline.errors import MareyError, ModelError, StorageError
+from pipeline.lake.location import Location
+from pipeline.sources import Missing, find
+
+__all__ = ["AnalysisFailed", "analyze_batch", "analyze_shard", "analyze_video"]
+
+SHARD_SIZE = 16
+TAG = "marey"
+
+
+class AnalysisFailed(MareyError):
+    """Videos failed, or the work broke off at `cause`. `videos` says what became of those met."""
+
+    def __init__(self, message: str, videos: Sequence[Video], cause: Exception | None = None) -> None:
+        super().__init__(message)
+        self.videos, self.cause = list(videos), cause
+        self.summary: dict[str, Any] = {}
+        if isinstance(cause, MareyError):
+            self.exit_code, self.code, self.retry = cause.exit_code, cause.code, cause.retry
+        elif cause is None:
+            # What an earlier run failed at carries a note, and is not for this run to try again.
+            self.retry = any(not final(v["error_code"]) and not v["note"] for v in report.failed(videos))
+
+
+def _video_run_name() -> str:
+    return report.named([flow_run.parameters["video"]])
+
+
+def _batch_run_name() -> str:
+    return report.named(flow_run.parameters["inputs"])
+
+
+def _shard_run_name() -> str:
+    return report.named(task_run.parameters["uris"])
+
+
+def may_succeed_later(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether a failed shard is worth another attempt: by the class of its error."""
+    error = state.data
+    return isinstance(error, MareyError) and error.retry
+
+
+@task(
+    name="analyze-shard",
+    task_run_name=_shard_run_name,
+    tags=[TAG],
+    retries=3,
+    retry_delay_seconds=[10, 30, 90],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=may_succeed_later,
+    cache_policy=NO_CACHE,
+)
+def analyze_shard(uris: list[str], lake: str, config: Config, options: Options) -> State[Any]:
+    """Analyse some videos into a lake; the state's data are the results, or an AnalysisFailed."""
+    logger = get_run_logger()
+    reporter = LogReporter(logger)
+    if task_run.run_count > 1:
+        options = replace(options, retry_failed=True)
+    try:
+        results: Sequence[VideoResult] = analyze(uris, lake, config, options, reporter).results
+        videos = report.plain(report.with_stored_rows(lake, results))
+    except Exception as exc:
+        if not isinstance(exc, MareyError):
+            logger.exception("a mistake in the program")
+        error = AnalysisFailed(_told(exc), report.plain(reporter.results), exc)
+        return Failed(message=str(error), data=error)
+    if report.failed(videos):
+        error = AnalysisFailed(report.failure_text(videos), videos)
+        return Failed(message=str(error), data=error)
+    return Completed(message=report.states_text(videos), data=videos)
+
+
+@flow(name="analyze-video", flow_run_name=_video_run_name, retries=0)
+def analyze_video(
+    video: str,
+    lake: str,
+    config: Settings = None,
+    upgrade: bool = False,
+    force: bool = False,
+    retry_failed: bool = False,
+) -> Any:
+    """Analyse one video into a lake.
+
+    Args:
+        video: path of the file.
+        lake: the lake's directory; made if it is not there.
+        config: path of a TOML file, or values by key; defaults for what it does not name.
+        upgrade: also if it has a current result of another config.
+        force: make this config current again, whatever is there.
+        retry_failed: also if it failed before, for another reason than its bytes.
+
+    Returns:
+        Counts of states and rows, and failures with their reasons, as plain JSON.
+
+    Raises:
+        AnalysisFailed: the video could not be analysed.
+        MareyError: the config or an argument is wrong; nothing was begun.
+    """
+    return _run([video], lake, config, Options(upgrade, force, retry_failed), shard_size=1)
+
+
+@flow(name="analyze-batch", flow_run_name=_batch_run_name, retries=0)
+def analyze_batch(
+    inputs: Annotated[list[str], Field(min_length=1)],
+    lake: str,
+    config: Settings = None,
+    upgrade: bool = False,
+    force: bool = False,
+    retry_failed: bool = False,
+    since: datetime | None = None,
+    shard_size: Annotated[int, Field(ge=1)] = SHARD_SIZE,
+) -> Any:
+    """Analyse many videos into a lake, a task per shard of them.
+
+    Args:
+        inputs: files, directories and globs.
+        lake: the lake's directory; made if it is not there.
+        config: path of a TOML file, or values by key; defaults for what it does not name.
+        upgrade: also videos with a current result of another config.
+        force: make this config current again, whatever is there.
+        retry_failed: also what failed before, for another reason than its bytes.
+        since: files of directories and globs that were last changed before it are left out.
+        shard_size: videos per task: what is reported, and tried again, together.
+
+    Returns:
+        Counts of states and rows, and failures with their reasons, as plain JSON.
+
+    Raises:
+        AnalysisFailed: videos failed, the others are done; or lake or weights cannot be used.
+        MareyError: the config or an argument is wrong, or no input exists; nothing was begun.
+    """
+    return _run(inputs, lake, config, Options(upgrade, force, retry_failed), shard_size, since)
+
+
+@dataclass
+class _Batch:
+    """What became of the videos so far, and what stopped the work if something did."""
+
+    lake: str
+    began: float = field(default_factory=time.monotonic)
+    videos: list[Video] = field(default_factory=list)
+    stopped: str = ""
+
+    def take(self, uris: Sequence[str], state: State[Any]) -> None:
+        """Take in the end of a shard."""
+        outcome = state.result(raise_on_failure=False)
+        if not isinstance(outcome, Exception):
+            self.videos += outcome
+            return
+        error = (
+            outcome if isinstance(outcome, AnalysisFailed) else AnalysisFailed(_told(outcome), [], outcome)
+        )
+        self.videos += error.videos
+        if error.cause is not None:
+            met = {video["uri"] for video in error.videos}
+            self.videos += _not_done([uri for uri in uris if uri not in met], str(error), error.code)
+            if isinstance(error.cause, StorageError | ModelError):
+                self.stopped = str(error)
+
+    def leave(self, uris: Sequence[str]) -> None:
+        """Note what was not begun."""
+        self.videos += _not_done(uris, f"not begun: {self.stopped}", "not_begun")
+
+    def end(self) -> State[Any]:
+        """Publish the artifacts and say how it ended."""
+        result = report.summary(self.lake, self.videos, time.monotonic() - self.began)
+        if self.videos:
+            create_table_artifact(
+                report.result_table(self.videos), "marey-videos", "What became of each video"
+            )
+        page = report.page(result, self.videos, self.stopped)
+        create_markdown_artifact(page, "marey-report", report.states_text(self.videos))
+        if not report.failed(self.videos):
+            return Completed(message=report.states_text(self.videos), data=result)
+        error = AnalysisFailed(self._failure(), self.videos)
+        error.summary = result
+        return Failed(message=str(error), data=error)
+
+    def _failure(self) -> str:
+        if not self.stopped:
+            return report.failure_text(self.videos)
+        num_done = len(self.videos) - len(report.failed(self.videos))
+        return f"{self.stopped} ({num_done} of {len(self.videos)} videos are done)"
+
+
+def _run(
+    inputs: Sequence[str],
+    lake: str,
+    settings: Settings,
+    options: Options,
+    shard_size: int,
+    since: datetime | None = None,
+) -> State[Any]:
+    _tag_run(lake)
+    try:
+        config = read_settings(settings)
+        Location.parse(lake)
+        entries = find(inputs, since=since)
+    except MareyError as exc:
+        return Failed(message=str(exc), data=exc)
+    batch = _Batch(lake)
+    for entry in entries:
+        if isinstance(entry, Missing):
+            batch.videos += _not_done([entry.uri], str(entry.error), entry.error.code)
+    for uris in shards([entry.uri for entry in entries if not isinstance(entry, Missing)], shard_size):
+        if batch.stopped:
+            batch.leave(uris)
+        else:
+            batch.take(uris, analyze_shard(uris, lake, config, options, return_state=True))
+    return batch.end()
+
+
+def shards(uris: Sequence[str], size: int) -> Iterator[list[str]]:
+    """The videos in groups of at most `size`, in order."""
+    for start in range(0, len(uris), size):
+        yield list(uris[start : start + size])
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, MareyError) else f"{type(error).__name__}: {error}"
+
+
+def _not_done(uris: Iterable[str], error: str, code: str) -> list[Video]:
+    return report.plain(VideoResult(uri, "failed", error_code=code, error=error) for uri in uris)
+
+
+def _tag_run(lake: str) -> None:
+    """Tag this flow run, so that lists can be narrowed to marey's runs, or to those of a lake."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    tags = {*context.flow_run.tags, TAG, f"lake:{report.named([lake])}"}
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, tags=sorted(tags))

@@ -1,0 +1,106 @@
+"""A video being worked on, and the row that ends its attempt."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass, field
+
+from pipeline.analyze.interpret import Rows, Runs, Stopwatch
+from pipeline.analyze.outcome import VideoResult
+from pipeline.analyze.perception import Facts, VideoWork
+from pipeline.analyze.plan import Step, VideoPlan
+from pipeline.errors import MareyError
+from pipeline.lake.commit import Ending
+from pipeline.lake.records import Analysis
+from pipeline.lake.schema import PARTITIONED
+
+
+@dataclass
+class Attempt:
+    """One attempt at one video, from its running row to its end."""
+
+    plan: VideoPlan
+    row: Analysis  # its running row
+    runs: Runs
+    work: VideoWork | None = None  # where the video is decoded
+    started: float = field(default_factory=time.perf_counter)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def succeeded(self, rows: Rows, facts: Facts, runtime: str | None, device: str | None) -> Ending:
+        """The ending of an attempt whose rows are all in `rows`."""
+        plan, runs, old = self.plan, self.runs, self.plan.perceived
+        counts = {table: rows.counts[table] for table in PARTITIONED}
+        if old is not None:
+            reused = set(PARTITIONED) - set(runs.written)
+            counts |= {table: getattr(old, f"rows_{table}") or 0 for table in reused}
+        row = self.row.ended(
+            status="partial" if facts.gaps or facts.frames_failed else "ok",
+            perception_run_id=runs.perception,
+            tracking_run_id=runs.tracking,
+            events_run_id=runs.events,
+            reader=facts.reader,
+            time_source=facts.time_source,
+            runtime=runtime,
+            device=device,
+            frames_sampled=counts["frames"],
+            frames_failed=facts.frames_failed,
+            gaps=facts.gaps,
+            seconds=dict(self.watch.seconds),
+            peak_memory_bytes=_peak_memory_bytes(),
+            **{f"rows_{table}": count for table, count in counts.items()},
+        )
+        basis = plan.current.revision if plan.current else 0
+        return Ending(analysis=row, basis=basis, rows=rows.rest(), names=(plan.name,))
+
+    def failed(self, error: MareyError, facts: Facts | None = None) -> Ending:
+        """The ending of an attempt at a video that cannot be analysed."""
+        row = self.row.ended(
+            status="failed",
+            error_code=error.code,
+            error=str(error),
+            gaps=facts.gaps if facts else (),
+            frames_failed=facts.frames_failed if facts else None,
+            peak_memory_bytes=_peak_memory_bytes(),
+        )
+        return Ending(analysis=row, names=(self.plan.name,))
+
+    def broken_off(self) -> Ending:
+        """The ending of an attempt that the run's own end cut short: it did not crash."""
+        return Ending(
+            analysis=self.row.ended(
+                status="abandoned", error_code="interrupted", error="the run was interrupted"
+            )
+        )
+
+    def result(self, row: Analysis) -> VideoResult:
+        """What is said of the attempt, ended by `row`."""
+        return VideoResult(
+            uri=row.uri,
+            state="ok" if row.status == "ok" else "partial" if row.status == "partial" else "failed",
+            video_id=row.video_id,
+            duration_s=self.plan.name.duration_s,
+            rows={table: getattr(row, f"rows_{table}") or 0 for table in PARTITIONED}
+            if row.succeeded
+            else {},
+            seconds=dict(row.seconds),
+            frames_failed=row.frames_failed or 0,
+            gaps=tuple(row.gaps),
+            error_code=row.error_code,
+            error=row.error,
+            note="" if self.plan.step is Step.PERCEPTION else _REUSED[self.plan.step],
+        )
+
+
+_REUSED = {
+    Step.COPY: "perceived before under another name",
+    Step.TRACKING: "tracked anew",
+    Step.EVENTS: "events anew",
+}
+
+
+def _peak_memory_bytes() -> int:
+    """Largest resident set so far of this process, and of its largest child that ended."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return (own + child) * 1024

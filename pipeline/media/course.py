@@ -1,0 +1,164 @@
+"""One way through an open file, on which jobs that follow on each other take their part in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from pipeline.media.container import Limits, file_identity
+from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
+from pipeline.media.letterbox import Letterbox
+from pipeline.media.motion import MotionMeter
+from pipeline.media.pyav_reader import PyavReader
+from pipeline.media.reader import Frame, Lost, Picture, Reader
+from pipeline.media.sampling import Display, Grid, seconds
+from pipeline.media.seeking import SeekPoint
+from pipeline.media.tally import Tally
+
+_MAX_EARLY = 10_000
+"""Losses remembered for later jobs; a file with more of them is opened anew for each job."""
+
+
+class Course:
+    """An open file with all that its samples depend on: what was on display, motion, losses.
+
+    A job gets the same items whether the course began with it or served others before. Between jobs the
+    course holds the decoder, at most two of its frames and one small grey picture; at the end of the file
+    it closes it.
+
+    Raises:
+        SourceError, MediaError: as `open_container` says.
+    """
+
+    def __init__(self, job: DecodeJob) -> None:
+        self._reading, self._identity = job.reading, file_identity(job.path)
+        self.reader: Reader = PyavReader(job.path, Limits(job.max_pixels, job.max_streams))
+        info = self.reader.info
+        self.letterbox = Letterbox.fit(info.width_px, info.height_px, job.width, job.height)
+        self._time_base = info.time_base
+        self._events = self.reader.events()
+        self._display = Display[Frame](Grid.of(job.sample_fps, info.time_base) if job.sample_fps else None)
+        self._meter = MotionMeter(self.letterbox)
+        self._passed: Frame | None = None  # the last sampled frame, if motion has not been measured at it
+        self._early: list[tuple[int, int]] = []  # losses that belong to later jobs: sample and ticks
+        self.position: int | None = 0
+        """The first sample that is still to come; None while a job is at work, or after one broke off."""
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self.reader.close()
+
+    def reaches(self, job: DecodeJob) -> bool:
+        """Whether the job's samples are still to come, and the file is the one that was opened."""
+        return (
+            self.position is not None
+            and self.position <= job.first_sample
+            and self._reading == job.reading
+            and len(self._early) < _MAX_EARLY
+            and self._identity is not None
+            and self._identity == file_identity(job.path)
+        )
+
+    def num_lost(self) -> int:
+        """Go through the rest of the file and count what does not decode."""
+        return sum(isinstance(event, Lost) for event in self._events)
+
+    def seek(self, point: SeekPoint, progress: Callable[[], None]) -> bool:
+        """Begin in the middle, before any job.
+
+        Returns:
+            Whether the first frame that comes out is one that may; if not, the course is of no more use.
+        """
+        self.reader.seek(point.key)
+        self._events = self.reader.events()
+        lead: list[Frame | Lost] = []
+        for event in self._events:
+            progress()
+            lead.append(event)
+            if isinstance(event, Frame):
+                self._events = chain(lead, self._events)
+                return point.allows(event.pts)
+        return False
+
+    def items(self, job: DecodeJob, progress: Callable[[], None]) -> Iterator[SampledFrame | JobEnd]:
+        """The job's frames and its end; `progress` is called at every frame and loss, sampled or not."""
+        self.position = None
+        tally = Tally(job, self._time_base)
+        for sample, frame in self._on_display(tally, progress):
+            if sample < job.first_sample:
+                self._passed = frame
+                continue
+            if self._passed is not None:
+                self._meter.step(self._content(self._passed), self._seconds(self._passed))
+                self._passed = None
+            yield self._item(job, sample, frame)
+        end_of_file = self._display.newest is None
+        if end_of_file:
+            self.close()
+        self.position = job.end_sample
+        yield self._end(job, tally, end_of_file)
+
+    def _on_display(self, tally: Tally, progress: Callable[[], None]) -> Iterator[tuple[int, Frame]]:
+        """Samples and frames up to the job's last, counting on the way what belongs to it."""
+        self._recall(tally)
+        display = self._display
+        if display.newest is not None:
+            tally.show(*display.newest)
+        while display.newest is None or not tally.is_past(display.newest[0]):
+            event = next(self._events, None)
+            if event is None:
+                last = display.finish()
+                if last is not None:
+                    yield last
+                return
+            progress()
+            if isinstance(event, Lost):
+                self._lose(event, tally)
+                continue
+            before = display.show(event)
+            assert display.newest is not None  # the event
+            tally.show(*display.newest)
+            if before is not None:
+                yield before
+
+    def _lose(self, lost: Lost, tally: Tally) -> None:
+        newest = self._display.newest
+        ticks = lost.ticks if lost.ticks is not None else newest[1].ticks if newest else 0
+        sample = self._display.sample_at(ticks)
+        tally.lose(sample, ticks)
+        if tally.is_past(sample) and len(self._early) < _MAX_EARLY:
+            self._early.append((sample, ticks))
+
+    def _recall(self, tally: Tally) -> None:
+        """Tell a new job of the losses that came by before it and belong to it."""
+        for sample, ticks in self._early:
+            tally.lose(sample, ticks)
+        self._early = [(sample, ticks) for sample, ticks in self._early if tally.is_past(sample)]
+
+    def _item(self, job: DecodeJob, sample: int, frame: Frame) -> SampledFrame:
+        content, t = self._content(frame), self._seconds(frame)
+        motion_grid, camera = self._meter.step(content, t)
+        motion = camera.as_tuple() if camera else None
+        picture = self.letterbox.paste(content)
+        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion)
+
+    def _end(self, job: DecodeJob, tally: Tally, end_of_file: bool) -> JobEnd:
+        return JobEnd(
+            job.key,
+            self.reader.info,
+            self.letterbox,
+            frames_decoded=tally.frames_decoded,
+            frames_failed=tally.frames_failed,
+            gaps=tally.gaps,
+            last_t=tally.last_t,
+            end_t=tally.end_t,
+            end_of_file=end_of_file,
+            time_source=self.reader.time_source,
+            reader=self.reader.name,
+        )
+
+    def _content(self, frame: Frame) -> Picture:
+        return frame.render(self.letterbox.content_width, self.letterbox.content_height)
+
+    def _seconds(self, frame: Frame) -> float:
+        return seconds(frame.ticks, self._time_base)

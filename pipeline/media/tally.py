@@ -1,0 +1,95 @@
+"""What belongs to one job: counts of its frames and losses, and the gaps that the losses leave."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from pipeline.media.items import DecodeJob, Gap
+from pipeline.media.reader import Frame
+from pipeline.media.sampling import seconds
+
+_MERGE_GAPS_S = 1.0
+_MAX_GAPS = 100
+
+
+class Tally:
+    """Is told all frames and losses that come by, counts those whose sample is the job's.
+
+    Losses are told in the order of the file among the frames, each with the sample it would belong to.
+    """
+
+    def __init__(self, job: DecodeJob, time_base: Fraction) -> None:
+        self._job, self._time_base = job, time_base
+        self._gaps = _Gaps()
+        self._last_ticks: int | None = None
+        self._last_duration = 0
+        self.frames_decoded = self.frames_failed = 0
+
+    def is_past(self, sample: int) -> bool:
+        """Whether the sample comes after the job's."""
+        return self._job.end_sample is not None and sample >= self._job.end_sample
+
+    def show(self, sample: int, frame: Frame) -> None:
+        """A good frame, the next in order of presentation."""
+        if sample < self._job.first_sample:
+            return
+        self._gaps.close(self._seconds(frame.ticks))
+        if not self.is_past(sample):
+            self.frames_decoded += 1
+            # Not the frame itself, which would keep its picture.
+            self._last_ticks, self._last_duration = frame.ticks, frame.duration
+
+    def lose(self, sample: int, ticks: int) -> None:
+        """A packet that did not decode and would have been shown at `ticks`."""
+        if sample >= self._job.first_sample and not self.is_past(sample):
+            self.frames_failed += 1
+            self._gaps.lose(self._seconds(ticks if self._last_ticks is None else self._last_ticks))
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """All gaps; one that nothing good came after has no end."""
+        return self._gaps.all()
+
+    @property
+    def last_t(self) -> float | None:
+        """Time in seconds of the job's last frame."""
+        return None if self._last_ticks is None else self._seconds(self._last_ticks)
+
+    @property
+    def end_t(self) -> float | None:
+        """When the display of the job's last frame ends, in seconds, if its duration is known."""
+        if self._last_ticks is None or not self._last_duration:
+            return None
+        return self._seconds(self._last_ticks + self._last_duration)
+
+    def _seconds(self, ticks: int) -> float:
+        return seconds(ticks, self._time_base)
+
+
+class _Gaps:
+    """Runs of lost packets between good frames; near ones are taken together, so the list stays short."""
+
+    def __init__(self) -> None:
+        self._done: list[Gap] = []
+        self._open: Gap | None = None
+
+    def lose(self, t: float) -> None:
+        """One more packet is lost, after the good frame at `t` seconds."""
+        frames = self._open.frames + 1 if self._open else 1
+        self._open = Gap(self._open.t_start if self._open else t, None, frames, "media")
+
+    def close(self, t: float) -> None:
+        """A good frame is shown at `t` seconds."""
+        if self._open is None:
+            return
+        gap, self._open = Gap(self._open.t_start, t, self._open.frames, "media"), None
+        last = self._done[-1] if self._done else None
+        near = last is not None and last.t_end is not None and gap.t_start - last.t_end < _MERGE_GAPS_S
+        if last is not None and (near or len(self._done) == _MAX_GAPS):
+            self._done[-1] = Gap(last.t_start, gap.t_end, last.frames + gap.frames, "media")
+        else:
+            self._done.append(gap)
+
+    def all(self) -> tuple[Gap, ...]:
+        """All gaps, the open one last."""
+        return (*self._done, *([self._open] if self._open else []))

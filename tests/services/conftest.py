@@ -1,0 +1,33 @@
+"""Real servers for the tests of this folder, and the warnings of others that they bring along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.server import prefect_server
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API of a Prefect server that this process's flows report to."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    home = tmp_path_factory.mktemp("prefect")
+    (home / "client").mkdir()
+    with prefect_server(home) as url:
+        settings = {PREFECT_API_URL: url, PREFECT_HOME: Path(home / "client")}
+        with temporary_settings(settings):
+            yield url
+            _send_what_is_left()
+
+
+def _send_what_is_left() -> None:
+    """Logs and events are sent by threads, which must not outlive the server."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all()
+    EventsWorker.drain_all()
