@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from prefect import flow, get_client, get_run_logger, task
@@ -155,7 +155,7 @@ def analyze_batch(
         upgrade: also videos with a current result of another config.
         force: make this config current again, whatever is there.
         retry_failed: also what failed before, for another reason than its bytes.
-        since: files of directories and globs that were last changed before it are left out.
+        since: files of directories and globs that were last changed before it (UTC) are left out.
         shard_size: videos per task: what is reported, and tried again, together.
 
     Returns:
@@ -183,9 +183,9 @@ class _Batch:
         if not isinstance(outcome, Exception):
             self.videos += outcome
             return
-        error = (
-            outcome if isinstance(outcome, AnalysisFailed) else AnalysisFailed(_told(outcome), [], outcome)
-        )
+        error = outcome
+        if not isinstance(error, AnalysisFailed):
+            error = AnalysisFailed(_told(outcome), [], outcome)
         self.videos += error.videos
         if error.cause is not None:
             met = {video["uri"] for video in error.videos}
@@ -231,7 +231,7 @@ def _run(
     try:
         config = read_settings(settings)
         Location.parse(lake)
-        entries = find(inputs, since=since)
+        entries = find(inputs, since=_utc(since))
     except MareyError as exc:
         return Failed(message=str(exc), data=exc)
     batch = _Batch(lake)
@@ -244,6 +244,11 @@ def _run(
         else:
             batch.take(uris, analyze_shard(uris, lake, config, options, return_state=True))
     return batch.end()
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """A time without a zone is UTC, as on the command line."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def shards(uris: Sequence[str], size: int) -> Iterator[list[str]]:

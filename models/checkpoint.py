@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ class CheckpointError(ValueError):
 
 def weights_path(name: str) -> Path:
     """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...) or as a path."""
-    path = Path(name)
-    return path if path.suffix == ".safetensors" else WEIGHTS / f"{name}.safetensors"
+    shipped = re.fullmatch(r"[\w-]+", name) is not None
+    return WEIGHTS / f"{name}.safetensors" if shipped else Path(name)
 
 
 def file_digest(path: Path) -> str:
@@ -60,6 +61,8 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"weights {path} are not there") from exc
     except (SafetensorError, OSError, KeyError, ValueError) as exc:
         raise CheckpointError(f"{path} is not a checkpoint of marey: {exc}") from exc
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of marey: its config is no object")
     if config.get("kind") != kind:
         raise CheckpointError(f"{path} holds {config.get('kind')!r} weights, not {kind!r}")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, config
@@ -84,5 +87,6 @@ def load_detector(path: Path) -> Detector:
             detector = Detector(config)
         detector.load_state_dict(tensors, assign=True)
     except (TypeError, KeyError, RuntimeError, ValueError) as exc:
-        raise CheckpointError(f"{path}: tensors and config do not fit: {exc}") from exc
+        said = " ".join(str(exc).split())[:200]
+        raise CheckpointError(f"{path}: tensors and config do not fit: {said}") from exc
     return detector.eval()

@@ -147,7 +147,9 @@ class Decoded(nn.Module):
         images = pictures.permute(0, 3, 1, 2).to(dtype)  # (N, 3, H, W), channels last in memory
         raw = self.detector(images)
         boxes = decode_boxes(raw.sides.float(), self.centres, self.strides)
-        return raw.logits.float().sigmoid(), boxes, raw.appearance.float(), raw.embedding.float()
+        # In float64, since the last elements of a float32 tensor are rounded differently from the others.
+        scores = raw.logits.double().sigmoid().float()
+        return scores, boxes, raw.appearance.float(), raw.embedding.float()
 
 
 def select(

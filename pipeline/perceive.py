@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,13 +58,12 @@ class Perceiver:
         Raises:
             ModelError: the weights cannot be used, or the device or runtime is not there.
         """
-        from models.checkpoint import file_digest, weights_path
+        from models.checkpoint import weights_path
         from models.runtime import open_network
 
         name = "detector" if settings.weights == "default" else settings.weights
-        path: Path = weights_path(name)
+        path = weights_path(name)
         try:
-            self.digest = file_digest(path)
             self.network = open_network(
                 path,
                 width=settings.input_width,
@@ -76,7 +74,7 @@ class Perceiver:
                 precision=settings.precision,
                 threads=threads,
             )
-        except ValueError as exc:
+        except (ValueError, RuntimeError) as exc:  # what runs the CNN says RuntimeError
             raise ModelError(str(exc), remedy="see [perceive] in `marey config --show`") from exc
         self.settings = settings
 
@@ -118,38 +116,38 @@ def to_rows(
     """Rows of a staging file (schema STAGED), one per sampled frame, boxes in displayed pixels."""
     records = []
     for frame, seen in zip(frames, perceived, strict=True):
-        boxes = box_map.to_display(seen.boxes)
-        alive = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # boxes in the grey bars are gone
-        vectors = half(seen.appearance) if embeddings else [None] * len(boxes)
-        detections = [
-            {
-                "x1": box[0],
-                "y1": box[1],
-                "x2": box[2],
-                "y2": box[3],
-                "class": name,
-                "score": score,
-                "appearance": vector,
-            }
-            for box, name, score, vector, ok in zip(
-                boxes, seen.classes, seen.scores, vectors, alive, strict=True
-            )
-            if ok
-        ]
         motion = frame.camera_motion
+        vector = half(np.concatenate([seen.embedding, frame.motion_grid])) if embeddings else None
         records.append(
             {
                 "sample": frame.sample,
                 "pts": frame.pts,
                 "t": frame.t,
-                "embedding": half(np.concatenate([seen.embedding, frame.motion_grid]))
-                if embeddings
-                else None,
-                "camera_motion": dict(zip(("dx", "dy", "scale", "rotation"), motion, strict=True))
-                if motion
-                else None,
+                "embedding": vector,
+                "camera_motion": dict(zip(_MOTION, motion, strict=True)) if motion else None,
                 "reused": False,
-                "detections": detections,
+                "detections": _detections(seen, box_map, embeddings=embeddings),
             }
         )
     return pa.Table.from_pylist(records, schema=STAGED)
+
+
+_MOTION = ("dx", "dy", "scale", "rotation")
+
+
+def displayed(boxes: Array, box_map: ToDisplay) -> Array:
+    """Boxes (K, 4) in displayed pixels; K may be 0."""
+    return box_map.to_display(boxes) if len(boxes) else boxes
+
+
+def _detections(seen: Perceived, box_map: ToDisplay, *, embeddings: bool) -> list[dict[str, Any]]:
+    vectors = half(seen.appearance) if embeddings else [None] * len(seen.scores)
+    rows = []
+    for box, name, score, vector in zip(
+        displayed(seen.boxes, box_map), seen.classes, seen.scores, vectors, strict=True
+    ):
+        x1, y1, x2, y2 = box
+        if x2 > x1 and y2 > y1:  # boxes in the grey bars are gone
+            corners = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+            rows.append({**corners, "class": name, "score": score, "appearance": vector})
+    return rows

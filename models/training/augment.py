@@ -31,7 +31,7 @@ class AugmentSettings:
     size: int = 288  # pixels, width and height of a view
     reference: tuple[int, int] = (512, 288)  # input size of analysis, that scales are relative to
     scale: tuple[float, float] = (0.6, 1.5)
-    mosaic: float = 0.3  # share of views made of four images
+    mosaic: float = 0.2  # share of views made of four images
     min_visible: float = 0.3  # objects cut to less of their area are ignored
 
 

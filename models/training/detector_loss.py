@@ -30,9 +30,9 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class LossWeights:
-    cls: float = 1.0
-    box: float = 2.0
-    dfl: float = 0.5
+    cls: float = 0.5
+    box: float = 7.5
+    dfl: float = 1.5
     appearance: float = 0.2
     frame: float = 0.05
 
@@ -82,7 +82,7 @@ def assign(
     high = target.boxes[:, None, 2:] - centres[None]
     inside = (torch.cat([low, high], dim=2).amin(dim=2) > 0) | near  # (K, A)
     iou = box_iou(target.boxes, boxes)  # (K, A)
-    metric = scores[:, target.classes].T.sqrt() * iou.clamp(min=1e-4) ** 4
+    metric = scores[:, target.classes].T.sqrt() * iou.clamp(min=1e-4) ** 6
     metric = metric * inside
     values, chosen = metric.topk(min(top, cells), dim=1)
     mask = torch.zeros_like(inside).scatter_(1, chosen, values > 0)
@@ -148,10 +148,8 @@ def detection_loss(
         weight, truth = a.quality[cells], target.boxes[which]
         parts["box"].append((giou_loss(boxes[i, cells], truth) * weight).sum())
         parts["dfl"].append((_dfl(raw.sides[i, cells], centres[cells], strides[cells], truth) * weight).sum())
-    # Negatives count by the square of their score (quality focal loss, beta 2): the many easy ones hardly do.
-    focus = torch.where(cls_target > 0, torch.ones_like(scores), scores**2)
     bce = F.binary_cross_entropy_with_logits(raw.logits, cls_target, reduction="none")
-    losses = {"cls": (bce * focus * keep).sum() / norm}
+    losses = {"cls": (bce * keep).sum() / norm}
     losses |= {k: torch.stack(v).sum() / norm if v else raw.sides.sum() * 0 for k, v in parts.items()}
     losses["appearance"], losses["frame"] = _contrast(raw, targets, found, pairs)
     total = torch.stack([losses[k] * getattr(weights, k) for k in losses]).sum()

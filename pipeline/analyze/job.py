@@ -80,7 +80,6 @@ class Run:
         self.lake, self.tools, self.options, self.reporter = lake, tools, options, reporter
         self.config = tools.config
         self.results: list[VideoResult] = []
-        self._config_id = "" if options.dry_run else put_config(lake, self.config)
         self._group = self._empty_group()
         self._committing = False
         self._attempts: dict[str, Attempt] = {}  # by attempt_id, until their commit
@@ -194,6 +193,10 @@ class Run:
         return False
 
     # -- work ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _config_id(self) -> str:
+        return put_config(self.lake, self.config)
 
     @cached_property
     def _batcher(self) -> Batcher:

@@ -44,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    """Run the command; what typer makes of interrupts and broken pipes is undone."""
     from typer.exceptions import Abort, Exit, TyperException
 
     from pipeline.cli.app import app
@@ -51,13 +52,22 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name="marey", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except Exit as exc:
-        return exc.exit_code
-    except Abort as exc:
-        raise KeyboardInterrupt from exc
     except TyperException as exc:
-        raise UsageError(exc.format_message(), remedy="see --help") from exc
+        message = exc.format_message()
+        if message.startswith("Usage:"):  # a group was called by its name alone: the message is its help
+            sys.stderr.write(f"{message}\n")
+            return exc.exit_code
+        raise UsageError(message.rstrip("."), remedy="see --help") from exc
+    except (Abort, Exit, SystemExit) as exc:
+        met = exc.__cause__ or exc.__context__
+        if isinstance(met, KeyboardInterrupt | EOFError | OSError):
+            raise met from None
+        if isinstance(exc, Exit):
+            return exc.exit_code
+        raise
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
 
 
 def _explained(exc: BaseException) -> tuple[int, str]:
@@ -66,15 +76,13 @@ def _explained(exc: BaseException) -> tuple[int, str]:
         case MareyError():
             return exc.exit_code, str(exc)
         case KeyboardInterrupt():
-            return 130, "interrupted; what is done stays done"
+            return _INTERRUPTED, "interrupted; what is done stays done"
         case _Terminated():
             return 143, "terminated; what is done stays done"
         case BrokenPipeError():
             # The reader of our output has seen enough (`marey query ... | head`).
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0, ""
-        case SystemExit():
-            raise exc
     last = traceback.extract_tb(exc.__traceback__)[-1]
     what = f"{type(exc).__name__}: {exc} ({Path(last.filename).name}, line {last.lineno})"
     return 1, f"this is a bug of marey, --debug shows where: {what}"
@@ -88,4 +96,5 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+_INTERRUPTED = 130
 _QUIET = (KeyboardInterrupt, BrokenPipeError, _Terminated)

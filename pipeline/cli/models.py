@@ -229,7 +229,7 @@ def train_motion_command(
     from pipeline.errors import UsageError
 
     try:
-        model = MotionConfig(cell=cell)  # type: ignore[arg-type]
+        model = MotionConfig(cell=cell)
         settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc

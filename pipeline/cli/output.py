@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from pipeline.cli.text import printable
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Format(StrEnum):
@@ -44,7 +46,7 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
         raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, indent: int | None = 1) -> str:
     """JSON with times in ISO 8601 and nothing that is not JSON (NaN becomes null)."""
     import json
     import math
@@ -59,7 +61,7 @@ def to_json(value: Any) -> str:
             return None
         return item.isoformat() if isinstance(item, datetime | date) else item
 
-    return json.dumps(plain(value), indent=1, ensure_ascii=False, default=str)
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, default=str)
 
 
 def _json(rows: pa.Table) -> str:
@@ -74,12 +76,14 @@ def _csv(rows: pa.Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(rows.schema.names)
     for row in rows.to_pylist():
-        writer.writerow([to_json(v) if isinstance(v, list | dict) else v for v in row.values()])
+        writer.writerow([to_json(v, None) if isinstance(v, list | dict) else v for v in row.values()])
     return out.getvalue()
 
 
 def _table(rows: pa.Table) -> str:
     """Columns side by side, numbers to the right."""
+    import pyarrow as pa
+
     names = rows.schema.names
     cells = [[_cell(v) for v in row.values()] for row in rows.to_pylist()]
     right = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in rows.schema]
@@ -98,5 +102,5 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= 60 else text[:57] + "..."

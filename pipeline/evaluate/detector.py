@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.media.letterbox import GREY, Letterbox
-from pipeline.perceive import Perceiver
+from pipeline.perceive import Perceiver, displayed
 
 MAX_DETECTIONS = 100  # per image, as COCO counts
 
@@ -101,7 +101,7 @@ def detect_images(
         fitted = [_fit(images / e["file_name"], s.input_width, s.input_height) for e in batch]
         perceived = perceiver(np.stack([picture for picture, _ in fitted]))
         for entry, (_, box_map), seen in zip(batch, fitted, perceived, strict=True):
-            boxes = box_map.to_display(seen.boxes)
+            boxes = displayed(seen.boxes, box_map)
             for box, name, score in zip(boxes, seen.classes, seen.scores, strict=True):
                 if name in ids:
                     x1, y1, x2, y2 = (float(v) for v in box)

@@ -8,6 +8,7 @@ again). Child to parent: `ready`, `progress`, `start`, `frame`, `end`, `memory`.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -134,6 +135,7 @@ def main(arguments: list[str]) -> int:
     os.close(ring_fd)
     link = _Link(Connection(connection_fd), ring)
     decoder = Decoder()
+    gc.freeze()  # makes collecting take a fraction of a millisecond
     try:
         link.send("ready")
         while True:
@@ -141,6 +143,7 @@ def main(arguments: list[str]) -> int:
             job = DecodeJob.from_json(message["job"])
             _confine(job.max_memory_bytes)
             _work(link, job, message["attempt"], message["after"], decoder)
+            gc.collect()  # PyAV keeps the first frame of each file in a circle of references
     except MemoryError:
         link.send("memory")
         return 1

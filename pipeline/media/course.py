@@ -39,7 +39,7 @@ class Course:
         self._events = self.reader.events()
         self._display = Display[Frame](Grid.of(job.sample_fps, info.time_base) if job.sample_fps else None)
         self._meter = MotionMeter(self.letterbox)
-        self._passed: Frame | None = None  # the last sampled frame, if motion has not been measured at it
+        self._passed: Frame | None = None  # the last sampled frame, if motion was not measured at it
         self._early: list[tuple[int, int]] = []  # losses that belong to later jobs: sample and ticks
         self.position: int | None = 0
         """The first sample that is still to come; None while a job is at work, or after one broke off."""

@@ -169,6 +169,9 @@ class Feed:
             if process.alive:
                 return process
             self._end(process)
+        # An interrupt while the starter's thread is being started would hide the thread from `close`. It
+        # must not have a process to start yet.
+        self._starter.submit(int).result()
         try:
             return self._starter.submit(self._start).result()
         except OSError as exc:

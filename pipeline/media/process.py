@@ -72,6 +72,7 @@ class DecodingProcess:
     def give(self, job: DecodeJob, attempt: int, after: int) -> None:
         """Start a job; samples up to `after` are not sent. OSError if the process is gone."""
         self._progress_at = time.monotonic()
+        self.last_job = None
         self._send({"kind": "job", "job": job.to_json(), "attempt": attempt, "after": after})
 
     def receive(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class PyavReader:
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self._path = path
         self._container, self._stream = open_container(path, limits)
-        self._reformatter = VideoReformatter()
+        self._renderer = _Renderer()
         self._waiting: deque[Frame | Lost] = deque()
         self._source: Iterator[VideoFrame | Lost] = iter(())
         try:
@@ -132,8 +132,10 @@ class PyavReader:
         yield from _drain(codec)
 
     def _wrap(self, frame: VideoFrame) -> Frame:
+        renderer = self._renderer
+
         def render(width: int, height: int) -> Picture:
-            return render_upright(frame, width, height, self._reformatter)
+            return renderer.render(frame, width, height)
 
         duration = frame.duration or 0
         return Frame(self._clock.show(frame.pts, frame.dts, duration), frame.pts, duration, render)
@@ -142,7 +144,7 @@ class PyavReader:
         stream, codec = self._stream, self._stream.codec_context
         width, height = (frame.width, frame.height) if frame else (codec.width, codec.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        orientation = orientation_of(frame) if frame else Orientation()
+        orientation = self._renderer.orientation(frame) if frame else Orientation()
         width_px, height_px = displayed_size(width, height, aspect, orientation)
         return VideoInfo(
             container=self._container.format.name,
@@ -191,37 +193,53 @@ def _drain(codec: VideoCodecContext) -> list[VideoFrame]:
         return []
 
 
-def orientation_of(frame: VideoFrame) -> Orientation:
-    """How the frame is to be turned, by the display matrix that came with it."""
+class _Renderer:
+    """Makes upright RGB pictures of the frames of one file."""
+
+    def __init__(self) -> None:
+        # One for all frames saves setting it up each time; it notices by itself when they change.
+        self._reformatter = VideoReformatter()
+        self._orientations: dict[int, Orientation] = {}
+
+    def orientation(self, frame: VideoFrame) -> Orientation:
+        """How the frame is to be turned, by the display matrix that came with it.
+
+        Frames of the same rotation count as mirrored like the first of them. A frame whose side data is
+        looked at has a reference to itself and lives on, with its picture, until the next garbage collection.
+        """
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = _orientation_of(frame)
+        return self._orientations[frame.rotation]
+
+    def render(self, frame: VideoFrame, width: int, height: int) -> Picture:
+        """RGB picture of `width` x `height` after mirroring and rotation: shrunk first, turned afterwards.
+
+        Colours follow the frame's matrix and range; a frame that names no matrix counts as BT.709 if it is
+        HD, else as BT.601. High dynamic range is not tone-mapped.
+        """
+        orientation = self.orientation(frame)
+        stored = (height, width) if orientation.swaps_sides else (width, height)
+        shrunk = self._reformatter.reformat(
+            frame,
+            *stored,
+            format="rgb24",
+            interpolation=_SCALING,
+            src_colorspace=_matrix(frame),
+            dst_color_range="JPEG",
+            threads=1,
+        ).to_ndarray()
+        if orientation.mirrored:
+            shrunk = shrunk[:, ::-1]
+        turned: Picture = np.rot90(shrunk, orientation.rotation // 90).astype(np.uint8, copy=False)
+        return turned
+
+
+def _orientation_of(frame: VideoFrame) -> Orientation:
     try:
         matrix = frame.side_data[SideDataType.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # a mapping
     except KeyError:
         return Orientation()
     return Orientation.of_matrix(bytes(matrix))
-
-
-def render_upright(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> Picture:
-    """RGB picture of `width` x `height` after mirroring and rotation: shrunk first, turned afterwards.
-
-    Colours follow the frame's matrix and range; a frame that names no matrix counts as BT.709 if it is HD,
-    else as BT.601. High dynamic range is not tone-mapped. One `reformatter` for all frames of a file saves
-    setting it up each time; it notices by itself when they change.
-    """
-    orientation = orientation_of(frame)
-    stored = (height, width) if orientation.swaps_sides else (width, height)
-    shrunk = reformatter.reformat(
-        frame,
-        *stored,
-        format="rgb24",
-        interpolation=_SCALING,
-        src_colorspace=_matrix(frame),
-        dst_color_range="JPEG",
-        threads=1,
-    ).to_ndarray()
-    if orientation.mirrored:
-        shrunk = shrunk[:, ::-1]
-    turned: Picture = np.rot90(shrunk, orientation.rotation // 90).astype(np.uint8, copy=False)
-    return turned
 
 
 def _matrix(frame: VideoFrame) -> int | None:

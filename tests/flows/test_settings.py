@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flows.settings import read_settings
+from flows.settings import Settings, read_settings
 from pipeline.config import load
 from pipeline.errors import UsageError
 
@@ -17,9 +16,15 @@ def test_nothing_is_the_default() -> None:
 
 
 def test_tables_and_dotted_keys() -> None:
-    config = read_settings({"video": {"sample_fps": 3}, "video.reader": "decord", "rules": []})
-    assert (config.video.sample_fps, config.video.reader, config.rules) == (3, "decord", ())
+    config = read_settings({"video": {"sample_fps": 3}, "video.max_streams": 9, "rules": []})
+    assert (config.video.sample_fps, config.video.max_streams, config.rules) == (3, 9, ())
     assert config.video.stall_s == load().video.stall_s
+
+
+def test_parameters_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAREY_VIDEO__SAMPLE_FPS", "7")
+    assert read_settings(None).video.sample_fps == 7
+    assert read_settings({"video.sample_fps": 3}).video.sample_fps == 3
 
 
 def test_file(tmp_path: Path) -> None:
@@ -30,16 +35,17 @@ def test_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"vidio.sample_fps": 3}, "config: unknown key 'vidio'"),
-        ({"vidio": {"sample_fps": 3}}, "config: unknown key 'vidio'"),
-        ({"video.sample": 3}, "config: unknown key 'video.sample'"),
-        ({"video.sample_fps.x": 3}, "config: unknown key 'video.sample_fps.x'"),
-        ({"video": 3}, "config: video = 3: "),
-        ({"rules.0.name": "gate"}, "config: rules = {'0.name': 'gate'}: "),
-        ({"": 3}, "config: unknown key ''"),
+        ({"vidio.sample_fps": 3}, "parameter config: unknown key 'vidio'"),
+        ({"vidio": {"sample_fps": 3}}, "parameter config: unknown key 'vidio'"),
+        ({"video.sample": 3}, "parameter config: unknown key 'video.sample'"),
+        ({"video.sample_fps.x": 3}, "parameter config: video.sample_fps: "),
+        ({"video": 3}, "parameter config: video = 3: "),
+        ({"rules.0.name": "gate"}, "parameter config: rules: "),
+        ({"": 3}, "parameter config: unknown key ''"),
+        ("gone.toml", "config gone.toml cannot be read: No such file"),
     ],
 )
-def test_refusals(settings: dict[str, Any], message: str) -> None:
+def test_refusals(settings: Settings, message: str) -> None:
     with pytest.raises(UsageError) as refused:
         read_settings(settings)
     assert str(refused.value).startswith(message)

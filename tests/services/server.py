@@ -33,8 +33,6 @@ def prefect_server(home: Path) -> Iterator[str]:
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        # This setting is looked up before PREFECT_HOME's own database.
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
     log = home / "server.log"

@@ -162,12 +162,12 @@ def test_missing_input_beside_a_good_one(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"config": {"percieve.min_score": 0.5}}, "config: unknown key 'percieve'"),
-        ({"config": {"video": {"sample_fps": -1}}}, "config: video.sample_fps = -1"),
-        ({"config": {"rules": [{"name": "gate", "kind": "dwell"}]}}, "config: rules.0"),
+        ({"config": {"percieve.min_score": 0.5}}, "parameter config: unknown key 'percieve'"),
+        ({"config": {"video": {"sample_fps": -1}}}, "parameter config: video.sample_fps = -1"),
+        ({"config": {"rules": [{"name": "gate", "kind": "dwell"}]}}, "parameter config: rule 'gate'"),
         ({"config": "site.toml"}, "config site.toml cannot be read: No such file"),
         ({"lake": "s3n://bucket/lake"}, "a lake is a local directory"),
-        ({"inputs": ["gone.mp4"]}, "gone.mp4 does not exist"),
+        ({"inputs": ["/gone/gate.mp4"]}, "/gone/gate.mp4 does not exist"),
         ({"inputs": ["https://u:hunter2@host/a.mp4?token=hunter2"]}, "https:// inputs are not supported"),
     ],
 )
@@ -185,6 +185,24 @@ def test_what_is_wrong_fails_at_once(
     assert rest.task_runs(prefect_api, run) == []
     assert not (tmp_path / "lake").exists()
     assert "hunter2" not in told + run["name"] + "".join(run["tags"])
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"shard_size": 0}, "shard_size"), ({"inputs": []}, "inputs"), ({"since": "soon"}, "since")],
+)
+def test_parameters_have_types(prefect_api: str, tmp_path: Path, change: dict[str, Any], name: str) -> None:
+    state = analyze_batch(**({"inputs": ["a.mp4"], "lake": str(tmp_path)} | change), return_state=True)
+    assert f"- {name}: Input should be " in str(state.message) or f"- {name}: List should " in str(
+        state.message
+    )
+    assert rest.task_runs(prefect_api, rest.flow_run(prefect_api, state)) == []
+
+
+def test_nothing_new_is_no_failure(prefect_api: str, footage: Path, tmp_path: Path) -> None:
+    state = analyze_batch([str(footage)], str(tmp_path), since="2999-01-01T00:00:00", return_state=True)
+    assert (state.name, state.message) == ("Completed", "0 videos: nothing to do")
+    assert list(rest.artifacts(prefect_api, rest.flow_run(prefect_api, state))) == ["marey-report"]
 
 
 def test_config_file(prefect_api: str, footage: Path, settings: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,274 @@
+"""Failures are rows, cost their own video only, and never hide a success."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.analyze import Options, Summary, analyze, reinterpret
+from pipeline.analyze.outcome import Silent, VideoResult
+from pipeline.errors import ConflictError, ModelError, StorageError, UsageError
+from pipeline.lake import Lake
+from pipeline.lake.commit import Ending, commit, start_attempts
+from pipeline.lake.lookup import histories, known_videos
+from tests.analyze.build import ask, config, counts, rows
+from tests.helpers import shared_path
+from tests.lake.build import running
+
+
+def outcome(summary: Summary) -> list[tuple[str, str, str | None]]:
+    return [(Path(r.uri).name, r.state, r.error_code) for r in summary.results]
+
+
+class Watcher(Silent):
+    """Calls back at every result."""
+
+    def __init__(self, act: Any) -> None:
+        self.act = act
+
+    def done(self, result: VideoResult) -> None:
+        self.act(result)
+
+
+class Ticking(Silent):
+    """Calls back once, when some seconds of video have been seen."""
+
+    def __init__(self, seconds: float, act: Any) -> None:
+        self.left, self.act = seconds, act
+
+    def advance(self, seconds: float) -> None:
+        before, self.left = self.left, self.left - seconds
+        if before > 0 >= self.left:
+            self.act()
+
+
+def test_bad_files_beside_a_good_one(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """Each is a row that says why; the good one is done; a second run adds nothing and fails again."""
+    shutil.copy(folder / "short.mp4", tmp_path / "good.mp4")
+    (tmp_path / "text.mp4").write_text("not a video\n" * 50)
+    (tmp_path / "empty.mp4").touch()
+    names = ["text.mp4", "good.mp4", "empty.mp4", "absent.mp4"]
+    inputs = [str(tmp_path / name) for name in names]
+    summary = analyze(inputs, str(lake), config(folder))
+    assert sorted(outcome(summary)) == [
+        ("absent.mp4", "failed", "missing"),
+        ("empty.mp4", "failed", "media_empty"),
+        ("good.mp4", "ok", None),
+        ("text.mp4", "failed", "media_format"),
+    ]
+    assert summary.exit_code() == 1
+    assert len(rows(lake)["frames"]) == 60
+    failed = ask(lake, "SELECT uri, error_code, error FROM analyses WHERE status = 'failed' ORDER BY uri")
+    assert [(Path(row["uri"]).name, row["error_code"]) for row in failed] == [
+        ("empty.mp4", "media_empty"),
+        ("text.mp4", "media_format"),
+    ]
+    assert all(row["uri"] in row["error"] and "\n" not in row["error"] for row in failed)
+    before = counts(lake)
+    for options in (Options(), Options(retry_failed=True)):  # the same bytes fail again: not even tried
+        again = analyze(inputs, str(lake), config(folder), options)
+        assert again.exit_code() == 1
+        assert {(r.state, r.note) for r in again.results if r.error_code != "missing"} == {
+            ("failed", "failed before"),
+            ("current", ""),
+        }
+        assert counts(lake) == before
+
+
+def test_a_damaged_file_is_partial(folder: Path, lake: Path) -> None:
+    """What decodes is kept; the row says what is lost."""
+    path = shared_path("data", "videos", "formats", "damaged", "decord_corrupted.mp4")
+    summary = analyze([str(path)], str(lake), config(folder, video__sample_fps=2))
+    [result] = summary.results
+    assert result.state == "partial"
+    assert result.rows["frames"] > 0
+    assert {gap["cause"] for gap in result.gaps} == {"media"}
+    assert result.frames_failed == sum(gap["frames"] for gap in result.gaps) > 0
+    assert (summary.exit_code(), summary.exit_code(strict=True)) == (0, 1)
+    [row] = ask(lake, "SELECT status, frames_failed, gaps FROM analyses_current")
+    assert (row["status"], row["frames_failed"]) == ("partial", result.frames_failed)
+    before = counts(lake)
+    for options in (Options(), Options(retry_failed=True)):
+        assert outcome(analyze([str(path)], str(lake), config(folder), options))[0][1] == "other_config"
+        again = analyze([str(path)], str(lake), config(folder, video__sample_fps=2), options)
+        assert [r.state for r in again.results] == ["current"]
+    assert counts(lake) == before
+
+
+def attempt_that_fails(lake: Path, code: str, **more: Any) -> None:
+    """As an attempt ends that met a passing trouble."""
+    opened = Lake.open(lake)
+    [known] = ask(lake, "SELECT DISTINCT video_id, camera, uri, date, perception_id FROM analyses")
+    [attempt] = start_attempts(opened, [running(**known)])
+    failed = replace(attempt, status="failed", error_code=code, error="it did not work", **more)
+    commit(opened, [Ending(analysis=failed)])
+
+
+@pytest.fixture(scope="module")
+def known(folder: Path) -> Path:
+    lake = folder / "known-failures"
+    analyze([str(folder / "short.mp4")], str(lake), config(folder))
+    return lake
+
+
+def test_a_failure_hides_no_success(folder: Path, known: Path, lake: Path) -> None:
+    shutil.copytree(known, lake)
+    before = rows(lake)
+    attempt_that_fails(lake, "timeout")
+    assert rows(lake) == before
+    summary = analyze([str(folder / "short.mp4")], str(lake), config(folder))
+    assert [result.state for result in summary.results] == ["current"]
+
+
+def test_retry_failed_tries_what_may_go_better(folder: Path, known: Path, lake: Path, tmp_path: Path) -> None:
+    """A passing trouble is tried again when that is asked for, not by itself."""
+    video, settings = folder / "short.mp4", config(folder)
+    (tmp_path / "bad.mp4").write_text("x")
+    analyze([str(tmp_path / "bad.mp4"), str(video)], str(lake), settings, Options(limit=1))
+    [planned] = analyze([str(video)], str(lake), settings, Options(dry_run=True)).results
+    [row] = ask(known, "SELECT perception_id FROM analyses_current")
+    opened = Lake.open(lake)
+    values = {"video_id": planned.video_id, "uri": str(video), "camera": None}
+    [attempt] = start_attempts(opened, [running(perception_id=row["perception_id"], **values)])
+    failed = replace(attempt, status="failed", error_code="timeout", error="no progress")
+    commit(opened, [Ending(analysis=failed)])
+    [again] = analyze([str(video)], str(lake), settings).results
+    assert (again.state, again.error, again.note) == (
+        "failed",
+        "no progress",
+        "failed before: --retry-failed",
+    )
+    [again] = analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
+    assert again.state == "ok"
+
+
+def test_a_file_that_changes_meanwhile(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """Its rows are not kept: they would be of other bytes than their id says. The next run takes it anew."""
+    video = tmp_path / "growing.mp4"
+    shutil.copy(folder / "long.mp4", video)
+    settings = config(folder, run__segment_s=4)
+
+    def touch() -> None:
+        os.utime(video, (1, 1))
+
+    summary = analyze([str(video)], str(lake), settings, reporter=Ticking(6.0, touch))
+    assert outcome(summary) == [("growing.mp4", "failed", "changed")]
+    assert {path.name for path in (lake / "_staging").rglob("*.parquet")} <= {"0-39.parquet"}
+    assert [
+        r.state for r in analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
+    ] == ["ok"]
+
+
+def test_a_file_that_vanishes_meanwhile(folder: Path, lake: Path, tmp_path: Path) -> None:
+    video = tmp_path / "short-lived.mp4"
+    shutil.copy(folder / "short.mp4", video)
+    summary = analyze([str(video)], str(lake), config(folder), reporter=Ticking(1.0, video.unlink))
+    assert outcome(summary) == [("short-lived.mp4", "failed", "changed")]
+    with pytest.raises(UsageError, match="does not exist"):
+        analyze([str(video)], str(lake), config(folder))
+
+
+def test_wrong_weights_begin_nothing(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """Missing ones leave no lake, ones of another kind no attempt."""
+    video = str(folder / "short.mp4")
+    with pytest.raises(ModelError, match="cannot be read"):
+        analyze([video], str(lake), config(folder, perceive__weights=str(tmp_path / "no.safetensors")))
+    assert not lake.exists()
+    stir = str(folder / "stir.safetensors")
+    for more in ({"perceive__weights": stir}, {"track__weights": stir}, {"events__models": [stir, stir]}):
+        with pytest.raises(ModelError):
+            analyze([video], str(lake), config(folder, **more))
+    assert not lake.exists() or counts(lake)["analyses"] == 0
+
+
+class OtherWorker(Silent):
+    """Commits another result of each video that is planned, for some times."""
+
+    def __init__(self, lake: Path, times: int) -> None:
+        self.lake, self.times = Lake.open(lake), times
+
+    def video(self, uri: str, duration_s: float | None) -> None:
+        if self.times == 0:
+            return
+        self.times -= 1
+        name = known_videos(self.lake, [uri])[uri]
+        current = histories(self.lake, [name.video_id])[name.video_id].current
+        assert current is not None
+        begun = replace(current, status="running", attempt_id=os.urandom(8).hex())
+        [attempt] = start_attempts(self.lake, [begun])
+        done = attempt.ended(status="ok", analysis_id=os.urandom(8).hex())
+        commit(self.lake, [Ending(analysis=done, basis=current.revision)])
+
+
+@pytest.mark.parametrize("decoding", [True, False], ids=["upgrade", "reinterpret"])
+def test_overtaken_by_another_worker(folder: Path, known: Path, lake: Path, decoding: bool) -> None:
+    """What another worker made current meanwhile is planned upon again, and given up in the end."""
+    shutil.copytree(known, lake)
+    rule = {"name": "l", "kind": "line_crossing", "line": [[0.6, 0.0], [0.6, 1.0]]}
+    settings = config(folder, rules=[rule], lake__commit_interval_s=60)
+
+    def run(times: int) -> Summary:
+        other = OtherWorker(lake, times)
+        if decoding:
+            inputs, options = [str(folder / "short.mp4")], Options(upgrade=True)
+            return analyze(inputs, str(lake), settings, options, other)
+        return reinterpret(str(lake), settings, reporter=other)
+
+    with pytest.raises(ConflictError, match="keep changing its result"):
+        run(100)
+    assert [result.state for result in run(1).results] == ["ok"]
+    [row] = ask(lake, "SELECT status, uri FROM analyses_current")
+    assert row == {"status": "ok", "uri": str(folder / "short.mp4")}
+    assert {event["label"] for event in rows(lake)["events"] if event["source"] == "rule"} == {"l"}
+
+
+def test_a_lake_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "lake", Path("/proc/marey-lake")):
+        with pytest.raises(StorageError, match=f"lake {place}"):
+            analyze([str(folder / "short.mp4")], str(place), config(folder))
+
+
+def test_a_failing_lake_in_mid_run(folder: Path, lake: Path) -> None:
+    """The error is raised, nothing is half visible, and the next run ends well."""
+    video, settings = folder / "long.mp4", config(folder, run__segment_s=4)
+
+    def break_it() -> None:
+        (lake / "detections" / "_delta_log").rename(lake / "detections" / "away")
+
+    with pytest.raises((StorageError, UsageError)):
+        analyze([str(video)], str(lake), settings, reporter=Ticking(20.0, break_it))
+    (lake / "detections" / "away").rename(lake / "detections" / "_delta_log")
+    assert rows(lake)["frames"] == []
+    assert analyze([str(video)], str(lake), settings).exit_code() == 0
+    found = rows(lake)
+    assert len(found["frames"]) == 400
+    assert len({row["sample"] for row in found["frames"]}) == 400
+
+
+def test_a_crash_of_the_decoder_costs_its_segment(folder: Path, lake: Path, monkeypatch: Any) -> None:
+    """Partial, with a gap that says why; --retry-failed gets it whole."""
+    from pipeline.analyze import job
+    from pipeline.analyze.perception import decode_job
+    from pipeline.media import DecodeJob, Fault
+
+    def faulty(work: Any, first: int, end: int, settings: Any) -> DecodeJob:
+        made = decode_job(work, first, end, settings)
+        return replace(made, fault=Fault("crash", 25, attempts=2)) if first == 20 else made
+
+    video, settings = folder / "short.mp4", config(folder, run__segment_s=2)
+    monkeypatch.setattr(job, "decode_job", faulty)
+    [result] = analyze([str(video)], str(lake), settings).results
+    assert result.state == "partial"
+    assert [gap["cause"] for gap in result.gaps] == ["crash"]
+    assert [row["sample"] for row in rows(lake)["frames"]] == [*range(25), *range(40, 60)]
+    monkeypatch.undo()
+    assert [r.state for r in analyze([str(video)], str(lake), settings).results] == ["current"]
+    [result] = analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
+    assert result.state == "ok"
+    assert len(rows(lake)["frames"]) == 60

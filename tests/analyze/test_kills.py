@@ -1,0 +1,155 @@
+"""Runs that are killed, interrupted or terminated, and what the next one makes of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.analyze import Options, analyze
+from pipeline.lake import Lake
+from pipeline.lake.commit import start_attempts
+from tests.analyze.build import ask, config, counts, rows
+from tests.cli.run import start, write_config
+from tests.lake.build import running
+
+PATIENCE_S = 60.0
+
+
+def staged(lake: Path) -> dict[str, tuple[int, int]]:
+    """Finished segments: name to inode and time of change."""
+    found = {}
+    for path in (lake / "_staging").glob("*/*.parquet"):
+        info = path.stat()
+        found[path.name] = (info.st_ino, info.st_mtime_ns)
+    return found
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+    """Whether it came true before the process ended."""
+    end = time.monotonic() + PATIENCE_S
+    while not ready():
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < end, "the run makes no progress"
+        time.sleep(0.003)
+    return True
+
+
+def has_rows(lake: Path, table: str) -> bool:
+    return bool(list((lake / table).rglob("*.parquet")))
+
+
+def test_killed_at_five_moments(folder: Path, tmp_path: Path, whole: Path) -> None:
+    """Equal rows, finished segments stay as they are, and a further run adds nothing."""
+    lake, video = tmp_path / "lake", folder / "long.mp4"
+    settings = config(folder, run__segment_s=4, lake__commit_interval_s=0)
+    site = write_config(tmp_path / "site.toml", settings)
+    rng = random.Random(9)
+    moments: list[Callable[[], bool]] = [
+        lambda: has_rows(lake, "analyses"),
+        *((lambda n=n: len(staged(lake)) >= n) for n in (2, 5, 8)),  # type: ignore[misc]
+        lambda: has_rows(lake, "frames"),  # in the midst of the commit
+    ]
+    before: dict[str, tuple[int, int]] = {}
+    for moment in moments:
+        process = start("analyze", video, "--lake", lake, "--config", site, cwd=tmp_path)
+        assert wait_for(moment, process)
+        time.sleep(rng.uniform(0, 0.2) if moment is not moments[-1] else 0)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        after = staged(lake)
+        if after or not has_rows(lake, "frames"):  # else the kill came too late, after the commit
+            assert {name: after[name] for name in before} == before
+        before = after
+    ended = [row["status"] for row in ask(lake, "SELECT status FROM analyses ORDER BY revision")]
+    assert ended[:4] == ["running"] * 4
+    summary = analyze([str(video)], str(lake), settings)
+    assert summary.exit_code() == 0
+    assert staged(lake) == {}
+    assert rows(lake) == rows(whole)
+    total = counts(lake)
+    analyze([str(video)], str(lake), settings)
+    assert counts(lake) == total
+
+
+def test_segments_of_another_length_are_used(folder: Path, tmp_path: Path, whole: Path) -> None:
+    """A run may be continued with another run.segment_s, and by a run that finds a damaged segment."""
+    lake, video = tmp_path / "lake", folder / "long.mp4"
+    first = config(folder, run__segment_s=7)
+    process = start(
+        "analyze", video, "--lake", lake, "--config", write_config(tmp_path / "a.toml", first), cwd=tmp_path
+    )
+    assert wait_for(lambda: len(staged(lake)) >= 3, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    names = sorted(staged(lake), key=lambda name: int(name.split("-")[0]))
+    [folder_of_it] = (lake / "_staging").iterdir()
+    (folder_of_it / names[1]).write_bytes(b"PAR1 not really")  # as only a bad disk would
+    assert analyze([str(video)], str(lake), config(folder, run__segment_s=9)).exit_code() == 0
+    assert rows(lake) == rows(whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_broken_off(folder: Path, tmp_path: Path, number: signal.Signals, code: int, word: str) -> None:
+    """What is finished is committed, children are gone, segments are kept, and nothing counts as a crash."""
+    lake = tmp_path / "lake"
+    videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for source, target in zip(("short.mp4", "long.mp4"), videos, strict=True):
+        shutil.copy(folder / source, target)
+    settings = config(folder, run__segment_s=6, lake__commit_interval_s=600)
+    site = write_config(tmp_path / "site.toml", settings)
+    process = start("analyze", *videos, "--lake", lake, "--config", site, cwd=tmp_path)
+    assert wait_for(lambda: any(name.startswith("60-") for name in staged(lake)), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    assert not has_rows(lake, "frames")  # the first video is finished and waits for the group's commit
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (code, "")
+    assert err.splitlines()[-1] == f"marey: {word}; what is done stays done"
+    assert "Traceback" not in err
+    assert not [child for child in children if child.is_running()]
+    by_video = {
+        row["uri"]: row["status"] for row in ask(lake, "SELECT uri, status FROM analyses ORDER BY revision")
+    }
+    assert by_video == {str(videos[0]): "ok", str(videos[1]): "abandoned"}
+    kept = staged(lake)
+    assert kept
+    summary = analyze([str(video) for video in videos], str(lake), settings, Options(dry_run=True))
+    assert [(result.state, result.note) for result in summary.results] == [
+        ("current", ""),
+        ("planned", "perception"),
+    ]
+    assert staged(lake) == kept
+
+
+def test_a_video_that_kills_its_worker_is_left_alone(folder: Path, lake: Path) -> None:
+    """After max_attempts attempts without an end, not before; --retry-failed tries again."""
+    video, settings = folder / "short.mp4", config(folder)
+    [planned] = analyze([str(video)], str(lake), settings, Options(dry_run=True)).results
+    values = {"video_id": planned.video_id, "uri": str(video), "camera": None}
+    opened = Lake.open(lake)
+    for number in range(settings.lake.max_attempts):
+        [would] = analyze([str(video)], str(lake), settings, Options(dry_run=True)).results
+        assert would.note == "perception", number
+        start_attempts(opened, [running(**values)])  # as a run leaves it that was killed here
+    [result] = analyze([str(video)], str(lake), settings).results
+    assert (result.state, result.error_code) == ("failed", "quarantined")
+    assert "--retry-failed" in (result.error or "")
+    before = counts(lake)
+    assert analyze([str(video)], str(lake), settings).exit_code() == 1
+    assert counts(lake) == before
+    [result] = analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
+    assert result.state == "ok"

@@ -1,0 +1,247 @@
+"""What is known is not done again: other rules, other names, other cameras, replaced files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.analyze import Options, Summary, analyze, reinterpret
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from tests.analyze.build import LINE, ask, config, counts, rows, write_clip
+
+RUNS = "perception_run_id, tracking_run_id, events_run_id"
+SIZES = "rows_frames, rows_detections, rows_tracks, rows_objects, rows_events"
+OTHER_RULE = {**LINE, "name": "other gate", "line": [[0.3, 0.0], [0.3, 1.0]]}
+
+
+def states(summary: Summary) -> list[tuple[str, str]]:
+    return [(result.state, result.note) for result in summary.results]
+
+
+def current(lake: Path) -> list[dict[str, Any]]:
+    sql = f"SELECT camera, uri, status, revision, {RUNS}, runtime FROM analyses_current ORDER BY camera, uri"
+    return ask(lake, sql)
+
+
+def analyzed(video: Path, lake: Path, settings: Config, **options: bool) -> Summary:
+    return analyze([str(video)], str(lake), settings, Options(**options))
+
+
+@pytest.fixture
+def video(folder: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    shutil.copy2(folder / "short.mp4", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def known(folder: Path) -> Path:
+    """A lake with the short clip."""
+    analyzed(folder / "short.mp4", folder / "known", config(folder))
+    return folder / "known"
+
+
+@pytest.fixture
+def filled(known: Path, lake: Path) -> Path:
+    """The same, to be written to."""
+    shutil.copytree(known, lake)
+    return lake
+
+
+def upgrade(lake: Path, settings: Config, video: Path) -> Summary:
+    return analyzed(video, lake, settings, upgrade=True)
+
+
+def from_the_lake(lake: Path, settings: Config, video: Path) -> Summary:
+    hidden = video.rename(video.with_suffix(".away"))  # nothing is to open it
+    summary = reinterpret(str(lake), settings)
+    hidden.rename(video)
+    return summary
+
+
+CHANGES = {
+    "rules": ({"rules": [OTHER_RULE]}, ["perception_run_id", "tracking_run_id"]),
+    "events": ({"events__min_duration_s": 0.2}, ["perception_run_id", "tracking_run_id"]),
+    "tracking": ({"track__min_track_s": 1.2}, ["perception_run_id"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_config_reuses_what_it_can(folder: Path, known: Path, tmp_path: Path, change: str) -> None:
+    """Runs upstream of the change stay, rows equal a fresh analysis with the new config."""
+    more, kept = CHANGES[change]
+    video, new, fresh = folder / "short.mp4", config(folder, **more), tmp_path / "fresh"
+    analyzed(video, fresh, new)
+    [before] = current(known)
+    for again in (upgrade, from_the_lake):
+        lake = tmp_path / again.__name__
+        shutil.copytree(known, lake)
+        assert states(analyzed(video, lake, new)) == [("other_config", "")]
+        assert [row["revision"] for row in current(lake)] == [before["revision"]]
+        [result] = again(lake, new, video).results
+        assert result.state == "ok"
+        [after] = current(lake)
+        assert [name for name in RUNS.split(", ") if before[name] == after[name]] == kept
+        assert after["runtime"] == before["runtime"]
+        assert rows(lake) == rows(fresh)
+        assert rows(lake)["events"]
+        assert ask(lake, f"SELECT {SIZES} FROM analyses_current") == ask(
+            fresh, f"SELECT {SIZES} FROM analyses_current"
+        )
+        total = counts(lake)
+        assert states(analyzed(video, lake, new)) == [("current", "")]
+        assert states(reinterpret(str(lake), new)) == [("current", "")]
+        assert counts(lake) == total
+
+
+def test_reinterpret_in_pieces(folder: Path, lake: Path, whole: Path) -> None:
+    """A video that was perceived in many segments, tracked anew in one go."""
+    analyzed(folder / "long.mp4", lake, config(folder, run__segment_s=4, track__max_gap_s=0.5))
+    reinterpret(str(lake), config(folder))
+    found, wanted = rows(lake), rows(whole)
+    for table in found:
+        assert found[table] == wanted[table], table
+
+
+def test_reinterpret_keeps_what_a_video_was_perceived_with(
+    folder: Path, video: Path, lake: Path, tmp_path: Path
+) -> None:
+    """Another sample rate or other CNN weights in the config do not reach stored perceptions."""
+    analyzed(video, lake, config(folder, video__sample_fps=5))
+    new = config(folder, video__sample_fps=10, rules=[OTHER_RULE], perceive__weights="gone.safetensors")
+    assert states(reinterpret(str(lake), new)) == [("ok", "events anew")]
+    analyzed(video, tmp_path / "fresh", config(folder, video__sample_fps=5, rules=[OTHER_RULE]))
+    assert rows(lake) == rows(tmp_path / "fresh")
+    [stored] = ask(
+        lake, "SELECT c.config FROM configs AS c JOIN analyses_current AS a ON a.config_id = c.config_id"
+    )
+    assert '"sample_fps":5.0' in stored["config"]
+
+
+def test_dry_runs_write_nothing(folder: Path, lake: Path, known: Path) -> None:
+    video = folder / "short.mp4"
+    assert states(analyzed(video, lake, config(folder), dry_run=True)) == [("planned", "perception")]
+    assert not lake.exists()
+    shutil.copytree(known, lake)
+    before = counts(lake)
+    new = config(folder, rules=[OTHER_RULE])
+    assert states(analyzed(video, lake, new, dry_run=True)) == [("other_config", "")]
+    assert states(analyzed(video, lake, new, dry_run=True, upgrade=True)) == [("planned", "events")]
+    assert states(reinterpret(str(lake), new, dry_run=True)) == [("planned", "events")]
+    assert counts(lake) == before
+
+
+def test_reinterpret_by_camera(folder: Path, lake: Path, tmp_path: Path) -> None:
+    names = ["gate/2026/03/01/120000.mp4", "yard/2026/03/01/120000.mp4"]
+    for number, name in enumerate(names):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes((folder / "short.mp4").read_bytes() + bytes(number))  # trailing bytes, other content
+    analyze([str(tmp_path / name) for name in names], str(lake), config(folder))
+    summary = reinterpret(str(lake), config(folder, rules=[OTHER_RULE]), camera="ga*")
+    assert states(summary) == [("ok", "events anew")]
+    assert [row["revision"] for row in current(lake)] == [4, 2]
+
+
+def test_reinterpret_needs_a_lake(folder: Path, lake: Path) -> None:
+    with pytest.raises(UsageError, match="there is no lake at"):
+        reinterpret(str(lake), config(folder))
+    assert not lake.exists()
+
+
+def test_the_same_bytes_under_other_cameras(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """They are perceived once, also within one run; each camera has its own video, rules and times."""
+    paths = [tmp_path / f"{camera}/2026/03/29/013000.mp4" for camera in ("gate", "yard")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        shutil.copy(folder / "short.mp4", path)
+    rule = {**LINE, "cameras": "yard"}
+    settings = config(folder, rules=[rule], cameras=[{"timezone": "Europe/Berlin"}])
+    summary = analyze([str(path) for path in paths], str(lake), settings)
+    assert states(summary) == [("ok", ""), ("ok", "perceived before under another name")]
+    gate, yard = (rows(lake, video=result.video_id) for result in summary.results)
+    assert [row["camera"] for row in current(lake)] == ["gate", "yard"]
+    assert [event["label"] for event in gate["events"] if event["source"] == "rule"] == []
+    assert {event["label"] for event in yard["events"] if event["source"] == "rule"} == {"gate"}
+    for table in ("frames", "detections", "tracks", "objects"):
+        strip = [{k: v for k, v in row.items() if k not in ("video_id", "camera")} for row in gate[table]]
+        assert strip == [
+            {k: v for k, v in row.items() if k not in ("video_id", "camera")} for row in yard[table]
+        ]
+    first = gate["frames"][0]
+    assert first["time_utc"] == datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
+    assert first["date"] == date(2026, 3, 29)
+    third = tmp_path / "hall/2026/03/29/013000.mp4"
+    third.parent.mkdir(parents=True)
+    shutil.copy(folder / "short.mp4", third)
+    assert states(analyze([str(third)], str(lake), settings)) == [
+        ("ok", "perceived before under another name")
+    ]
+
+
+def test_another_name_of_a_video_is_an_alias(folder: Path, video: Path, lake: Path) -> None:
+    """One analysis, a row of `videos` for each name; in one run and in the next."""
+    twin, later = video.with_name("twin.mp4"), video.with_name("later.mp4")
+    shutil.copy(video, twin)
+    summary = analyze([str(video), str(twin)], str(lake), config(folder))
+    assert sorted(states(summary)) == [("current", ""), ("ok", "")]
+    shutil.copy(video, later)
+    before = counts(lake)
+    assert states(analyzed(later, lake, config(folder))) == [("current", "")]
+    assert counts(lake) == {**before, "videos_all": 3}
+    assert before["analyses"] == 2
+    uris = [row["uri"] for row in ask(lake, "SELECT uri FROM videos ORDER BY uri")]
+    assert uris == sorted(map(str, (video, twin, later)))
+    analyze([str(video), str(twin), str(later)], str(lake), config(folder))
+    assert counts(lake) == {**before, "videos_all": 3}
+
+
+def test_a_replaced_file_is_analysed_anew(folder: Path, video: Path, lake: Path) -> None:
+    """And supersedes what was there, whose rows stay."""
+    analyzed(video, lake, config(folder))
+    old = rows(lake)
+    write_clip(video, 3, seed=2)
+    [result] = analyzed(video, lake, config(folder)).results
+    assert (result.state, result.duration_s) == ("ok", 3.0)
+    assert len(rows(lake)["frames"]) == 30
+    assert len(rows(lake, "_all")["frames"]) == 30 + len(old["frames"])
+    assert [row["uri"] for row in ask(lake, "SELECT uri FROM videos")] == [str(video)]
+    # And back again: known bytes, nothing to do.
+    shutil.copy(folder / "short.mp4", video)
+    assert states(analyzed(video, lake, config(folder))) == [("current", "")]
+    assert rows(lake) == old
+
+
+def test_touching_a_file_changes_nothing(folder: Path, video: Path, filled: Path) -> None:
+    before = rows(filled)
+    os.utime(video, (0, 0))
+    assert states(analyzed(video, filled, config(folder))) == [("current", "")]
+    assert rows(filled) == before  # the date too, though it came from the time of change
+
+
+def test_back_to_an_earlier_config(folder: Path, video: Path, filled: Path) -> None:
+    """A, B and A again give A's rows."""
+    before = rows(filled)
+    for settings in (config(folder, rules=[OTHER_RULE]), config(folder)):
+        assert states(analyzed(video, filled, settings, force=True)) == [("ok", "events anew")]
+    assert rows(filled) == before
+
+
+def test_limit_and_since(folder: Path, lake: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        path = tmp_path / f"in/{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((folder / "short.mp4").read_bytes() + bytes(number))
+    os.utime(tmp_path / "in/0.mp4", (0, 0))
+    options = Options(limit=1, since=datetime(2000, 1, 1, tzinfo=UTC))
+    for number in (1, 2):
+        summary = analyze([str(tmp_path / "in")], str(lake), config(folder), options)
+        assert [Path(r.uri).name for r in summary.results if r.state == "ok"] == [f"{number}.mp4"]
+    summary = analyze([str(tmp_path / "in")], str(lake), config(folder), options)
+    assert states(summary) == [("current", ""), ("current", "")]

@@ -1,0 +1,88 @@
+"""The same rows, however the work is cut and spread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.analyze import analyze
+from tests.analyze.build import FPS, LONG_S, SHORT_S, TABLES, ask, config, counts, place, rows
+
+
+def test_the_clip_is_worth_comparing(whole: Path) -> None:
+    found = rows(whole)
+    assert [frame["sample"] for frame in found["frames"]] == list(range(LONG_S * FPS))
+    assert len(found["tracks"]) > 300
+    assert len(found["objects"]) > 15
+    assert {event["label"] for event in found["events"]} == {"gate", "corner", "stir"}
+    # The boxes are where the shapes are: most centres lie near the one of their class.
+    errors = []
+    for row in found["detections"]:
+        x, y = place(0 if row["class"] == "person" else 1, row["t"])
+        errors.append(abs((row["x1"] + row["x2"]) / 2 - x) + abs((row["y1"] + row["y2"]) / 2 - y))
+    assert sum(error < 20 for error in errors) > 0.6 * len(errors)
+    times = {frame["sample"]: frame["t"] for frame in found["frames"]}
+    assert all(row["t"] == times[row["sample"]] for row in found["detections"] + found["tracks"])
+
+
+@pytest.mark.parametrize(
+    ("segment_s", "decoders"),
+    [(14, 1), (4, 1), (7.3, 2)],
+    ids=["3 segments", "10 segments", "6 segments, 2 decoders"],
+)
+def test_equal_rows(folder: Path, lake: Path, whole: Path, segment_s: float, decoders: int) -> None:
+    settings = config(folder, run__segment_s=segment_s, run__decoders=decoders)
+    analyze([str(folder / "long.mp4")], str(lake), settings)
+    found, wanted = rows(lake), rows(whole)
+    for name in TABLES:
+        assert found[name] == wanted[name], name
+    assert not list((lake / "_staging").iterdir())
+
+
+def test_a_second_run_adds_no_row(folder: Path, lake: Path) -> None:
+    for state in ("ok", "current"):
+        summary = analyze([str(folder / "short.mp4")], str(lake), config(folder))
+        assert [result.state for result in summary.results] == [state]
+        assert summary.exit_code() == 0
+        if state == "ok":
+            before = counts(lake)
+    assert counts(lake) == before
+    assert before["analyses"] == 2  # running and ok
+    [row] = ask(lake, "SELECT * FROM analyses WHERE status = 'ok'")
+    for name in TABLES:
+        assert row[f"rows_{name}"] == before[f"{name}_all"]
+
+
+def test_every_frame(folder: Path, lake: Path) -> None:
+    """sample_fps = 0: each frame once, numbered, in segments too."""
+    every = {"video__sample_fps": 0, "run__segment_s": 2}
+    analyze([str(folder / "short.mp4")], str(lake), config(folder, **every))
+    found = ask(lake, "SELECT sample, t FROM frames ORDER BY sample")
+    assert [row["sample"] for row in found] == list(range(SHORT_S * FPS))
+    assert [round(row["t"], 6) for row in found] == [i / FPS for i in range(SHORT_S * FPS)]
+
+
+def test_without_embeddings(folder: Path, lake: Path) -> None:
+    """Boxes and tracks are kept, vectors are null, event models have nothing to say."""
+    summary = analyze([str(folder / "short.mp4")], str(lake), config(folder, perceive__embeddings=False))
+    assert [result.state for result in summary.results] == ["ok"]
+    found = rows(lake)
+    assert found["tracks"]
+    assert {frame["embedding"] for frame in found["frames"]} == {None}
+    assert {row["appearance"] for row in found["detections"]} == {None}
+    assert not [event for event in found["events"] if event["source"] == "model"]
+
+
+def test_a_video_without_any_object(folder: Path, lake: Path) -> None:
+    """Frames and nothing else; the views of the empty tables answer."""
+    strict = {"perceive__min_score": 1.0, "events__models": []}
+    summary = analyze([str(folder / "short.mp4")], str(lake), config(folder, **strict))
+    assert [result.state for result in summary.results] == ["ok"]
+    assert {name: len(table) for name, table in rows(lake).items()} == {
+        "frames": SHORT_S * FPS,
+        "detections": 0,
+        "tracks": 0,
+        "objects": 0,
+        "events": 0,
+    }

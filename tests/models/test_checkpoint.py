@@ -1,0 +1,88 @@
+"""Checkpoints: read back, refused, never unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import CheckpointError, file_digest, load, load_detector, save, save_detector, weights_path
+from models.detector import Detector, DetectorConfig
+
+SMALL = DetectorConfig(classes=("cat", "dog"), channels=16)
+
+
+def test_a_detector_is_read_back_with_its_config(tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    before = Detector(SMALL).eval()
+    save_detector(path, before, half=False)
+    after = load_detector(path)
+    assert after.config == SMALL
+    for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    detector = Detector(SMALL)
+    save_detector(tmp_path / "full.safetensors", detector, half=False)
+    save_detector(tmp_path / "half.safetensors", detector)
+    sizes = [(tmp_path / name).stat().st_size for name in ("half.safetensors", "full.safetensors")]
+    assert sizes[0] < 0.55 * sizes[1]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("exploded"),))  # type: ignore[return-value]
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bomb.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(CheckpointError, match=r"bomb\.safetensors"):
+        load_detector(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_missing_cut_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
+    good = tmp_path / "good.safetensors"
+    save_detector(good, Detector(SMALL))
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(good.read_bytes()[:-100])
+    other = tmp_path / "other.safetensors"
+    save(other, {"a": torch.zeros(2)}, {"kind": "motion"})
+    for path, said in ((tmp_path / "gone.safetensors", "not there"), (cut, "cut"), (other, "'motion' weights")):
+        with pytest.raises(CheckpointError, match=said):
+            load_detector(path)
+
+
+def test_tensors_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    save_detector(path, Detector(SMALL))
+    tensors, config = load(path, "detector")
+    save(path, tensors, {**config, "channels": 32})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_detector(path)
+
+
+def test_the_digest_follows_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"one")
+    before = file_digest(path)
+    path.write_bytes(b"two")
+    assert file_digest(path) != before
+    assert len(before) == 32
+
+
+@pytest.mark.parametrize("name", ["detector", "motion", "fight"])
+def test_shipped_weights_are_there_and_small(name: str) -> None:
+    path = weights_path(name)
+    assert path.is_file()
+    assert path.with_suffix(".md").is_file()  # its model card
+    assert path.stat().st_size <= 12_000_000
+
+
+def test_the_shipped_detector_has_its_classes() -> None:
+    assert load_detector(weights_path("detector")).config.classes == ("person", "cycle", "car", "bus", "truck")

@@ -1,0 +1,242 @@
+"""Training: assignment, masks, augmentation, resume."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import load_detector
+from models.detector import Detector, DetectorConfig, RawOutput, cell_centres
+from models.training.augment import AugmentSettings, make_mosaic, make_view
+from models.training.coco import Teacher, TrainingImage, load_images
+from models.training.detector import TrainSettings, make_batch, new_detector, train_detector
+from models.training.detector_loss import LossWeights, Targets, assign, detection_loss
+
+SIZE = 64
+CLASSES = ("disc", "square")
+CONFIG = DetectorConfig(classes=CLASSES, channels=16, appearance=8, embedding=16)
+
+
+def write_shapes(folder: Path, count: int, seed: int = 0, **entry: object) -> Path:
+    """Pictures with a disc and a square each, and their COCO file."""
+    rng = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, count + 1):
+        picture = np.full((SIZE, SIZE, 3), 90, np.uint8) + rng.integers(0, 20, (SIZE, SIZE, 3), dtype=np.uint8)
+        for category, (left, top) in enumerate(((4, 4), (34, 34)), 1):
+            x, y = (int(v) for v in rng.integers(0, 8, 2) + (left, top))
+            if category == 1:
+                cv2.circle(picture, (x + 9, y + 9), 9, (30, 30, 230), -1)
+            else:
+                cv2.rectangle(picture, (x, y), (x + 18, y + 18), (230, 30, 30), -1)
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": category, "iscrowd": 0,
+                 "bbox": [x, y, 19, 19], "area": 361}
+            )  # fmt: skip
+        name = f"images/{number}.png"
+        cv2.imwrite(str(folder / name), picture)
+        images.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE, **entry})
+    data = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)],
+    }
+    path = folder / "data.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingImage]:
+    folder = tmp_path_factory.mktemp("shapes")
+    return load_images(write_shapes(folder, 12), folder, CLASSES)
+
+
+def targets(boxes: list[list[float]], classes: list[int], **more: torch.Tensor) -> Targets:
+    values = {
+        "ignore_boxes": torch.zeros(0, 4),
+        "ignore_classes": torch.zeros(0, dtype=torch.long),
+        "masked": torch.zeros(2, dtype=torch.bool),
+        **more,
+    }
+    labels = torch.tensor(classes, dtype=torch.long)
+    return Targets(torch.tensor(boxes).reshape(-1, 4), labels, torch.arange(len(classes)), **values)
+
+
+def outputs(requires_grad: bool = True) -> RawOutput:
+    cells = len(cell_centres(SIZE, SIZE)[0])
+    torch.manual_seed(0)
+    return RawOutput(
+        torch.randn(1, cells, 2).requires_grad_(requires_grad),
+        torch.randn(1, cells, 4, 10).requires_grad_(requires_grad),
+        torch.nn.functional.normalize(torch.randn(1, cells, 8), dim=2),
+        torch.nn.functional.normalize(torch.randn(1, 16), dim=1),
+    )
+
+
+def test_objects_get_cells_inside_them_and_no_cell_serves_two() -> None:
+    centres, strides = cell_centres(SIZE, SIZE)
+    truth = targets([[4, 4, 30, 30], [20, 20, 60, 60]], [0, 1])
+    boxes = torch.cat([centres - 12, centres + 12], dim=1)
+    found = assign(torch.rand(len(centres), 2), boxes, truth, centres, strides)
+    cells = found.positive.nonzero()[:, 0]
+    own = truth.boxes[found.truth[cells]]
+    inside = (centres[cells] > own[:, :2]) & (centres[cells] < own[:, 2:])
+    assert inside.all()
+    assert set(found.truth[cells].tolist()) == {0, 1}
+    assert found.quality[cells].max() <= 1
+
+
+def test_an_object_smaller_than_a_cell_is_not_lost() -> None:
+    centres, strides = cell_centres(SIZE, SIZE)
+    truth = targets([[9, 9, 11, 11]], [1])
+    boxes = torch.cat([centres - 4, centres + 4], dim=1)
+    assert assign(torch.rand(len(centres), 2), boxes, truth, centres, strides).positive.any()
+
+
+def test_classes_of_which_nothing_is_known_cost_nothing() -> None:
+    raw = outputs()
+    truth = targets([], [], masked=torch.tensor([True, False]))
+    loss, _ = detection_loss(raw, [truth], (SIZE, SIZE), [], LossWeights())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert raw.logits.grad is not None
+    assert raw.logits.grad[..., 0].abs().max() == 0
+    assert raw.logits.grad[..., 1].abs().min() > 0
+
+
+def test_ignored_places_cost_nothing_for_their_class() -> None:
+    raw = outputs()
+    place = torch.tensor([[0.0, 0.0, 32.0, 32.0]])
+    truth = targets([], [], ignore_boxes=place, ignore_classes=torch.tensor([1]))
+    loss, _ = detection_loss(raw, [truth], (SIZE, SIZE), [], LossWeights())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert raw.logits.grad is not None
+    centres, _ = cell_centres(SIZE, SIZE)
+    inside = (centres < 32).all(dim=1)
+    assert raw.logits.grad[0, inside, 1].abs().max() == 0
+    assert raw.logits.grad[0, inside, 0].abs().min() > 0
+    assert raw.logits.grad[0, ~inside, 1].abs().min() > 0
+
+
+def test_right_boxes_cost_less_than_wrong_ones() -> None:
+    centres, strides = cell_centres(SIZE, SIZE)
+    truth = targets([[8, 8, 40, 40]], [0])
+    losses = []
+    for box in ([8.0, 8.0, 40.0, 40.0], [0.0, 0.0, 60.0, 20.0]):
+        distance = torch.cat([centres - torch.tensor(box[:2]), torch.tensor(box[2:]) - centres], dim=1)
+        bins = (distance / strides[:, None]).clamp(0, 9)
+        sides = -20 * (torch.arange(10) - bins[..., None]).abs()[None]
+        raw = outputs(False)._replace(sides=sides)
+        losses.append(detection_loss(raw, [truth], (SIZE, SIZE), [], LossWeights())[1]["box"])
+    assert losses[0] < 0.3 * losses[1]
+
+
+def test_views_keep_boxes_on_their_objects(images: list[TrainingImage]) -> None:
+    settings = AugmentSettings(size=96, reference=(96, 96), scale=(0.8, 1.4))
+    checked = 0
+    for number in range(30):
+        view = make_view(images[number % 12], settings, np.random.default_rng(number))
+        assert view.pixels.shape == (96, 96, 3)
+        for box, label in zip(view.boxes, view.classes, strict=True):
+            x, y = (box[:2] + box[2:]) / 2
+            red, _, blue = (int(v) for v in view.pixels[min(95, int(y)), min(95, int(x))])
+            if abs(red - blue) > 60:  # not grey, night or noise: then the colour tells which it is
+                checked += 1
+                assert (red > blue) == (label == 0)
+    assert checked > 20
+
+
+def test_a_mosaic_holds_objects_of_its_four_images(images: list[TrainingImage]) -> None:
+    settings = AugmentSettings(size=128, reference=(128, 128))
+    counts = [len(make_mosaic(images[:4], settings, np.random.default_rng(n)).boxes) for n in range(10)]
+    assert max(counts) > 2
+
+
+def test_the_teacher_fills_only_classes_that_are_not_complete(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path, 1, complete_for=[1])
+    data = json.loads(path.read_text())
+    data["annotations"] = [a for a in data["annotations"] if a["category_id"] == 1]
+    path.write_text(json.dumps(data))
+    sure, unsure, low = [[40, 40, 15, 15, 2, s] for s in (0.8, 0.3, 0.05)]
+    other = [0, 40, 15, 15, 1, 0.9]  # of a complete class: not taken
+    for hint, num_objects, num_ignored in ((sure, 2, 0), (unsure, 1, 1), (low, 1, 0)):
+        [image] = load_images(path, tmp_path, CLASSES, teacher={"1": [hint, other]}, trust=Teacher())
+        assert (len(image.boxes), len(image.ignore_boxes)) == (num_objects, num_ignored)
+        assert not image.masked.any()
+    [alone] = load_images(path, tmp_path, CLASSES)
+    assert alone.masked.tolist() == [False, True]
+
+
+def test_batches_depend_on_seed_and_step_alone(images: list[TrainingImage]) -> None:
+    settings = TrainSettings(steps=1, batch=4, pairs=1, augment=AugmentSettings(size=64, reference=(64, 64)))
+    one, two = (make_batch(images, settings, 7) for _ in range(2))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, two, strict=True))
+    other = make_batch(images, settings, 8)
+    assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, other, strict=True))
+
+
+def losses_of(folder: Path) -> list[float]:
+    with (folder / "losses.csv").open(newline="") as handle:
+        return [float(row["loss"]) for row in csv.DictReader(handle)]
+
+
+class Killed(Exception):
+    pass
+
+
+def test_training_learns_and_goes_on_after_a_kill_as_if_undisturbed(
+    images: list[TrainingImage], tmp_path: Path
+) -> None:
+    augment = AugmentSettings(size=64, reference=(64, 64), mosaic=0.0)
+    settings = TrainSettings(
+        steps=40,
+        batch=6,
+        pairs=2,
+        learning_rate=5e-3,
+        backbone_rate=1.0,
+        warmup=5,
+        checkpoint_every=10,
+        frozen_stages=0,
+        frozen_norm=False,
+        augment=augment,
+    )
+
+    def fresh() -> Detector:
+        torch.manual_seed(3)
+        return Detector(CONFIG)
+
+    torch.set_num_threads(1)
+    train_detector(images, fresh(), tmp_path / "whole", settings)
+
+    def kill(progress: object) -> None:
+        if progress.step == 17:  # type: ignore[attr-defined]
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_detector(images, fresh(), tmp_path / "killed", settings, on_progress=kill)
+    weights = train_detector(images, fresh(), tmp_path / "killed", settings)
+    whole, killed = losses_of(tmp_path / "whole"), losses_of(tmp_path / "killed")
+    assert killed == pytest.approx(whole, rel=1e-3)
+    assert whole[-1] < 0.8 * whole[0]
+    assert load_detector(weights).config.classes == CLASSES
+    with pytest.raises(ValueError, match="seed"):
+        train_detector(images, fresh(), tmp_path / "killed", replace(settings, seed=9))
+
+
+def test_weights_of_other_classes_give_all_but_the_class_layer(tmp_path: Path) -> None:
+    from models.checkpoint import save_detector
+
+    torch.manual_seed(0)
+    old = Detector(replace(CONFIG, classes=("a", "b", "c")))
+    save_detector(tmp_path / "old.safetensors", old, half=False)
+    new = new_detector(CONFIG, tmp_path / "old.safetensors")
+    assert torch.equal(new.encoder.project.weight, old.encoder.project.weight)
+    assert new.heads[0].logits.weight.shape[0] == 2

@@ -1,0 +1,106 @@
+"""The arrows: flows -> pipeline -> models, and inside pipeline cli -> analyze -> stages that do not know each other."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+STAGES = ("sources", "media", "perceive", "track", "rules", "events", "lake")
+BASE = {"errors", "config", "keys", "ids", "mot", "event_rows"}  # what every stage may use
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "keys": set(),
+    "config": {"errors", "keys"},
+    "ids": {"config"},
+    "mot": {"errors", "lake"},
+    "event_rows": {"ids", "lake"},
+    "config_text": {"config"},
+    **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
+    "report": BASE | {"lake", "media"},
+    "analyze": BASE | set(STAGES),
+    "evaluate": BASE | {"lake", "media", "perceive", "track"},
+    "demo": BASE | {"lake", "analyze", "report", "media"},
+    "doctor": BASE | {"analyze", "media"},
+    "training_events": BASE | {"events", "evaluate", "media"},
+    "training_detector": BASE,
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of the modules that a file imports, at any depth."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def sources(package: str) -> list[Path]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    return files
+
+
+def unit(name: str) -> str | None:
+    """The part of pipeline that a dotted name belongs to."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "pipeline" and len(parts) > 1 else None
+
+
+def test_models_import_nothing_of_pipeline_or_flows() -> None:
+    for path in sources("models"):
+        above = {name for name in imports(path) if name.split(".")[0] in ("pipeline", "flows", "prefect")}
+        assert not above, f"{path.relative_to(ROOT)} imports {sorted(above)}"
+
+
+def test_pipeline_imports_nothing_of_flows_or_prefect() -> None:
+    for path in sources("pipeline"):
+        above = {name for name in imports(path) if name.split(".")[0] in ("flows", "prefect")}
+        assert not above, f"{path.relative_to(ROOT)} imports {sorted(above)}"
+
+
+def test_parts_of_pipeline_know_only_what_lies_below_them() -> None:
+    for path in sources("pipeline"):
+        own = path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py")
+        if own in ("cli", "__init__"):
+            continue
+        used = {part for part in map(unit, imports(path)) if part and (ROOT / "pipeline" / part).exists()}
+        used |= {part for part in map(unit, imports(path)) if part and (ROOT / f"pipeline/{part}.py").exists()}
+        wrong = used - ALLOWED[own] - {own}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_stages_use_the_schemas_of_the_lake_and_nothing_else_of_it() -> None:
+    for stage in (*STAGES, "event_rows", "mot"):
+        if stage == "lake":
+            continue
+        files = sources(f"pipeline/{stage}") if (ROOT / "pipeline" / stage).is_dir() else [ROOT / f"pipeline/{stage}.py"]
+        for path in files:
+            modules = {name for name in imports(path) if name.startswith("pipeline.lake.")}
+            wrong = {name for name in modules if not name.startswith("pipeline.lake.schema")}
+            assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("pipeline.cli.app", {"torch", "prefect", "deltalake", "av", "cv2", "pyarrow"}),
+        ("pipeline.lake.query", {"torch", "prefect", "av", "cv2"}),
+        ("pipeline.config", {"torch", "prefect", "deltalake", "av", "cv2", "pyarrow"}),
+        ("pipeline.media.child", {"torch", "prefect", "deltalake"}),
+    ],
+)
+def test_importing_does_not_load_what_is_not_needed(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

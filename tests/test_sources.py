@@ -1,0 +1,130 @@
+"""Inputs to files: directories, globs, names that are no files."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SourceError, UsageError
+from pipeline.sources import Missing, Source, changed_since, find, look
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.mp4", "a.MKV", "notes.txt", "sub/c.webm", "sub/deep/d.ts", "odd [1]*.mp4"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "in"
+
+
+def names(inputs: list[str], **more: datetime) -> list[str]:
+    return [os.path.relpath(entry.uri) for entry in find(inputs, **more)]
+
+
+def test_a_directory_gives_its_videos_at_any_depth(archive: Path) -> None:
+    every = ["in/a.MKV", "in/b.mp4", "in/odd [1]*.mp4", "in/sub/c.webm", "in/sub/deep/d.ts"]
+    assert names(["in"]) == every
+    assert names([str(archive), "in/b.mp4", "in/../in/b.mp4", "./in/sub"]) == every
+
+
+def test_globs(archive: Path) -> None:
+    assert names(["in/*.mp4"]) == ["in/b.mp4", "in/odd [1]*.mp4"]
+    assert names(["in/**/*.ts"]) == ["in/sub/deep/d.ts"]
+    assert names(["in/s*"]) == ["in/sub/c.webm", "in/sub/deep/d.ts"]  # folders that a pattern names
+    assert names(["in/odd [1]*.mp4"]) == ["in/odd [1]*.mp4"]  # a file of that name comes first
+
+
+def test_a_named_file_needs_no_suffix(archive: Path) -> None:
+    assert names(["in/notes.txt"]) == ["in/notes.txt"]
+
+
+def test_what_a_source_tells(archive: Path) -> None:
+    os.utime(archive / "b.mp4", ns=(0, 1_500_000_000_000_000_001))
+    [source] = find(["in/b.mp4"])
+    assert source == Source(
+        str(archive / "b.mp4"),
+        archive / "b.mp4",
+        5,
+        datetime.fromtimestamp(1_500_000_000, UTC),
+        "5-1500000000000000001",
+    )
+
+
+def test_since_is_for_directories_and_globs(archive: Path) -> None:
+    for path in archive.rglob("*.*"):
+        os.utime(path, (1000, 1000))
+    os.utime(archive / "b.mp4", (2000, 2000))
+    since = datetime.fromtimestamp(1500, UTC)
+    assert names(["in"], since=since) == ["in/b.mp4"]
+    assert names(["in/*"], since=since) == ["in/b.mp4"]
+    assert names(["in/a.MKV"], since=since) == ["in/a.MKV"]
+    assert names(["in/sub"], since=since) == []
+
+
+@pytest.mark.parametrize("item", ["in/no.mp4", "in/no*.mkv", "in/b.mp4/c.mp4", "x" * 300])
+def test_what_is_missing(archive: Path, item: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find([item])
+    assert item in str(caught.value)
+    found = find([item, "in/b.mp4"])
+    assert isinstance(found[0], Missing)
+    assert isinstance(found[0].error, SourceError)
+    assert isinstance(found[1], Source)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("s3://bucket/a.mp4", "s3:// inputs are not supported"),
+        ("empty", "directory empty holds no video: name the files, or another directory"),
+        ("~nobody-of-this-name/a.mp4", "does not exist"),
+    ],
+)
+def test_refused(archive: Path, item: str, message: str) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(UsageError, match=message):
+        find([item])
+
+
+def test_what_is_no_regular_file_is_not_opened(archive: Path) -> None:
+    os.mkfifo("pipe.mp4")
+    for place in ("pipe.mp4", "/dev/zero"):
+        found = look(Path(place))
+        assert isinstance(found, Missing)
+        assert "is not a regular file" in str(found.error)
+
+
+def test_a_name_that_is_not_utf8(archive: Path) -> None:
+    path = os.fsdecode(os.fsencode(archive) + b"/caf\xe9.mp4")
+    Path(path).touch()
+    found = look(Path(path))
+    assert isinstance(found, Missing)
+    assert found.uri.endswith("caf\\xe9.mp4")
+    assert "is not UTF-8" in str(found.error)
+    assert len(find(["in"])) == 6  # the others are found beside it
+
+
+def test_links_keep_their_names_but_not_beyond_them(archive: Path) -> None:
+    Path("away").mkdir()
+    Path("away/link").symlink_to(archive / "sub")
+    assert names(["away/link/c.webm"]) == ["away/link/c.webm"]
+    assert names(["away/link/../b.mp4"]) == ["in/b.mp4"]  # `..` is the parent of where the link leads
+
+
+def test_changed_since(archive: Path) -> None:
+    [source] = find(["in/b.mp4"])
+    assert isinstance(source, Source)
+    assert changed_since(source) is None
+    source.path.write_text("other")
+    error = changed_since(source)
+    assert error is not None
+    assert (error.code, "changed while it was read" in str(error)) == ("changed", True)
+    source.path.unlink()
+    error = changed_since(source)
+    assert error is not None
+    assert "vanished" in str(error)
