@@ -37,7 +37,9 @@ def main() -> None:
         video = Path(sys.argv[1]) if len(sys.argv) > 1 else _demo(Path(folder))
         config = load(None, {"events.models": []})
         tools = Tools(config)
-        job = DecodeJob("bench", str(video), width=config.perceive.input_width, height=config.perceive.input_height)
+        job = DecodeJob(
+            "bench", str(video), width=config.perceive.input_width, height=config.perceive.input_height
+        )
         pictures = [item.picture.copy() for item in decode_inline(job) if isinstance(item, SampledFrame)]
         analyze([str(video)], f"{folder}/lake", config)
         lake = Lake.open(f"{folder}/lake")
@@ -69,7 +71,8 @@ def main() -> None:
             for name, stage in stages.items():
                 runs[name].append(_timed(stage))
         seconds = len(pictures) / config.video.sample_fps
-        print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores {platform.machine()}, python -m bench, {video.name}:")
+        machine = f"{os.cpu_count()} cores {platform.machine()}"
+        print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, python -m bench, {video.name}:")
         print(f"{len(pictures)} sampled frames, {seconds:.0f} s; {tools.perceiver.network.runtime}; ", end="")
         print(f"torch {version('torch')}, median of {ROUNDS} rounds\n")
         print("| stage | sampled frames/s | times real time | CPU s |")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.detector import Detector, DetectorConfig
+from models.files import WEIGHTS, CheckpointError, file_digest, weights_path
 
-WEIGHTS = Path(__file__).parent / "weights"
-
-
-class CheckpointError(ValueError):
-    """A weights file is missing, damaged, or of another kind than asked for."""
-
-
-def weights_path(name: str) -> Path:
-    """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...) or as a path."""
-    shipped = re.fullmatch(r"[\w-]+", name) is not None
-    return WEIGHTS / f"{name}.safetensors" if shipped else Path(name)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a weights file, first 32 hex digits: what enters the ids of results."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    except OSError as exc:
-        raise CheckpointError(f"weights {path} cannot be read: {exc.strerror}") from exc
+__all__ = [
+    "WEIGHTS", "CheckpointError", "file_digest", "load", "load_detector", "save", "save_detector",
+    "weights_path",
+]  # fmt: skip
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, half: bool = False) -> None:

@@ -159,7 +159,7 @@ class Rule(Model):
 class LakeConfig(Model):
     commit_interval_s: float = speed(5.0, "seconds between group commits of finished videos", ge=0)
     commit_videos: int = speed(64, "finished videos after which a group commit is made at once", gt=0)
-    max_attempts: int = speed(3, "attempts after which a video that kills its worker is left alone", gt=0)
+    max_attempts: int = speed(10, "attempts without an end after which a video is left alone", gt=0)
 
 
 class RunConfig(Model):
@@ -181,6 +181,13 @@ class Config(Model):
     rules: tuple[Rule, ...] = result((), "rules on tracks")
     lake: LakeConfig = section(LakeConfig(), "commits")
     run: RunConfig = section(RunConfig(), "how the work is cut and spread")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Config:
+        names = [rule.name for rule in self.rules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two rules are named {twice[0]!r}; events are told apart by these names")
+        return self
 
     def rules_for(self, camera: str | None) -> tuple[Rule, ...]:
         """The rules that match a camera, in the order of the file."""
@@ -254,11 +261,13 @@ def _explain(exc: ValidationError, places: Mapping[str, Mapping[str, Any]]) -> s
     loc, value = first["loc"], first["input"]
     holding = [place for place, layer in places.items() if _holds(layer, loc[:2])]
     where = holding[-1] if holding else "config"
-    in_rule = holding and loc[0] == "rules" and len(loc) > 1
+    in_rule = holding and loc[:1] == ("rules",) and len(loc) > 1
     key = _rule_key(places[where]["rules"], loc) if in_rule else ".".join(map(str, loc))
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}"
     message = first["msg"].removeprefix("Value error, ")
+    if not loc:
+        return f"config: {message}"
     if isinstance(value, Mapping):  # the whole section: the message names what is wrong in it
         return f"{where}: {key}: {message}"
     text = repr(value)

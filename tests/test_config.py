@@ -126,6 +126,11 @@ def test_wrong_rules(rule: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_rules_have_names_of_their_own() -> None:
+    with pytest.raises(UsageError, match="config: two rules are named 'gate'"):
+        load(None, {"rules": [GATE, GATE]})
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -232,7 +237,7 @@ RULES = st.builds(
 
 
 @given(
-    rules=st.lists(RULES, max_size=2),
+    rules=st.lists(RULES, max_size=2, unique_by=lambda rule: rule["name"]),
     cameras=st.lists(st.fixed_dictionaries({"timezone": st.sampled_from(["UTC", "Asia/Tokyo"])}), max_size=2),
     fps=st.floats(0, 240),
     weights=WORDS,

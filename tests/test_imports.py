@@ -1,4 +1,4 @@
-"""The arrows: flows -> pipeline -> models, and inside pipeline cli -> analyze -> stages that do not know each other."""
+"""The arrows: flows -> pipeline -> models; inside pipeline cli -> analyze -> stages that do not know each other."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_parts_of_pipeline_know_only_what_lies_below_them() -> None:
         if own in ("cli", "__init__"):
             continue
         used = {part for part in map(unit, imports(path)) if part and (ROOT / "pipeline" / part).exists()}
-        used |= {part for part in map(unit, imports(path)) if part and (ROOT / f"pipeline/{part}.py").exists()}
+        used |= {
+            part for part in map(unit, imports(path)) if part and (ROOT / f"pipeline/{part}.py").exists()
+        }
         wrong = used - ALLOWED[own] - {own}
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
@@ -83,7 +85,11 @@ def test_stages_use_the_schemas_of_the_lake_and_nothing_else_of_it() -> None:
     for stage in (*STAGES, "event_rows", "mot"):
         if stage == "lake":
             continue
-        files = sources(f"pipeline/{stage}") if (ROOT / "pipeline" / stage).is_dir() else [ROOT / f"pipeline/{stage}.py"]
+        files = (
+            sources(f"pipeline/{stage}")
+            if (ROOT / "pipeline" / stage).is_dir()
+            else [ROOT / f"pipeline/{stage}.py"]
+        )
         for path in files:
             modules = {name for name in imports(path) if name.startswith("pipeline.lake.")}
             wrong = {name for name in modules if not name.startswith("pipeline.lake.schema")}

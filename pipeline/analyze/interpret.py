@@ -11,14 +11,12 @@ import pyarrow as pa
 
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
-from pipeline.events import EventDetector
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis, Place, place_rows
 from pipeline.lake.schema import DETECTIONS, EVENTS
 from pipeline.rules import RuleEngine
-from pipeline.track import Tracker
 
 FLUSH_BYTES = 64_000_000
 """Rows of one video above this are appended before its end, so that memory does not grow with length."""
@@ -122,6 +120,8 @@ def _aligned(frames: Iterable[pa.Table], detections: Iterator[pa.Table]) -> Iter
 
 def interpret(plan: VideoPlan, pairs: Iterable[Pair], tools: Tools, rows: Rows, watch: Stopwatch) -> None:
     """Track, then find events; all rows go to `rows` in the order of time."""
+    from pipeline.track import Tracker  # loads torch, which a run with nothing to do spares
+
     tracker = Tracker(tools.config.track, tools.motion, plan.frame_size)
     finder = EventFinder(plan, tools)
     for frames, detections in pairs:
@@ -164,6 +164,8 @@ class EventFinder:
     """All rules and event models of one video."""
 
     def __init__(self, plan: VideoPlan, tools: Tools) -> None:
+        from pipeline.events import EventDetector  # loads torch
+
         video, config = plan.name.video_id, tools.config
         rules = config.rules_for(plan.name.camera)
         self._rules = RuleEngine(rules, plan.frame_size, video) if rules else None

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.files import CheckpointError, file_digest, weights_path
 from pipeline import ids
 from pipeline.config import Config
 from pipeline.errors import ModelError
@@ -112,8 +113,6 @@ def _by_stem(names: Sequence[str]) -> dict[str, str]:
 
 
 def _digest(name: str) -> str:
-    from models.checkpoint import CheckpointError, file_digest, weights_path
-
     try:
         return file_digest(weights_path(name))
     except CheckpointError as exc:

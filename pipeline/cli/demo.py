@@ -12,7 +12,9 @@ from pipeline.cli.app import Json, app, command, say
 
 @command(app, "demo", "marey demo", "marey demo --out /tmp/demo --json")
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the video, the lake and the pictures.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the video, the lake and the pictures.")
+    ] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Looks of the rendered scene.")] = 0,
     as_json: Json = False,
 ) -> int:

@@ -61,7 +61,13 @@ def run_demo(out: Path, *, seed: int, reporter: Reporter, say: Callable[[str], N
     say("drawing what was found")
     annotate(video, clip, rows["tracks"], rows["events"], config.rules)
     timeline_picture(
-        picture, rows["objects"], rows["events"], rows["tracks"], truth.duration_s, title=video.name, thumbnail=_scene(video)
+        picture,
+        rows["objects"],
+        rows["events"],
+        rows["tracks"],
+        truth.duration_s,
+        title=video.name,
+        thumbnail=_scene(video),
     )
     _lap(watch, "draw", began)
     counts, events = count_objects(truth, rows["objects"]), match_events(truth, rows["events"])

@@ -53,7 +53,11 @@ FRAMES = _schema(
     ("pts", pa.int64(), "presentation time in the stream's time base, null if the file has none"),
     _SAMPLE[1],
     ("embedding", VECTOR, "frame embedding: CNN part, then motion grid; rounded to half precision"),
-    ("camera_motion", CAMERA_MOTION, "shift, scale and rotation since the sampled frame before; null if none"),
+    (
+        "camera_motion",
+        CAMERA_MOTION,
+        "shift, scale and rotation since the sampled frame before; null if none",
+    ),
     ("reused", pa.bool_(), "perception taken from the frame before, since nothing moved"),
 )
 
@@ -120,7 +124,9 @@ def _table(stage: pa.Schema, after: dict[str, list[str]] | None = None) -> pa.Sc
     return pa.schema(fields)
 
 
-GAP = pa.struct([("t_start", pa.float64()), ("t_end", pa.float64()), ("frames", pa.int64()), ("cause", pa.string())])
+GAP = pa.struct(
+    [("t_start", pa.float64()), ("t_end", pa.float64()), ("frames", pa.int64()), ("cause", pa.string())]
+)
 
 VIDEOS = _schema(
     _PLACE[0],
@@ -131,7 +137,11 @@ VIDEOS = _schema(
     ("etag", pa.string(), "version of the object: ETag, or size and time of change of a local file"),
     ("size_bytes", pa.int64(), "bytes"),
     ("content_id", pa.string(), "SHA-256 of the bytes, first 32 hex digits"),
-    ("duration_s", pa.float64(), "seconds from the first to the end of the last displayed frame, as far as known"),
+    (
+        "duration_s",
+        pa.float64(),
+        "seconds from the first to the end of the last displayed frame, as far as known",
+    ),
     ("width_px", pa.int32(), "displayed pixels"),
     ("height_px", pa.int32(), "displayed pixels"),
     ("codec", pa.string(), "codec of the video stream"),
@@ -145,7 +155,11 @@ VIDEOS = _schema(
 ANALYSES = _schema(
     *_PLACE,
     ("attempt_id", pa.string(), "one attempt, from its running row to its end"),
-    ("revision", pa.int64(), "number of the video's row in this table; the highest ok or partial one is current"),
+    (
+        "revision",
+        pa.int64(),
+        "number of the video's row in this table; the highest ok or partial one is current",
+    ),
     ("uri", pa.string(), "name under which the content was read"),
     ("status", pa.string(), "running, ok, partial, failed, crashed or abandoned"),
     ("perception_id", pa.string(), "digest of all that can change frames and detections"),

@@ -137,7 +137,7 @@ def test_broken_off(folder: Path, tmp_path: Path, number: signal.Signals, code: 
 
 def test_a_video_that_kills_its_worker_is_left_alone(folder: Path, lake: Path) -> None:
     """After max_attempts attempts without an end, not before; --retry-failed tries again."""
-    video, settings = folder / "short.mp4", config(folder)
+    video, settings = folder / "short.mp4", config(folder, lake__max_attempts=3)
     [planned] = analyze([str(video)], str(lake), settings, Options(dry_run=True)).results
     values = {"video_id": planned.video_id, "uri": str(video), "camera": None}
     opened = Lake.open(lake)

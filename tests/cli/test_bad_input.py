@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from pipeline.cli import run
 from tests.analyze.build import ask
 from tests.cli.conftest import Site
-from tests.cli.run import is_one_line, marey
+from tests.cli.run import COMMAND, environment, is_one_line, marey
 from tests.media.make import write_video
 from tests.media.test_probe import opens_of
 
@@ -29,45 +31,83 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["analyze", "absent.mp4"], 2, "absent.mp4 does not exist: check the name"),
-        (["analyze", "empty folder"], 2, "directory empty folder holds no video: name the files, or another directory"),
-        (["analyze", "*.avi"], 2, "no file matches *.avi: check the pattern"),
-        (["analyze", "s3://bucket/x.mp4"], 2, "s3:// inputs are not supported: give files, directories or globs"),
-        (["analyze", "text.mp4", "-c", "typo.toml"], 2, "config typo.toml: unknown key 'video.fps': `marey config --schema`"),
-        (["analyze", "text.mp4", "-c", "not.toml"], 2, "config not.toml is not TOML: Expected ']'"),
-        (["analyze", "text.mp4", "-c", "no.toml"], 2, "config no.toml cannot be read: No such file or directory"),
-        (["analyze", "text.mp4", "--set", CROSSED], 2, "--set: rule 'yard': zone is not a simple polygon: Self-inter"),
-        (["analyze", "text.mp4", "--set", "video"], 2, "--set video: write key=value"),
-        (["analyze", "text.mp4", "--nope"], 2, "No such option: --nope"),
-        (["analyze"], 2, "Missing argument 'inputs...': see --help"),
-        (["annalyze"], 2, "No such command 'annalyze'"),
-        (["analyze", "text.mp4", "--limit", "0"], 2, "Invalid value for '--limit'"),
-        (["query", "select 1", "--lake", "nowhere"], 2, "there is no lake at"),
-        (["reinterpret", "--lake", "file"], 2, "there is no lake at"),
-        (["views", "-e", "oracle"], 2, "Invalid value for '--engine'"),
-        (["evaluate", "detector", "--data", "no.json", "--images", "."], 2, "no.json cannot be read: No such file"),
-        (["train", "detector", "--data", "no.json", "--images", ".", "--out", "o"], 2, "No such file"),
-    ],
-)  # fmt: skip
-def test_wrong_use(here: Path, arguments: list[str], code: int, said: str) -> None:
+WRONG_USE = {
+    "missing file": (["analyze", "absent.mp4"], "absent.mp4 does not exist: check the name"),
+    "no videos": (["analyze", "empty folder"], "directory empty folder holds no video: name the files, or"),
+    "no match": (["analyze", "*.avi"], "no file matches *.avi: check the pattern"),
+    "scheme": (["analyze", "s3://b/x.mp4"], "s3:// inputs are not supported: give files, directories or"),
+    "unknown key": (
+        ["analyze", "text.mp4", "-c", "typo.toml"],
+        "config typo.toml: unknown key 'video.fps': `mar",
+    ),
+    "no TOML": (["analyze", "text.mp4", "-c", "not.toml"], "config not.toml is not TOML: Expected ']'"),
+    "no config": (["analyze", "text.mp4", "-c", "no.toml"], "config no.toml cannot be read: No such file or"),
+    "wrong rule": (
+        ["analyze", "text.mp4", "--set", CROSSED],
+        "rule 'yard': zone is not a simple polygon: Self-",
+    ),
+    "wrong set": (["analyze", "text.mp4", "--set", "video"], "--set video: write key=value"),
+    "unknown option": (["analyze", "text.mp4", "--nope"], "No such option: --nope"),
+    "no argument": (["analyze"], "Missing argument 'inputs': see --help"),
+    "unknown command": (["annalyze"], "No such command 'annalyze'"),
+    "wrong number": (["analyze", "text.mp4", "--limit", "0"], "Invalid value for '--limit'"),
+    "no lake": (["query", "select 1", "--lake", "nowhere"], "there is no lake at"),
+    "file as lake": (["reinterpret", "--lake", "file"], "there is no lake at"),
+    "unknown engine": (["views", "-e", "oracle"], "Invalid value for '--engine'"),
+    "no truth": (
+        ["evaluate", "detector", "--data", "no.json", "--images", "."],
+        "no.json cannot be read: No such",
+    ),
+    "no data": (["train", "detector", "--data", "no.json", "--images", ".", "--out", "o"], "No such file"),
+    "no images": (
+        ["train", "detector", "--data", "a", "--data", "b", "--images", "."],
+        "one folder for each file",
+    ),
+    "odd size": (
+        ["train", "detector", "--data", "a", "--images", ".", "--size", "100"],
+        "a multiple of 32, got 100",
+    ),
+    "no weights": (
+        ["analyze", "text.mp4", "--set", "perceive.weights=no.safetensors"],
+        "no.safetensors cannot be r",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_USE)
+def test_wrong_use(
+    here: Path, case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    arguments, said = WRONG_USE[case]
     before = sorted(here.rglob("*"))
-    done = marey(*arguments, cwd=here)
-    assert is_one_line(done), done
-    assert done.stderr.startswith("marey: ")
-    assert said in done.stderr
-    assert done.returncode == code
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("marey: ")
+    assert err.count("\n") == 1
+    assert said in err
     assert sorted(here.rglob("*")) == before  # nothing was begun
 
 
-@pytest.mark.parametrize("place", ["file", "file/below", "/proc/marey"])
-def test_a_lake_that_cannot_be_written(here: Path, site: Site, place: str) -> None:
-    done = marey("analyze", site.video, "--config", site.toml, "--lake", place, cwd=here)
+@pytest.mark.parametrize("case", ["missing file", "unknown key", "unknown option"])
+def test_wrong_use_in_a_process_of_its_own(here: Path, case: str) -> None:
+    arguments, said = WRONG_USE[case]
+    done = marey(*arguments, cwd=here)
     assert is_one_line(done), done
-    assert f"lake {here / place}" in done.stderr
-    assert done.returncode == 3
+    assert said in done.stderr
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/marey"])
+def test_a_lake_that_cannot_be_written(
+    here: Path, site: Site, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    assert run(["analyze", str(site.video), "--config", str(site.toml), "--lake", place]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"marey: lake {here / place}")
 
 
 def test_bad_files_beside_a_good_one(here: Path, site: Site) -> None:
@@ -111,34 +151,48 @@ def test_bad_files_beside_a_good_one(here: Path, site: Site) -> None:
         ("drop table frames", "a query only reads"),
     ],
 )
-def test_bad_sql(site: Site, tmp_path: Path, sql: str, said: str) -> None:
-    done = marey("query", sql, "--lake", site.lake, cwd=tmp_path)
-    assert is_one_line(done), done
-    assert said in done.stderr
-    assert done.returncode == 2
+def test_bad_sql(site: Site, sql: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", sql, "--lake", str(site.lake)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Wherever it stands; without it there is none."""
-    for arguments in (["--debug", "analyze", "no.mp4"], ["analyze", "no.mp4", "--debug"]):
-        done = marey(*arguments, cwd=tmp_path)
-        assert done.returncode == 2
-        assert "Traceback" in done.stderr
-        assert "UsageError: no.mp4 does not exist" in done.stderr
+    path = str(tmp_path / "no.mp4")
+    for arguments in (["--debug", "analyze", path], ["analyze", path, "--debug"]):
+        assert run(arguments) == 2
+        err = capsys.readouterr().err
+        assert "Traceback" in err
+        assert f"UsageError: {path} does not exist" in err
 
 
-def test_names_cannot_move_the_cursor(tmp_path: Path) -> None:
-    done = marey("analyze", "a\x1b[2J\nb.mp4", cwd=tmp_path)
-    assert is_one_line(done), done
-    assert "\x1b" not in done.stderr
+def test_a_bug_is_one_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That asks for --debug, by which it can be reported."""
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("oh\nno")
+
+    monkeypatch.setattr("pipeline.config.load", broken)
+    monkeypatch.setattr("pipeline.cli.app.load", broken)
+    assert run(["config"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("marey: this is a bug of marey, --debug shows where: RuntimeError: oh")
+    assert err.count("\n") == 1
+
+
+def test_names_cannot_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["analyze", str(tmp_path / "a\x1b[2J\nb.mp4")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
 
 
 def test_a_reader_that_has_seen_enough(site: Site, tmp_path: Path) -> None:
     """`marey query ... | head` is no failure and says nothing."""
-    import subprocess
-
-    from tests.cli.run import COMMAND, environment
-
     command = [*COMMAND, "query", "select * from detections", "--format", "csv", "--lake", str(site.lake)]
     reading, writing = os.pipe()
     os.close(reading)

@@ -38,7 +38,12 @@ def guesses(truth: dict[str, object]) -> list[dict[str, object]]:
         box = np.array(a["bbox"]) * rng.normal(1, 0.08, 4)
         category = a["category_id"] if rng.random() < 0.9 else int(rng.integers(1, 6))
         found.append(
-            {"image_id": a["image_id"], "category_id": category, "bbox": box.tolist(), "score": float(rng.random())}
+            {
+                "image_id": a["image_id"],
+                "category_id": category,
+                "bbox": box.tolist(),
+                "score": float(rng.random()),
+            }
         )
     return found
 
@@ -48,7 +53,13 @@ def test_figures_equal_the_shared_scorer_s(truth: dict[str, object], tmp_path: P
     found = guesses(truth)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps(found))
-    command = [sys.executable, str(tool), str(tmp_path / "found.json"), "--truth", str(tmp_path / "truth.json")]
+    command = [
+        sys.executable,
+        str(tool),
+        str(tmp_path / "found.json"),
+        "--truth",
+        str(tmp_path / "truth.json"),
+    ]
     done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, check=True)
     theirs = json.loads(done.stdout)
     ours = score(truth, found)

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import CheckpointError, file_digest, load, load_detector, save, save_detector, weights_path
+from models.checkpoint import (
+    CheckpointError,
+    file_digest,
+    load,
+    load_detector,
+    save,
+    save_detector,
+    weights_path,
+)
 from models.detector import Detector, DetectorConfig
 
 SMALL = DetectorConfig(classes=("cat", "dog"), channels=16)
@@ -53,7 +61,11 @@ def test_missing_cut_and_foreign_files_are_refused_by_name(tmp_path: Path) -> No
     cut.write_bytes(good.read_bytes()[:-100])
     other = tmp_path / "other.safetensors"
     save(other, {"a": torch.zeros(2)}, {"kind": "motion"})
-    for path, said in ((tmp_path / "gone.safetensors", "not there"), (cut, "cut"), (other, "'motion' weights")):
+    for path, said in (
+        (tmp_path / "gone.safetensors", "not there"),
+        (cut, "cut"),
+        (other, "'motion' weights"),
+    ):
         with pytest.raises(CheckpointError, match=said):
             load_detector(path)
 
@@ -85,4 +97,10 @@ def test_shipped_weights_are_there_and_small(name: str) -> None:
 
 
 def test_the_shipped_detector_has_its_classes() -> None:
-    assert load_detector(weights_path("detector")).config.classes == ("person", "cycle", "car", "bus", "truck")
+    assert load_detector(weights_path("detector")).config.classes == (
+        "person",
+        "cycle",
+        "car",
+        "bus",
+        "truck",
+    )

@@ -86,7 +86,9 @@ def test_select_drops_low_scores_clips_and_keeps_the_best() -> None:
 
 
 def test_a_frame_gives_the_same_numbers_in_any_company(weights: Path, pictures: np.ndarray) -> None:
-    network = open_network(weights, width=WIDTH, height=HEIGHT, batch=4, runtime="torch", device="cpu", threads=1)
+    network = open_network(
+        weights, width=WIDTH, height=HEIGHT, batch=4, runtime="torch", device="cpu", threads=1
+    )
     together = network.run(pictures[:4])
     for number in range(4):
         alone = network.run(pictures[number : number + 1])
@@ -106,7 +108,9 @@ def test_openvino_agrees_with_torch(weights: Path, pictures: np.ndarray) -> None
 
 
 def test_vectors_have_unit_length(weights: Path, pictures: np.ndarray) -> None:
-    out = open_network(weights, width=WIDTH, height=HEIGHT, batch=2, runtime="torch", device="cpu").run(pictures[:2])
+    out = open_network(weights, width=WIDTH, height=HEIGHT, batch=2, runtime="torch", device="cpu").run(
+        pictures[:2]
+    )
     np.testing.assert_allclose(np.linalg.norm(out.appearance, axis=-1), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(out.embedding, axis=-1), 1, atol=1e-5)
 

@@ -30,9 +30,11 @@ def write_shapes(folder: Path, count: int, seed: int = 0, **entry: object) -> Pa
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
     for number in range(1, count + 1):
-        picture = np.full((SIZE, SIZE, 3), 90, np.uint8) + rng.integers(0, 20, (SIZE, SIZE, 3), dtype=np.uint8)
+        picture = np.full((SIZE, SIZE, 3), 90, np.uint8) + rng.integers(
+            0, 20, (SIZE, SIZE, 3), dtype=np.uint8
+        )
         for category, (left, top) in enumerate(((4, 4), (34, 34)), 1):
-            x, y = (int(v) for v in rng.integers(0, 8, 2) + (left, top))
+            x, y = left + int(rng.integers(8)), top + int(rng.integers(8))
             if category == 1:
                 cv2.circle(picture, (x + 9, y + 9), 9, (30, 30, 230), -1)
             else:
