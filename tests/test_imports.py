@@ -1,4 +1,4 @@
-"""The arrows: flows -> pipeline -> models; in pipeline cli -> analyze -> stages that do not know each other."""
+"""The arrows: flows -> pipeline -> models; in pipeline cli -> analyze -> stages that do not know others."""
 
 from __future__ import annotations
 

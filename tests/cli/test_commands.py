@@ -1,0 +1,299 @@
+"""Every command: help with an example, JSON that parses, data on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.main import get_command
+
+from pipeline.cli import run
+from pipeline.cli.app import app
+from pipeline.cli.docs import command_paths, help_text
+from pipeline.config import Config, load
+from tests.analyze.build import COLOURS, config, place, prepared
+from tests.cli.conftest import Site
+from tests.cli.run import environment, marey, write_config
+from tests.helpers import ROOT
+
+Capture = pytest.CaptureFixture[str]
+PATHS = list(command_paths())
+
+
+def test_all_commands_are_there() -> None:
+    names = {" ".join(path) for path in PATHS}
+    assert names >= {
+        "analyze", "query", "views", "reinterpret", "track", "config", "demo", "doctor",
+        "train detector", "train motion", "train events",
+        "evaluate detector", "evaluate tracks", "evaluate motion", "evaluate events",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_help_says_what_and_ends_with_an_example(path: tuple[str, ...]) -> None:
+    text = help_text(path)
+    assert text.startswith(f"Usage: marey {' '.join(path)} ")
+    about, _, examples = text.partition("Examples:")
+    assert len(about.split("\n\n")[1].strip()) > 20  # a sentence
+    lines = [line.strip() for line in examples.strip().splitlines()]
+    assert lines
+    assert all(line.startswith(f"marey {' '.join(path)}") for line in lines)
+
+
+def test_every_option_says_what_it_does() -> None:
+    def check(command: Any, name: str) -> None:
+        for option in command.params:
+            assert option.help, f"{name} {option.name}"
+        for inner, child in getattr(command, "commands", {}).items():
+            check(child, f"{name} {inner}")
+
+    check(get_command(app), "marey")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_examples_name_options_that_exist(path: tuple[str, ...]) -> None:
+    about, _, examples = help_text(path).partition("Examples:")
+    for word in examples.split():
+        if word.startswith("--"):
+            assert f"{word} " in about or f"{word}\n" in about, word
+
+
+def test_version_and_help_at_the_root(capsys: Capture) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip().count(".") == 2
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(path[0] in out for path in PATHS)
+    assert run([]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.startswith("Usage: marey ")) == ("", True)
+
+
+def test_analyze_json(site: Site, tmp_path: Path, capsys: Capture) -> None:
+    """Results on stdout, lines about them on stderr, each its own."""
+    lake = tmp_path / "lake"
+    base = ["analyze", str(site.video), "--config", str(site.toml), "--lake", str(lake)]
+    assert run([*base, "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["lake"] == str(lake)
+    [video] = found["videos"]
+    assert (video["uri"], video["state"], video["error"]) == (str(site.video), "ok", None)
+    assert video["rows"]["frames"] == 60
+    lines = err.splitlines()
+    objects, events = video["rows"]["objects"], video["rows"]["events"]
+    assert lines[0] == f"ok       {site.video} - {objects} objects, {events} events"
+    assert lines[1].startswith("1 video in 0:0")
+    assert lines[1].endswith(": 1 ok")
+    assert "\x1b" not in err  # no terminal: plain lines
+    assert "\r" not in err
+    assert run(base) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "1 video in 0:00: 1 current\n")
+    assert run([*base, "--set", "rules=[]"]) == 0
+    err = capsys.readouterr().err
+    assert err.endswith("1 video has a result of another config: --upgrade, or `marey reinterpret`\n")
+    assert run([*base, "--set", "rules=[]", "--dry-run", "--upgrade", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["videos"][0]["state"] == "planned"
+    assert err.startswith(f"planned  {site.video} (events)\n")
+    assert run(["reinterpret", "--lake", str(lake), "--config", str(site.toml), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["videos"][0]["state"] == "current"
+
+
+def test_query_formats(site: Site, tmp_path: Path, capsys: Capture) -> None:
+    sql = "select label, t_start, track_ids, details from events order by t_start, label"
+    base = ["query", sql, "--lake", str(site.lake)]
+    assert run([*base, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) > 1
+    assert run([*base, "--format", "csv"]) == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [float(row["t_start"]) for row in table] == [row["t_start"] for row in rows]
+    assert [json.loads(row["track_ids"]) for row in table] == [row["track_ids"] for row in rows]
+    assert run(base) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["label", "t_start", "track_ids", "details"]
+    assert len(lines) == len(rows) + 2
+    path = tmp_path / "out.parquet"
+    assert run([*base, "--format", "parquet", "--output", str(path)]) == 0
+    assert pq.read_table(path).num_rows == len(rows)
+    assert run([*base, "--format", "parquet"]) == 2
+    assert run([*base, "--output", str(tmp_path / "no" / "out.txt")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_query_as_of(site: Site, capsys: Capture) -> None:
+    for when, count in (("2020-01-01", 0), ("2100-01-01T00:00:00", 60)):
+        assert (
+            run(
+                [
+                    "query",
+                    "select count(*) as n from frames",
+                    "--lake",
+                    str(site.lake),
+                    "--json",
+                    "--as-of",
+                    when,
+                ]
+            )
+            == 0
+        )
+        assert json.loads(capsys.readouterr().out) == [{"n": count}]
+
+
+def test_query_loads_neither_torch_nor_prefect(site: Site) -> None:
+    code = (
+        "import sys; from pipeline.cli import run; "
+        f"run(['query', 'select 1 as one', '--lake', {str(site.lake)!r}]); "
+        "print(*sorted({'torch', 'prefect', 'av', 'cv2'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "one" in done.stdout
+
+
+def test_config_shows_what_a_command_would_use(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back it is the same; the order is file, environment, --set."""
+    path = write_config(tmp_path / "a.toml", load(None, {"video.sample_fps": 3, "run.decoders": 2}))
+    monkeypatch.setenv("MAREY_VIDEO__SAMPLE_FPS", "4")
+    for arguments, fps in (([], 4.0), (["--set", "video.sample_fps=5"], 5.0)):
+        assert run(["config", "--show", "--config", str(path), *arguments]) == 0
+        shown = Config.model_validate(tomllib.loads(capsys.readouterr().out))
+        assert (shown.video.sample_fps, shown.run.decoders) == (fps, 2)
+    monkeypatch.delenv("MAREY_VIDEO__SAMPLE_FPS")
+    assert run(["config"]) == 0
+    assert Config.model_validate(tomllib.loads(capsys.readouterr().out)) == Config()
+
+
+def test_config_schema(capsys: Capture) -> None:
+    assert run(["config", "--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    for section, field in Config.model_fields.items():
+        assert schema["properties"][section]["description"] == field.description
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("track.weights=my models/a.safetensors", "my models/a.safetensors"),
+        ("track.weights='a'", "a"),
+        ('track.weights="a=b"', "a=b"),
+        (" track.weights = a ", "a"),
+    ],
+)
+def test_set_takes_text_with_and_without_quotes(setting: str, value: str, capsys: Capture) -> None:
+    assert run(["config", "--set", setting]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["track"]["weights"] == value
+
+
+def test_doctor(site: Site, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "bad.mp4").write_text("x")
+    assert run(["doctor", "--config", str(site.toml), "--json"]) == 0
+    machine = json.loads(capsys.readouterr().out)
+    assert machine["cnn_runs_on"] == "torch on cpu"
+    assert len(machine["weights_detector"]) == 32
+    assert run(["doctor", str(site.video), str(tmp_path / "bad.mp4"), "--json"]) == 1
+    out, err = capsys.readouterr()
+    good, bad = json.loads(out)
+    assert (good["codec"], good["frames"], good["frames_lost"]) == ("h264 yuv420p", 60, 0)
+    assert "error" in bad
+    assert err.count("\n") == 1
+
+
+def test_evaluate_detector_json(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The figures of the written detections, by the scorer's own hand elsewhere; here the way to them."""
+    pytest.importorskip("pycocotools")
+    folder = prepared(tmp_path_factory.getbasetemp() / "prepared")
+    truth = _stills(tmp_path)
+    monkeypatch.setenv("MAREY_PERCEIVE__RUNTIME", "torch")
+    base = ["evaluate", "detector", "--data", str(truth), "--images", str(tmp_path), "--input", "96x64"]
+    weights = ["--weights", str(folder / "tiny.safetensors"), "--detections", str(tmp_path / "found.json")]
+    assert run([*base, *weights, "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert result["detections"] == len(found) > 0
+    assert set(result["classes"]) == {"person", "car"}
+    assert 0 <= result["mean_ap50"] <= 1
+    assert "on cpu, input 96x64" in err
+    assert run([*base, "--weights", str(folder / "stir.safetensors")]) == 2
+    assert "'events' weights, not 'detector'" in capsys.readouterr().err
+
+
+def _stills(folder: Path) -> Path:
+    """Pictures of the scene with their boxes, in COCO format without area and iscrowd; one shows nothing."""
+    from tests.analyze.build import HEIGHT, SIDE, WIDTH, picture
+
+    images, annotations = [], []
+    for number in range(1, 5):
+        t = 1.1 * number
+        pixels = picture(t) if number < 4 else np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), pixels[..., ::-1])
+        images.append({"id": number, "file_name": f"{number}.png", "width": WIDTH, "height": HEIGHT})
+        for shape in range(len(COLOURS) if number < 4 else 0):
+            x, y = place(shape, t)
+            box = [x - SIDE / 2, y - SIDE / 2, SIDE, SIDE]
+            annotations.append({"image_id": number, "category_id": shape + 1, "bbox": box})
+    names = [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]
+    path = folder / "truth.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    return path
+
+
+def test_train_detector_command(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: Capture
+) -> None:
+    """A step of training from given weights; the same command again has nothing left to do."""
+    folder = prepared(tmp_path_factory.getbasetemp() / "prepared")
+    truth = _stills(tmp_path)
+    command = [
+        "train", "detector", "--data", str(truth), "--images", str(tmp_path), "--out", str(tmp_path / "out"),
+        "--from", str(folder / "tiny.safetensors"), "--steps", "1", "--batch", "2", "--size", "32",
+        "--threads", "1",
+    ]  # fmt: skip
+    for _ in range(2):
+        assert run(command) == 0
+        out, err = capsys.readouterr()
+        assert (out, err.splitlines()[-1]) == ("", f"weights: {tmp_path / 'out' / 'detector.safetensors'}")
+    command[command.index("--steps") + 1] = "2"
+    assert run(command) == 2
+    assert "was made with other settings (steps" in capsys.readouterr().err
+
+
+def test_marey_is_a_program(tmp_path: Path) -> None:
+    """As installed, and as a module: the same."""
+    script = Path(sys.executable).with_name("marey")
+    if not script.exists():
+        pytest.skip("the entry point is not installed beside this Python")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout == marey("--version", cwd=tmp_path).stdout != ""
+    assert os.access(script, os.X_OK)
+
+
+def test_settings_of_the_tests_are_read_back(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = prepared(tmp_path_factory.getbasetemp() / "prepared")
+    path = write_config(tmp_path / "c.toml", config(folder))
+    assert load(path) == config(folder)
