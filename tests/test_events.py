@@ -78,7 +78,9 @@ def random_frames(seed: int, num: int) -> pa.Table:
 
 
 def run(model: EventModel, frames: pa.Table, cuts: Sequence[int] = ()) -> pa.Table:
-    detector = EventDetector(model, EventsConfig(min_score=0.5, min_duration_s=0.2), video_id="v", name="m", digest="d")
+    detector = EventDetector(
+        model, EventsConfig(min_score=0.5, min_duration_s=0.2), video_id="v", name="m", digest="d"
+    )
     bounds = [0, *sorted(cuts), frames.num_rows]
     parts = [detector.update(frames.slice(a, b - a)) for a, b in pairwise(bounds)]
     return pa.concat_tables([*parts, detector.finish()])
