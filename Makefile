@@ -38,7 +38,7 @@ docs: setup
 	$(BIN)/python -m pipeline.cli.docs > docs/commands.md
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-services: setup
 	$(BIN)/pytest tests/services

@@ -104,9 +104,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings(weights: Path, **more: object) -> PerceiveConfig:
+def settings(path: Path, **more: object) -> PerceiveConfig:
     values = {
-        "weights": str(weights),
+        "weights": str(path),
         "input_width": 64,
         "input_height": 64,
         "runtime": "torch",

@@ -89,7 +89,7 @@ def evaluate_detector(
         Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
     ],
     weights: Weights = "default",
-    size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "512x512",
+    size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "512x288",
     detections: Annotated[
         Path | None, typer.Option("--detections", help="Write them here, as COCO results.")
     ] = None,

@@ -1,12 +1,13 @@
 """A clip with known moving shapes, a network that sees them, and what the main job wrote of them.
 
-The network has a random backbone; only what lies between its finest map and the classes is fitted, in a
-second or two, on frames of the same kind of scene. Boxes have a fixed size. That gives real tracks.
+The network is not trained: its finest map is made to hold the mean colour of each 8 x 8 pixels, and the two
+classes are colours. Boxes have a fixed size, everything else is random. That gives real tracks.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
 
-from models.checkpoint import load_detector, save_detector
-from models.detector import Detector, DetectorConfig, cell_centres
-from models.temporal import EventModel, EventModelConfig, Part, save_events
+from models.checkpoint import save_detector
+from models.detector import Detector, DetectorConfig
+from models.encoder import Backbone, SameConv
+from models.temporal import EventModel, EventModelConfig, save_events
+from pipeline.analyze.outcome import Silent
 from pipeline.config import Config, load
 from pipeline.lake.layout import ORDER
 from pipeline.lake.query import query
 from tests.media.make import write_video
 
 FPS = 10
-LONG_S, SHORT_S = 40, 6
+LONG_S, SHORT_S = 30, 6
 WIDTH, HEIGHT = 160, 96
 INPUT = (96, 64)  # width, height of the CNN's input
-SIDE = 16  # pixels of a shape
+SIDE = 24  # pixels of a shape
 CLASSES = ("person", "car")
-FRAMES, STEPS = 100, 60  # of the fit
 COLOURS = ((235, 235, 60), (30, 40, 200))
 TABLES = ("frames", "detections", "tracks", "objects", "events")
 
@@ -76,72 +77,63 @@ def write_detector(path: Path) -> Path:
     """Weights that see the shapes of `picture`."""
     torch.manual_seed(5)
     width, height = INPUT
-    settings = DetectorConfig(CLASSES, 32, 10, 8, 16, input_width=width, input_height=height)
-    detector = Detector(settings)
-    for coarse in detector.encoder.neck.lateral[1:]:
-        nn.init.zeros_(coarse.bn.weight)  # random layers far up would only be noise to the class layer
-    images, truth = _training_frames(width, height)
+    config = DetectorConfig(CLASSES, 16, 10, 8, 16, input_width=width, input_height=height)
+    detector = Detector(config)
+    neck, head = detector.encoder.neck, detector.heads[0]
     with torch.no_grad():
-        _settle_norms(detector, images)
+        _pass_colours(detector.encoder.backbone)
+        for coarse in neck.lateral[1:]:
+            coarse.bn.weight.zero_()  # the finest map is not to hear of the coarser ones
+        _pass(neck.lateral[0])
+        for separable in (neck.down[0], *head.class_tower):
+            _pass(separable.depthwise)
+            _pass(separable.pointwise)
+        # Colours are 0 to 2 here: 1.4 is yellow without blue, and the other way round.
+        head.logits.weight.zero_()
+        head.logits.weight[0, :3, 0, 0] = torch.tensor([5.0, 5.0, -10.0])
+        head.logits.weight[1, :3, 0, 0] = torch.tensor([-5.0, -5.0, 10.0])
+        head.logits.bias.fill_(-6.0)
         for number, level in enumerate(detector.heads):
             level.sides.weight.zero_()
-            level.sides.bias.copy_(_fixed_sides(settings.bins, number))
+            level.sides.bias.copy_(_fixed_sides(config.bins, number))
             if number:
                 level.logits.weight.zero_()
                 level.logits.bias.fill_(-20.0)
-    _fit(detector, images, truth)
     save_detector(path, detector.eval(), half=False)
     return path
 
 
-def _fit(detector: Detector, images: torch.Tensor, truth: torch.Tensor) -> None:
-    """Fit what lies between the backbone's finest map and the classes of stride 8."""
-    neck, head = detector.encoder.neck, detector.heads[0]
-    layers = nn.Sequential(neck.lateral[0], neck.down[0], head.class_tower, head.logits).eval()
-    with torch.no_grad():
-        finest = detector.encoder.backbone((images - 127) / 128)[0]
-    optimizer = torch.optim.Adam(layers.parameters(), lr=0.01)
-    wanted = truth.permute(0, 2, 1).reshape(len(images), len(CLASSES), *finest.shape[2:])
-    for _ in range(STEPS):
-        loss = nn.functional.binary_cross_entropy_with_logits(layers(finest), wanted)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+def _pass_colours(backbone: Backbone) -> None:
+    """Make each cell of stride 8 the mean colour, 0 to 2, of the pixels below it."""
+    _pass(backbone.stem)
+    backbone.stem.bn.bias.fill_(1.0)  # colours come as -1 to 1, and ReLU6 would cut the half of that
+    for stage in backbone.stages[:3]:
+        for block in stage:
+            if block.residual:
+                block.layers[-1].bn.weight.zero_()
+            else:
+                for layer in block.layers:
+                    _pass(layer)
 
 
-def _training_frames(width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (N, 3, H, W) in 0..255 and, for each cell of stride 8 and class, whether a shape is there."""
-    import cv2
-
-    centres, strides = cell_centres(height, width)
-    cells = centres[strides == 8].numpy()
-    images, truth = [], []
-    for number in range(FRAMES):
-        t = number * 0.73
-        images.append(cv2.resize(picture(t, seed=3), (width, height), interpolation=cv2.INTER_AREA))
-        near = []
-        for shape in range(len(CLASSES)):
-            x, y = place(shape, t, seed=3)
-            at = np.array([x * width / WIDTH, y * height / HEIGHT])
-            near.append(np.abs(cells - at).max(axis=1) < 5)
-        truth.append(np.stack(near, axis=1))
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-    return pixels, torch.from_numpy(np.stack(truth)).float()
-
-
-def _settle_norms(detector: Detector, images: torch.Tensor) -> None:
-    """Give every batch norm the statistics of these pictures, so that random layers keep their scale."""
-    norms = [module for module in detector.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-    detector.train()
-    detector(images)
-    detector.eval()
+def _pass(layer: SameConv) -> None:
+    """Hand on the first channels: unchanged, or at stride 2 the mean of each 2 x 2."""
+    weight = layer.conv.weight.zero_()  # (outputs, inputs per group, side, side)
+    side = weight.shape[-1]
+    depthwise = layer.conv.groups > 1
+    first = (side - 1) // 2  # the tap on the cell itself; at stride 2 on the first of its two, see SameConv
+    taps = slice(first, first + 1)
+    if layer.conv.stride[0] == 2:
+        first = (side - 2) // 2
+        taps = slice(first, first + 2)
+    share = 1 / (taps.stop - taps.start) ** 2
+    for channel in range(3):
+        weight[channel, 0 if depthwise else channel, taps, taps] = share
 
 
 def _fixed_sides(bins: int, level: int) -> torch.Tensor:
     """Logits of a box as large as a shape, as (4 * bins,)."""
-    distance = 0.7 / 2**level
+    distance = SIDE * INPUT[0] / WIDTH / 2 / 8 / 2**level
     low = int(distance)
     share = distance - low
     row = torch.full((bins,), -20.0)
@@ -149,28 +141,27 @@ def _fixed_sides(bins: int, level: int) -> torch.Tensor:
     return row.repeat(4)
 
 
+def write_event_model(path: Path) -> Path:
+    """A recurrent event model with random weights over the motion grids."""
+    torch.manual_seed(3)
+    model = EventModel(EventModelConfig(("stir",), sample_fps=FPS, width=8, hidden=8), 14)
+    with torch.no_grad():
+        model.leave[1].weight.mul_(120.0)
+        model.leave[1].bias.mul_(10.0).sub_(34.5)  # so that it says now yes, now no
+    save_events(path, model)
+    return path
+
+
 @cache
 def prepared(folder: Path) -> Path:
     """Fill a folder with tiny.safetensors, stir.safetensors, long.mp4 and short.mp4, once per session."""
     torch.set_num_threads(1)
     folder.mkdir()
-    write_event_model(folder / "stir.safetensors", write_detector(folder / "tiny.safetensors"))
+    write_detector(folder / "tiny.safetensors")
+    write_event_model(folder / "stir.safetensors")
     write_clip(folder / "long.mp4", LONG_S)
     write_clip(folder / "short.mp4", SHORT_S, seed=1)
     return folder
-
-
-def write_event_model(path: Path, detector: Path) -> Path:
-    """A recurrent event model with random weights over the frame embeddings of a detector."""
-    torch.manual_seed(3)
-    model = EventModel(EventModelConfig(("stir",), (Part(0, 16),), sample_fps=FPS, width=8, hidden=8), 16)
-    images, _ = _training_frames(*INPUT)
-    with torch.no_grad():
-        _, embeddings = load_detector(detector).encoder(images[:30])
-        model.standardise_by(embeddings[None], torch.tensor([len(embeddings)]))
-        model.leave[1].weight.mul_(6.0)
-    save_events(path, model)
-    return path
 
 
 def settings(folder: Path, **more: Any) -> dict[str, Any]:
@@ -180,7 +171,7 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
         "perceive.input_width": INPUT[0],
         "perceive.input_height": INPUT[1],
         "perceive.min_score": 0.3,
-        "perceive.nms_iou": 0.3,
+        "perceive.nms_iou": 0.1,
         "perceive.runtime": "torch",
         "perceive.device": "cpu",
         "events.models": [str(folder / "stir.safetensors")],
@@ -212,6 +203,18 @@ def counts(lake: Path) -> dict[str, int]:
     """Rows of every table, current or not."""
     names = ["analyses", "configs", "videos_all", *(f"{name}_all" for name in TABLES)]
     return {name: ask(lake, f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in names}
+
+
+class Ticking(Silent):
+    """A reporter that calls back once, when some seconds of video have been seen."""
+
+    def __init__(self, seconds: float, act: Callable[[], object]) -> None:
+        self.left, self.act = seconds, act
+
+    def advance(self, seconds: float) -> None:
+        before, self.left = self.left, self.left - seconds
+        if before > 0 >= self.left:
+            self.act()
 
 
 def ask(lake: Path, sql: str) -> list[dict[str, Any]]:
