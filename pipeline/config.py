@@ -75,7 +75,7 @@ class PerceiveConfig(Model):
     )
     min_score: float = result(0.1, "detections below this score are not kept", ge=0, le=1)
     nms_iou: float = result(
-        0.6, "of two boxes of a class that overlap more, the lower-scored is dropped", gt=0, le=1
+        0.5, "of two boxes of a class that overlap more, the lower-scored is dropped", gt=0, le=1
     )
     max_detections: int = result(300, "boxes kept per frame, the best-scored", gt=0)
     embeddings: bool = result(True, "store frame embeddings and appearance vectors")
@@ -84,7 +84,9 @@ class PerceiveConfig(Model):
         "auto", "where the CNN runs; auto takes CUDA if there is one"
     )
     runtime: Literal["auto", "torch", "openvino"] = speed("auto", "what runs the CNN on a CPU")
-    batch_size: int = speed(8, "frames per CNN call", gt=0, le=256)
+    batch_size: int = result(
+        8, "frames per CNN call; another number may change the last digits", gt=0, le=256
+    )
 
 
 class TrackConfig(Model):

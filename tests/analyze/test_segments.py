@@ -102,3 +102,25 @@ def test_a_video_without_any_object(folder: Path, lake: Path) -> None:
         "objects": 0,
         "events": 0,
     }
+
+
+def test_many_videos_at_once(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """Batches go across segments and videos, decoders take turns; each video's rows are its own."""
+    paths = []
+    for number in range(4):  # the same frames in other bytes: four videos
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes((folder / "short.mp4").read_bytes() + bytes(number))
+        paths.append(str(path))
+    settings = config(folder, run__segment_s=1.7, run__decoders=3, perceive__batch_size=7)
+    results = analyze(paths, str(lake), settings).results
+    assert sorted(result.uri for result in results if result.state == "ok") == paths
+    assert len({result.video_id for result in results}) == 4
+    apart = {"video_id", "event_id"}
+    found = [rows(lake, video=result.video_id) for result in results]
+    for name in TABLES:
+        first, *others = (
+            [{k: v for k, v in row.items() if k not in apart} for row in one[name]] for one in found
+        )
+        assert first
+        assert all(other == first for other in others), name
+    assert not list((lake / "_staging").iterdir())
