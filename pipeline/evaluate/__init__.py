@@ -1,1 +1,1 @@
-"""TODO."""
+"""Measures of models against truth."""
