@@ -284,8 +284,7 @@ def test_train_detector_command(
 def test_marey_is_a_program(tmp_path: Path) -> None:
     """As installed, and as a module: the same."""
     script = Path(sys.executable).with_name("marey")
-    if not script.exists():
-        pytest.skip("the entry point is not installed beside this Python")
+    assert script.exists(), "the entry point is not installed: make setup"
     done = subprocess.run([script, "--version"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout == marey("--version", cwd=tmp_path).stdout != ""
     assert os.access(script, os.X_OK)
