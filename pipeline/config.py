@@ -59,6 +59,9 @@ class CameraPattern(Model):
 
 class VideoConfig(Model):
     sample_fps: float = result(10.0, "ticks per second of the time grid; 0 takes every frame", ge=0, le=240)
+    reader: Literal["pyav", "decord"] = result(
+        "pyav", "what decodes: decord is tried for plain H.264 and HEVC only, and PyAV reads the rest"
+    )
     max_pixels: int = speed(64_000_000, "pixels of a frame; a larger picture is refused", gt=0)
     max_streams: int = speed(64, "streams of a file; more are refused", gt=0)
     stall_s: float = speed(

@@ -82,6 +82,7 @@ class VideoWork:
     asked: dict[int, int] = field(default_factory=dict)  # first tick -> end tick of the jobs given out
     open_jobs: int = 0
     lost_in_a_row: int = 0
+    next_shown: int = 0  # before this tick nothing is shown that was not asked for
     all_asked: bool = False
     watch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -107,7 +108,8 @@ class VideoWork:
             end = (at // self.ticks + 1) * self.ticks
             end = min([end, *(first for first in self.staged if first > at)])
             yield at, end
-            at = end
+            # Times may leap by years: what a job found empty is not asked for minute by minute.
+            at = max(end, self.next_shown // self.ticks * self.ticks)
 
     def ask(self, first: int, end: int) -> None:
         """A job for these ticks is given out."""
@@ -133,6 +135,7 @@ class VideoWork:
         # A worker that dies on opening the file costs the segment, if the file could be opened for others.
         if error is not None and not (isinstance(error, WorkerError) and self.facts):
             self.error = self.error or error
+        self.next_shown = max(self.next_shown, end.next_sample or 0)
         lost = end.frames_decoded == 0 and any(gap.cause != "media" for gap in end.gaps)
         self.lost_in_a_row = self.lost_in_a_row + 1 if lost else 0
         # Where the decoder always dies, the rest is not waited for.
@@ -181,7 +184,7 @@ class VideoWork:
             time_source=max(
                 (p.time_source for p in parts), key=("pts", "dts", "duration").index, default="pts"
             ),
-            reader=parts[0].reader if parts else "pyav",
+            reader=", ".join(sorted({part.reader for part in parts})) or "pyav",
             end_t=max(ends, default=None),
         )
 
@@ -236,6 +239,7 @@ def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJ
         height=perceive.input_height,
         max_pixels=video.max_pixels,
         max_streams=video.max_streams,
+        reader=video.reader,
         stall_s=video.stall_s,
         max_memory_bytes=video.max_memory_mb << 20,
     )

@@ -26,6 +26,7 @@ from pipeline.media.ring import Ring
 
 _PROGRESS_S = 0.25
 _PR_SET_PDEATHSIG = 1
+_SLOW_S = 0.2
 _MAX_FILE_BYTES = 1 << 16  # of its standard error; it has nothing else to write
 _MEMORY_MARGIN_BYTES = 512 << 20
 
@@ -93,6 +94,9 @@ def _work(link: _Link, job: DecodeJob, attempt: int, after: int, decoder: Decode
 
 def _suffer(fault: Fault, link: _Link) -> None:
     """Do what a hostile file could make a decoder do. For tests."""
+    if fault.kind == "slow":
+        time.sleep(_SLOW_S)
+        return
     if fault.kind == "crash":
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)

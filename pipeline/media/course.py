@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from pipeline.media.container import Limits, file_identity
+from pipeline.media.container import file_identity
 from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
 from pipeline.media.letterbox import Letterbox
 from pipeline.media.motion import MotionMeter
-from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Frame, Lost, Picture, Reader
 from pipeline.media.sampling import Display, Grid, seconds
 from pipeline.media.seeking import SeekPoint
@@ -26,13 +25,14 @@ class Course:
     course holds the decoder, at most two of its frames and one small grey picture; at the end of the file
     it closes it.
 
-    Raises:
-        SourceError, MediaError: as `open_container` says.
+    Args:
+        job: the first of the jobs.
+        open_reader: opens the job's file; its errors pass through.
     """
 
-    def __init__(self, job: DecodeJob) -> None:
+    def __init__(self, job: DecodeJob, open_reader: Callable[[], Reader]) -> None:
         self._reading, self._identity = job.reading, file_identity(job.path)
-        self.reader: Reader = PyavReader(job.path, Limits(job.max_pixels, job.max_streams))
+        self.reader = open_reader()
         info = self.reader.info
         self.letterbox = Letterbox.fit(info.width_px, info.height_px, job.width, job.height)
         self._time_base = info.time_base
@@ -153,9 +153,18 @@ class Course:
             last_t=tally.last_t,
             end_t=tally.end_t,
             end_of_file=end_of_file,
+            next_sample=self._next_sample(job),
             time_source=self.reader.time_source,
             reader=self.reader.name,
         )
+
+    def _next_sample(self, job: DecodeJob) -> int | None:
+        """The first sample after the job's that shows something, as far as that is known."""
+        newest = self._display.newest
+        if newest is None or job.end_sample is None:
+            return None
+        lost = [sample for sample, _ in self._early]
+        return max(job.end_sample, min([newest[0], *lost]))
 
     def _content(self, frame: Frame) -> Picture:
         return frame.render(self.letterbox.content_width, self.letterbox.content_height)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from pipeline.errors import MareyError
 from pipeline.media.container import undecodable
 from pipeline.media.course import Course
-from pipeline.media.items import DecodeJob, Item, JobEnd, JobStart
+from pipeline.media.items import DecodeJob, Item, JobEnd, JobStart, SampledFrame
+from pipeline.media.reader import ReaderFailed
+from pipeline.media.readers import Readers
 from pipeline.media.scan import Scanner
 from pipeline.media.seeking import seek_point
 
@@ -31,6 +34,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._scanner = Scanner()
+        self._readers = Readers(self._scanner)
         self._course: Course | None = None
 
     def close(self) -> None:
@@ -42,38 +46,54 @@ class Decoder:
     def items(self, job: DecodeJob, progress: Callable[[], None], *, fresh: bool = False) -> Iterator[Item]:
         """The job's items; `progress` is called at every frame and loss, sampled or not.
 
-        Errors of the file are told in `JobEnd`, never raised. `fresh`: open the file anew in any case.
+        Errors of the file are told in `JobEnd`, never raised. Where a reader fails that is not PyAV, PyAV
+        reads the job again and goes on after the last frame given. `fresh`: open the file anew in any case.
         """
+        started, last = False, -1
         try:
-            course = self._course
-            if course is None or fresh or not course.reaches(job):
-                course = self._open(job)
-            if course.reader.origin is None:
-                lost, error = course.num_lost(), undecodable(job.path)
-                self.close()
-                yield JobEnd(job.key, course.reader.info, frames_failed=lost, error=error)
-                return
-            yield JobStart(job.key, course.reader.info, course.letterbox)
-            if course.position != job.first_sample:
-                course = self._nearer(course, job, progress)
-            yield from course.items(job, progress)
+            try:
+                for item in self._read(job, progress, fresh):
+                    started = True
+                    last = item.sample if isinstance(item, SampledFrame) else last
+                    yield item
+            except ReaderFailed as exc:
+                self._readers.give_up(job, exc)
+                for item in self._read(job, progress, fresh=True):
+                    old = isinstance(item, JobStart) and started
+                    if not (old or (isinstance(item, SampledFrame) and item.sample <= last)):
+                        yield item
         except MareyError as exc:
             self.close()
             yield JobEnd(job.key, error=exc)
 
-    def _open(self, job: DecodeJob) -> Course:
+    def _read(self, job: DecodeJob, progress: Callable[[], None], fresh: bool) -> Iterator[Item]:
+        course = self._course
+        if course is None or fresh or not course.reaches(job):
+            course = self._open(job, progress)
+        if course.reader.origin is None:
+            lost, error = course.num_lost(), undecodable(job.path)
+            self.close()
+            yield JobEnd(job.key, course.reader.info, frames_failed=lost, error=error)
+            return
+        yield JobStart(job.key, course.reader.info, course.letterbox)
+        if course.position != job.first_sample:
+            course = self._nearer(course, job, progress)
+        for item in course.items(job, progress):
+            yield replace(item, reader_note=self._readers.note(job)) if isinstance(item, JobEnd) else item
+
+    def _open(self, job: DecodeJob, progress: Callable[[], None]) -> Course:
         self.close()
-        self._course = Course(job)
+        self._course = Course(job, lambda: self._readers.open(job, progress))
         return self._course
 
     def _nearer(self, course: Course, job: DecodeJob, progress: Callable[[], None]) -> Course:
         """A course that begins near the job's first sample where that is safe, else the one given."""
-        point = seek_point(course.reader, job, self._scanner, progress)
+        point = seek_point(course.reader, job, self._scanner, progress) if course.reader.can_seek else None
         if point is None:
             return course
         if course.position:
-            course = self._open(job)
+            course = self._open(job, progress)
         with contextlib.suppress(MareyError):
             if course.seek(point, progress):
                 return course
-        return self._open(job)
+        return self._open(job, progress)

@@ -13,7 +13,7 @@ from pipeline.errors import InputError, MareyError, MediaError, SourceError, Wor
 from pipeline.media.container import Limits
 from pipeline.media.info import TimeSource, VideoInfo
 from pipeline.media.letterbox import Letterbox
-from pipeline.media.reader import Picture
+from pipeline.media.reader import Picture, ReaderName
 
 Cause = Literal["media", "timeout", "crash", "memory"]
 
@@ -22,10 +22,11 @@ Cause = Literal["media", "timeout", "crash", "memory"]
 class Fault:
     """For tests only: what a decoding process does to itself before it gives the sample `at_sample`.
 
-    -1: before it opens the file. `attempts` = 1 spares the second try. In-process decoding ignores it.
+    -1: before it opens the file. `attempts` = 1 spares the second try. `slow` gives each sample from there
+    on, 0.2 s later than it could. In-process decoding ignores it.
     """
 
-    kind: Literal["hang", "crash", "leak"]
+    kind: Literal["hang", "crash", "leak", "slow"]
     at_sample: int
     attempts: int = 1
 
@@ -37,7 +38,8 @@ class DecodeJob:
     `key` is the caller's name for the job and must be unique within a run. `sample_fps` 0 takes every frame;
     samples are then numbers of frames. `width`, `height` are the CNN's input in pixels. `stall_s` is how
     long a decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that
-    starts later than `seek_after_s` seeks if the file is safe for it; None: never.
+    starts later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first;
+    files that are not plain enough for it are read by PyAV.
     """
 
     key: str
@@ -52,6 +54,7 @@ class DecodeJob:
     stall_s: float = 60.0
     max_memory_bytes: int = 2 << 30
     seek_after_s: float | None = 20.0
+    reader: ReaderName = "pyav"
     fault: Fault | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +66,8 @@ class DecodeJob:
     @property
     def reading(self) -> tuple[object, ...]:
         """What decides which samples there are and how they look: jobs that agree in it can share a file."""
-        return self.path, self.sample_fps, self.width, self.height, self.max_pixels, self.max_streams
+        limits = self.max_pixels, self.max_streams
+        return self.path, self.sample_fps, self.width, self.height, *limits, self.reader
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; `from_json` is the inverse."""
@@ -137,8 +141,10 @@ class JobEnd:
     `frames_decoded` and `frames_failed` count the frames that belong to the job's samples, whether sampled or
     not; jobs that follow on each other count each frame once. `last_t` is the time of the last of them,
     `end_t` the end of the last frame's display if its duration is known. `end_of_file`: the file ends within
-    the job. `error` is set where the file as a whole cannot be used, or no decoding process survived
-    opening it; a job that was broken off later has a gap instead.
+    the job. `next_sample` is the next sample at which something is shown or lost, where it is known: there is
+    nothing between the job's end and it. `reader` read the job's frames; `reader_note` says why it was not
+    the one that the job named. `error` is set where the file as a whole cannot be used, or no decoding
+    process survived opening it; a job that was broken off later has a gap instead.
     """
 
     job_key: str
@@ -150,8 +156,10 @@ class JobEnd:
     last_t: float | None = None
     end_t: float | None = None
     end_of_file: bool = False
+    next_sample: int | None = None
     time_source: TimeSource = "pts"
-    reader: str = "pyav"
+    reader: ReaderName = "pyav"
+    reader_note: str | None = None
     error: MareyError | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipeline.errors import MediaError
 from pipeline.media.clock import Clock
 from pipeline.media.container import Limits, open_container
 from pipeline.media.info import Orientation, TimeSource, VideoInfo, displayed_size
-from pipeline.media.reader import Frame, Lost, Picture
+from pipeline.media.reader import Frame, Lost, Picture, ReaderName
 
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """Of swscale's ways to shrink the one nearest to a float reference (56 dB) at 1 ms a frame; without the two
@@ -48,7 +48,8 @@ class PyavReader:
         SourceError, MediaError: as `open_container` says.
     """
 
-    name = "pyav"
+    name: ReaderName = "pyav"
+    can_seek = True
 
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self._path = path

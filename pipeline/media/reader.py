@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media.info import TimeSource, VideoInfo
+
+ReaderName = Literal["pyav", "decord"]
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) RGB, uint8 in [0, 255], upright."""
@@ -38,10 +40,21 @@ class Lost:
     ticks: int | None
 
 
-class Reader(Protocol):
-    """An open file. `info` is complete after opening; frames that edit lists hide are never given."""
+class ReaderFailed(Exception):
+    """A reader other than PyAV cannot read a file as PyAV would; its message says why. PyAV is to read it.
 
-    name: str
+    Raised at opening, by `events()`, and by a frame's `render`.
+    """
+
+
+class Reader(Protocol):
+    """An open file. `info` is complete after opening; frames that edit lists hide are never given.
+
+    `can_seek` says whether `seek` may be called at all.
+    """
+
+    name: ReaderName
+    can_seek: bool
     info: VideoInfo
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from av.container import InputContainer
@@ -23,12 +23,13 @@ class PacketScan:
     """Presentation times of a stream's packets, in its time base.
 
     `unsafe` says why the file has to be read from its start; None if it need not. `stamps` are the times of
-    all packets, `keys` those of key frames, both sorted.
+    all packets, `keys` those of key frames, both sorted. `durations` go with `stamps`; 0 is unknown.
     """
 
     unsafe: str | None
     stamps: NDArray[np.int64]
     keys: NDArray[np.int64]
+    durations: NDArray[np.int64]
 
 
 class Scanner:
@@ -53,10 +54,20 @@ def _scan(path: str, limits: Limits, progress: Callable[[], None]) -> PacketScan
     container, stream = open_container(path, limits)
     with container:
         unsafe = _unsafe_kind(container, stream)
-        stamps, keys = array("q"), array("q")
+        seen = _Seen()
         if unsafe is None:
-            unsafe = _read_packets(container, stream, stamps, keys, progress)
-    return PacketScan(unsafe, np.sort(np.array(stamps, np.int64)), np.sort(np.array(keys, np.int64)))
+            unsafe = _read_packets(container, stream, seen, progress)
+    stamps = np.array(seen.stamps, np.int64)
+    order = np.argsort(stamps, kind="stable")
+    durations = np.array(seen.durations, np.int64)
+    return PacketScan(unsafe, stamps[order], np.sort(np.array(seen.keys, np.int64)), durations[order])
+
+
+@dataclass
+class _Seen:
+    stamps: array[int] = field(default_factory=lambda: array("q"))
+    keys: array[int] = field(default_factory=lambda: array("q"))
+    durations: array[int] = field(default_factory=lambda: array("q"))
 
 
 def _unsafe_kind(container: InputContainer, stream: VideoStream) -> str | None:
@@ -72,11 +83,10 @@ def _unsafe_kind(container: InputContainer, stream: VideoStream) -> str | None:
 def _read_packets(
     container: InputContainer,
     stream: VideoStream,
-    stamps: array[int],
-    keys: array[int],
+    seen: _Seen,
     progress: Callable[[], None],
 ) -> str | None:
-    """Fill `stamps` and `keys`; the reason if something speaks against beginning in the middle."""
+    """Note all packets; the reason if something speaks against beginning in the middle."""
     for number, packet in enumerate(packets(container, stream)):
         if number % _PACKETS_PER_REPORT == 0:
             progress()
@@ -88,9 +98,10 @@ def _read_packets(
             return "an edit list hides frames"
         if number == 0 and not packet.is_keyframe:
             return "it does not begin with a key frame"
-        stamps.append(packet.pts)
+        seen.stamps.append(packet.pts)
         if packet.is_keyframe:
-            keys.append(packet.pts)
-    if len(set(stamps)) < len(stamps):
+            seen.keys.append(packet.pts)
+        seen.durations.append(packet.duration or 0)
+    if len(set(seen.stamps)) < len(seen.stamps):
         return "presentation times repeat"
     return None

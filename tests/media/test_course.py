@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline.media.course
+import pipeline.media.readers
 from pipeline.media import DecodeJob, Item, JobEnd, JobStart, SampledFrame
 from pipeline.media.decode import Decoder
 from pipeline.media.pyav_reader import PyavReader
@@ -76,7 +76,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[PyavReader]:
             super().__init__(*args)  # type: ignore[arg-type]
             readers.append(self)
 
-    monkeypatch.setattr(pipeline.media.course, "PyavReader", Noting)
+    monkeypatch.setattr(pipeline.media.readers, "PyavReader", Noting)
     return readers
 
 
