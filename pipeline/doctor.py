@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.errors import MareyError
-from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, SampledFrame
+from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, SampledFrame, VideoInfo
 
 _PACKAGES = ("torch", "openvino", "onnxruntime", "av", "decord", "deltalake", "pyarrow", "prefect")
 
@@ -42,7 +42,7 @@ def machine(config: Config) -> dict[str, Any]:
 
 
 def explain(path: Path, config: Config) -> dict[str, Any]:
-    """Decode a file once, in a child process, and say what is in it and what would be lost."""
+    """Decode a file once, in a child process: its streams, what reads it and how, what would be lost."""
     video = config.video
     job = DecodeJob(
         key=str(path),
@@ -52,6 +52,8 @@ def explain(path: Path, config: Config) -> dict[str, Any]:
         height=config.perceive.input_height,
         max_pixels=video.max_pixels,
         max_streams=video.max_streams,
+        reader=video.reader,
+        explain=True,
         stall_s=video.stall_s,
         max_memory_bytes=video.max_memory_mb << 20,
     )
@@ -60,37 +62,48 @@ def explain(path: Path, config: Config) -> dict[str, Any]:
     with Feed(max_pixels=job.width * job.height) as feed:
         for item in feed.run([job]):
             if isinstance(item, JobStart):
-                info = item.info
-                found |= {
-                    "container": info.container,
-                    "codec": f"{info.codec} {info.pix_fmt}",
-                    "displayed": f"{info.width_px}x{info.height_px}",
-                    "rotation": info.rotation,
-                    "streams": info.num_streams,
-                    "read_stream": info.stream_index,
-                    "fps_mean": info.fps_mean,
-                    "duration_s_claimed": info.duration_s,
-                    "created": info.creation_time,
-                }
+                found |= _headers(item.info)
             elif isinstance(item, SampledFrame):
                 samples += 1
             elif isinstance(item, JobEnd):
-                found |= _end(item, samples)
+                found |= _reading(item, samples)
     return found
 
 
-def _end(end: JobEnd, samples: int) -> dict[str, Any]:
+def _headers(info: VideoInfo) -> dict[str, Any]:
+    read = "  <- read: the largest video stream"
+    return {
+        "container": info.container,
+        "streams": [
+            f"{i}: {words}{read if i == info.stream_index else ''}" for i, words in enumerate(info.streams)
+        ],
+        "codec": f"{info.codec} {info.pix_fmt}",
+        "displayed": f"{info.width_px}x{info.height_px}",
+        "rotation": info.rotation,
+        "mirrored": info.mirrored,
+        "sample_aspect": str(info.sample_aspect),
+        "fps_mean": info.fps_mean,
+        "duration_s_claimed": info.duration_s,
+        "created": info.creation_time,
+    }
+
+
+def _reading(end: JobEnd, samples: int) -> dict[str, Any]:
     if end.error is not None:
         return {"error": str(end.error)}
     return {
-        "reader": end.reader,
+        "reader": end.reader if end.reader_note is None else f"{end.reader} ({end.reader_note})",
+        "segments": "may begin at key frames"
+        if end.read_from_start is None
+        else f"are read from the file's start on: {end.read_from_start}",
         "time_from": end.time_source,
         "frames": end.frames_decoded,
         "last_frame_t": end.last_t,
         "frames_lost": end.frames_failed,
         "gaps": [
-            f"{g.t_start:.3f} s to {g.t_end if g.t_end is not None else 'the end'}: {g.cause}"
-            for g in end.gaps
+            f"{gap.t_start:.3f} s to {'the end' if gap.t_end is None else f'{gap.t_end:.3f} s'}: {gap.cause}"
+            for gap in end.gaps
         ],
         "would_be_sampled": samples,
+        "status": "partial" if end.gaps or end.frames_failed else "ok",
     }

@@ -50,7 +50,8 @@ def doctor_command(
     else:
         for finding in findings:
             for key, value in finding.items():
-                put(f"{key + ':':22} {value}")
+                lines = value if isinstance(value, list) else [value]
+                put(f"{key + ':':22} {f'{chr(10):<24}'.join(map(str, lines)) or '-'}")
     failed = [str(f["error"]) for f in findings if f.get("error")]
     for text in failed:
         say(f"marey: {text}")

@@ -10,6 +10,8 @@ from pipeline.media.info import TimeSource
 _RESTART_S = 1
 """Seconds: a smaller step backwards is bad order, a larger one is a clock that began anew."""
 
+_LEAP_S = 60
+
 
 class Clock:
     """Counts presentation time from the first displayed frame, in units of the stream's time base.
@@ -21,11 +23,13 @@ class Clock:
 
     def __init__(self, time_base: Fraction, fps_hint: float | None) -> None:
         self._restart = max(1, round(_RESTART_S / time_base))
+        self._leap = max(1, round(_LEAP_S / time_base))
         self._step = max(1, round(1 / (Fraction(fps_hint or 25) * time_base)))
         self._sources: Counter[TimeSource] = Counter()
         self._last: int | None = None  # stamp of the frame before, offset included
         self._last_duration = 0
         self._offset = 0  # what was added after jumps back
+        self._farthest: int | None = None  # ticks of all that was shown or lost since the start or a seek
         self.origin: int | None = None
 
     @property
@@ -45,15 +49,31 @@ class Clock:
         if self.origin is None:
             self.origin = stamp
         self._last, self._last_duration = stamp, duration
+        self._farthest = max(stamp - self.origin, self._farthest or 0)
         return stamp - self.origin
 
     def place(self, pts: int | None) -> int | None:
-        """Ticks at which a packet that was lost would have been shown; None if that is unknown."""
-        return None if pts is None or self.origin is None else max(0, pts + self._offset - self.origin)
+        """Ticks at which a packet that was lost would have been shown; None if that is unknown.
+
+        A place more than a minute ahead of all that was shown or lost before is not believed: damage reaches
+        time stamps too.
+        """
+        if pts is None or self.origin is None:
+            return None
+        ticks = max(0, pts + self._offset - self.origin)
+        if self._farthest is not None and ticks > self._farthest + self._leap:
+            return None
+        self._farthest = max(ticks, self._farthest or 0)
+        return ticks
+
+    def place_before(self, pts: int | None) -> int | None:
+        """Ticks of what was lost just before the frame shown at `pts`; None if that is unknown."""
+        ticks = self.place(pts)
+        return None if ticks is None else max(0, ticks - 1)
 
     def jump(self) -> None:
         """Forget the frame before, after a seek; the origin stays."""
-        self._last = None
+        self._last = self._farthest = None
 
     def _stamp(self, pts: int | None, dts: int | None) -> int:
         if pts is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipeline.errors import MareyError
-from pipeline.media.container import undecodable
+from pipeline.media.container import Limits, undecodable
 from pipeline.media.course import Course
 from pipeline.media.items import DecodeJob, Item, JobEnd, JobStart, SampledFrame
 from pipeline.media.reader import ReaderFailed
@@ -79,7 +79,14 @@ class Decoder:
         if course.position != job.first_sample:
             course = self._nearer(course, job, progress)
         for item in course.items(job, progress):
-            yield replace(item, reader_note=self._readers.note(job)) if isinstance(item, JobEnd) else item
+            yield self._explained(item, job, progress) if isinstance(item, JobEnd) else item
+
+    def _explained(self, end: JobEnd, job: DecodeJob, progress: Callable[[], None]) -> JobEnd:
+        reason = None
+        if job.explain:
+            limits = Limits(job.max_pixels, job.max_streams)
+            reason = self._scanner.scan(job.path, limits, progress).unsafe
+        return replace(end, reader_note=self._readers.note(job), read_from_start=reason)
 
     def _open(self, job: DecodeJob, progress: Callable[[], None]) -> Course:
         self.close()

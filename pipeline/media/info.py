@@ -53,15 +53,16 @@ class VideoInfo:
     """One video stream, as its headers and its first frame tell.
 
     Sizes named `width_px`, `height_px` are displayed pixels: after sample aspect (which changes the width),
-    mirroring and rotation. `duration_s`, `fps_mean` and `creation_time` are what the container claims:
-    hints, None where it claims nothing credible.
+    mirroring and rotation. `streams` describes every stream of the file in a few words, by its index; the one
+    that is read is `stream_index`, the largest video stream. `duration_s`, `fps_mean` and `creation_time` are
+    what the container claims: hints, None where it claims nothing credible.
     """
 
     container: str
     codec: str
     pix_fmt: str | None
     stream_index: int
-    num_streams: int
+    streams: tuple[str, ...]
     width_px: int
     height_px: int
     coded_width: int
@@ -88,6 +89,7 @@ class VideoInfo:
         return cls(
             **{
                 **values,
+                "streams": tuple(values["streams"]),
                 "sample_aspect": Fraction(values["sample_aspect"]),
                 "time_base": Fraction(values["time_base"]),
                 "creation_time": datetime.fromisoformat(created) if created else None,

@@ -39,7 +39,7 @@ class DecodeJob:
     samples are then numbers of frames. `width`, `height` are the CNN's input in pixels. `stall_s` is how
     long a decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that
     starts later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first;
-    files that are not plain enough for it are read by PyAV.
+    files that are not plain enough for it are read by PyAV. `explain` asks for `JobEnd.read_from_start`.
     """
 
     key: str
@@ -55,6 +55,7 @@ class DecodeJob:
     max_memory_bytes: int = 2 << 30
     seek_after_s: float | None = 20.0
     reader: ReaderName = "pyav"
+    explain: bool = False
     fault: Fault | None = None
 
     def __post_init__(self) -> None:
@@ -143,8 +144,9 @@ class JobEnd:
     `end_t` the end of the last frame's display if its duration is known. `end_of_file`: the file ends within
     the job. `next_sample` is the next sample at which something is shown or lost, where it is known: there is
     nothing between the job's end and it. `reader` read the job's frames; `reader_note` says why it was not
-    the one that the job named. `error` is set where the file as a whole cannot be used, or no decoding
-    process survived opening it; a job that was broken off later has a gap instead.
+    the one that the job named, `read_from_start` why no job may begin in the middle of the file. `error` is
+    set where the file as a whole cannot be used, or no decoding process survived opening it; a job that was
+    broken off later has a gap instead.
     """
 
     job_key: str
@@ -160,6 +162,7 @@ class JobEnd:
     time_source: TimeSource = "pts"
     reader: ReaderName = "pyav"
     reader_note: str | None = None
+    read_from_start: str | None = None
     error: MareyError | None = None
 
     def to_json(self) -> dict[str, Any]:

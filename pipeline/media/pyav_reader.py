@@ -7,12 +7,15 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -21,6 +24,7 @@ from av.video.stream import VideoStream
 from pipeline.errors import MediaError
 from pipeline.media.clock import Clock
 from pipeline.media.container import Limits, open_container
+from pipeline.media.damage import Skipped, ends_early
 from pipeline.media.info import Orientation, TimeSource, VideoInfo, displayed_size
 from pipeline.media.reader import Frame, Lost, Picture, ReaderName
 
@@ -35,7 +39,12 @@ _HD_WIDTH, _SD_HEIGHT = 1280, 576
 _MAX_DEMUX_ERRORS = 8
 """In a row: after so many the rest of the file is given up."""
 
+_DEEPEST_REORDERING = 16
+"""Packets by which a picture may come after one that is shown later (H.264 and HEVC, annexes A)."""
+
 _LONGEST_CREDIBLE_S = 14 * 86400
+
+VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
 
 class PyavReader:
@@ -117,20 +126,29 @@ class PyavReader:
         return None
 
     def _decode(self) -> Iterator[VideoFrame | Lost]:
-        codec = self._stream.codec_context
-        for packet in packets(self._container, self._stream):
+        codec, clock = self._stream.codec_context, self._clock
+        ahead = _Ahead(packets(self._path, self._container, self._stream))
+        missing = 0  # losses that nothing came after yet
+        for packet in ahead:
             if packet is None:
-                yield Lost(None)
+                missing += 1
                 continue
+            if missing:
+                yield from [Lost(clock.place_before(ahead.first_shown(packet)))] * missing
+            missing = 0
             try:
                 frames = codec.decode(packet)
             except MemoryError:
                 raise
             except av.FFmpegError:
-                yield Lost(self._clock.place(packet.pts))
+                yield Lost(clock.place(packet.pts))
             else:
                 yield from frames
+                if packet.is_corrupt:
+                    yield Lost(clock.place_before(ahead.after_a_step(packet)))
         yield from _drain(codec)
+        if missing or ends_early(self._path, self._container.format.name):
+            yield from [Lost(None)] * max(1, missing)
 
     def _wrap(self, frame: VideoFrame) -> Frame:
         renderer = self._renderer
@@ -152,7 +170,7 @@ class PyavReader:
             codec=codec.codec.canonical_name,
             pix_fmt=frame.format.name if frame else codec.pix_fmt,
             stream_index=stream.index,
-            num_streams=len(self._container.streams),
+            streams=tuple(map(_in_words, self._container.streams)),
             width_px=width_px,
             height_px=height_px,
             coded_width=width,
@@ -167,23 +185,59 @@ class PyavReader:
         )
 
 
-def packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream] | None]:
-    """The stream's packets with bytes in them; None for each error between packets."""
-    errors = 0
+def packets(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket | None]:
+    """The stream's packets with bytes in them; None for each error and each loss between packets."""
+    errors, skipped = 0, Skipped(path, container.format.name)
     while errors <= _MAX_DEMUX_ERRORS:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux():
                 # An empty packet would tell the decoder that the file ends: recorders write them for
                 # dropped frames, PyAV at the end.
-                if packet.size:
-                    errors = 0
-                    yield packet
+                if not packet.size:
+                    continue
+                errors = 0
+                if skipped.before(packet):
+                    yield None
+                if packet.stream_index == stream.index:
+                    yield cast(VideoPacket, packet)
             return
         except MemoryError:
             raise
         except av.FFmpegError:
             errors += 1
             yield None
+
+
+class _Ahead:
+    """Packets and losses one by one, with a look at those that come next."""
+
+    def __init__(self, source: Iterator[VideoPacket | None]) -> None:
+        self._source = source
+        self._waiting: deque[VideoPacket | None] = deque()
+
+    def __iter__(self) -> _Ahead:
+        return self
+
+    def __next__(self) -> VideoPacket | None:
+        return self._waiting.popleft() if self._waiting else next(self._source)
+
+    def first_shown(self, packet: VideoPacket) -> int | None:
+        """The earliest time at which the packet or one soon after it is shown."""
+        return min(self._times(packet), default=None)
+
+    def after_a_step(self, packet: VideoPacket) -> int | None:
+        """The time after the largest step between the packet and those soon after it, where data is missing.
+
+        The demuxer of MPEG-TS marks a packet as damaged when the data of the one after it breaks off.
+        """
+        times = sorted(self._times(packet))
+        steps = [(later - earlier, later) for earlier, later in pairwise(times)]
+        return max(steps)[1] if steps else None
+
+    def _times(self, packet: VideoPacket) -> list[int]:
+        self._waiting.extend(islice(self._source, _DEEPEST_REORDERING - len(self._waiting)))
+        times = [p.pts if p.pts is not None else p.dts for p in (packet, *self._waiting) if p is not None]
+        return [time for time in times if time is not None]
 
 
 def _drain(codec: VideoCodecContext) -> list[VideoFrame]:
@@ -247,6 +301,17 @@ def _matrix(frame: VideoFrame) -> int | None:
     if frame.colorspace != _UNSPECIFIED_MATRIX:
         return None  # the frame's own
     return _BT709 if frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT else _BT601
+
+
+def _in_words(stream: Stream) -> str:
+    """Kind, codec, size and rate of a stream, as far as the header tells them."""
+    codec = stream.codec_context
+    words = [stream.type or "unknown", codec.name if codec is not None else "unknown codec"]
+    if isinstance(stream, VideoStream) and codec is not None:
+        words.append(f"{stream.width}x{stream.height}")
+        if stream.average_rate:
+            words.append(f"{float(stream.average_rate):.6g} fps")
+    return " ".join(words)
 
 
 def _duration_hint(container: InputContainer, stream: VideoStream) -> float | None:

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipeline.media.container import Limits, file_identity, open_container
+from pipeline.media.damage import ends_early
 from pipeline.media.pyav_reader import packets
 
 _SEEKABLE_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
@@ -56,7 +57,7 @@ def _scan(path: str, limits: Limits, progress: Callable[[], None]) -> PacketScan
         unsafe = _unsafe_kind(container, stream)
         seen = _Seen()
         if unsafe is None:
-            unsafe = _read_packets(container, stream, seen, progress)
+            unsafe = _read_packets(path, container, stream, seen, progress)
     stamps = np.array(seen.stamps, np.int64)
     order = np.argsort(stamps, kind="stable")
     durations = np.array(seen.durations, np.int64)
@@ -81,13 +82,14 @@ def _unsafe_kind(container: InputContainer, stream: VideoStream) -> str | None:
 
 
 def _read_packets(
+    path: str,
     container: InputContainer,
     stream: VideoStream,
     seen: _Seen,
     progress: Callable[[], None],
 ) -> str | None:
     """Note all packets; the reason if something speaks against beginning in the middle."""
-    for number, packet in enumerate(packets(container, stream)):
+    for number, packet in enumerate(packets(path, container, stream)):
         if number % _PACKETS_PER_REPORT == 0:
             progress()
         if packet is None or packet.is_corrupt:
@@ -102,6 +104,8 @@ def _read_packets(
         if packet.is_keyframe:
             seen.keys.append(packet.pts)
         seen.durations.append(packet.duration or 0)
+    if ends_early(path, container.format.name):
+        return "it is cut short"
     if len(set(seen.stamps)) < len(seen.stamps):
         return "presentation times repeat"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.media.items import DecodeJob, Gap
@@ -33,7 +34,7 @@ class Tally:
         """A good frame, the next in order of presentation."""
         if sample < self._job.first_sample:
             return
-        self._gaps.close(self._seconds(frame.ticks))
+        self._gaps.show(self._seconds(frame.ticks))
         if not self.is_past(sample):
             self.frames_decoded += 1
             # Not the frame itself, which would keep its picture.
@@ -43,7 +44,8 @@ class Tally:
         """A packet that did not decode and would have been shown at `ticks`."""
         if sample >= self._job.first_sample and not self.is_past(sample):
             self.frames_failed += 1
-            self._gaps.lose(self._seconds(ticks if self._last_ticks is None else self._last_ticks))
+            last = None if self._last_ticks is None else self._seconds(self._last_ticks)
+            self._gaps.lose(last, self._seconds(ticks))
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -66,23 +68,43 @@ class Tally:
         return seconds(ticks, self._time_base)
 
 
+@dataclass
+class _Open:
+    """Losses that no good frame came after yet: the good frame before, the first and the last loss."""
+
+    t_start: float
+    first: float
+    last: float
+    frames: int = 1
+
+
 class _Gaps:
     """Runs of lost packets between good frames; near ones are taken together, so the list stays short."""
 
     def __init__(self) -> None:
         self._done: list[Gap] = []
-        self._open: Gap | None = None
+        self._open: _Open | None = None
 
-    def lose(self, t: float) -> None:
-        """One more packet is lost, after the good frame at `t` seconds."""
-        frames = self._open.frames + 1 if self._open else 1
-        self._open = Gap(self._open.t_start if self._open else t, None, frames, "media")
-
-    def close(self, t: float) -> None:
-        """A good frame is shown at `t` seconds."""
+    def lose(self, t_before: float | None, t: float) -> None:
+        """One more packet is lost, to be shown at `t` seconds; the last good frame is at `t_before`."""
         if self._open is None:
+            self._open = _Open(t if t_before is None else min(t, t_before), t, t)
             return
-        gap, self._open = Gap(self._open.t_start, t, self._open.frames, "media"), None
+        gap = self._open
+        gap.first, gap.last, gap.frames = min(gap.first, t), max(gap.last, t), gap.frames + 1
+
+    def show(self, t: float) -> None:
+        """A good frame is shown at `t` seconds."""
+        gap = self._open
+        if gap is None:
+            return
+        if t < gap.first:  # it was still in the decoder when the loss came
+            gap.t_start = max(gap.t_start, t)
+        elif t > gap.last:
+            self._open = None
+            self._add(Gap(gap.t_start, t, gap.frames, "media"))
+
+    def _add(self, gap: Gap) -> None:
         last = self._done[-1] if self._done else None
         near = last is not None and last.t_end is not None and gap.t_start - last.t_end < _MERGE_GAPS_S
         if last is not None and (near or len(self._done) == _MAX_GAPS):
@@ -92,4 +114,5 @@ class _Gaps:
 
     def all(self) -> tuple[Gap, ...]:
         """All gaps, the open one last."""
-        return (*self._done, *([self._open] if self._open else []))
+        rest = [Gap(self._open.t_start, None, self._open.frames, "media")] if self._open else []
+        return (*self._done, *rest)

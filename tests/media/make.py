@@ -39,27 +39,26 @@ def write_video(
     aspect: Fraction | None = None,
     audio_streams: int = 0,
     format: str | None = None,
+    container: dict[str, str] | None = None,
 ) -> Path:
     """Encode one frame for each of `times` (units of `time_base`); flat grey unless `pictures` are given."""
-    with av.open(str(path), "w", format=format) as container:
-        stream: Any = container.add_stream(codec, rate=25, options=options or {})
+    with av.open(str(path), "w", format=format, container_options=container) as output:
+        stream: Any = output.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.time_base = stream.time_base = time_base
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         if matrix is not None:
             stream.set_display_matrix(matrix)
-        sounds: list[Any] = [
-            container.add_stream("aac", rate=8000, layout="mono") for _ in range(audio_streams)
-        ]
+        sounds: list[Any] = [output.add_stream("aac", rate=8000, layout="mono") for _ in range(audio_streams)]
         for index, pts in enumerate(times):
             picture = pictures[index] if pictures is not None else flat(index, *size)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = pts, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
         for sound in sounds:
-            mux_silence(container, sound)
+            mux_silence(output, sound)
     return path
 
 

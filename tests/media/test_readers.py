@@ -188,9 +188,7 @@ DECORD_READS = {
     "testsrc2_444_8bit_hevc.mp4",
     "video_with_failing_audio.mp4",
     "damaged/exo_sample_mdat_too_long.mp4",
-    "damaged/fate_1242_cut.mkv",
     "damaged/made_bitflips.mp4",
-    "damaged/made_cut_half.mkv",
 }
 
 UNSTEADY = {"damaged/fate_hevc_two_first_slice.mp4"}  # PyAV alone does not decode it the same twice
