@@ -224,24 +224,31 @@ def test_a_failing_lake_in_mid_run(folder: Path, lake: Path) -> None:
     assert [row["sample"] for row in found["frames"]] == list(range(60))
 
 
-def test_a_crash_of_the_decoder_costs_its_segment(folder: Path, lake: Path, monkeypatch: Any) -> None:
-    """Partial, with a gap that says why; --retry-failed gets it whole."""
+@pytest.mark.parametrize(
+    ("kind", "cause"), [("crash", "crash"), ("hang", "timeout"), ("leak", "memory"), ("slow", None)]
+)
+def test_what_a_bad_decoder_costs(
+    folder: Path, lake: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, cause: str | None
+) -> None:
+    """Its segment, with a gap that says why; --retry-failed gets it whole. A slow one costs nothing."""
     from pipeline.analyze import job
     from pipeline.analyze.perception import decode_job
     from pipeline.media import DecodeJob, Fault
 
     def faulty(work: Any, first: int, end: int, settings: Any) -> DecodeJob:
         made = decode_job(work, first, end, settings)
-        return replace(made, fault=Fault("crash", 25, attempts=2)) if first == 20 else made
+        return replace(made, fault=Fault(kind, 25, attempts=2)) if first == 20 else made
 
-    video, settings = folder / "short.mp4", config(folder, run__segment_s=2)
+    video = folder / "short.mp4"
+    settings = config(folder, run__segment_s=2, video__stall_s=2.0, video__max_memory_mb=400)
     monkeypatch.setattr(job, "decode_job", faulty)
     [result] = analyze([str(video)], str(lake), settings).results
-    assert result.state == "partial"
-    assert [gap["cause"] for gap in result.gaps] == ["crash"]
-    assert [row["sample"] for row in rows(lake)["frames"]] == [*range(25), *range(40, 60)]
+    assert [gap["cause"] for gap in result.gaps] == [cause] * (cause is not None)
+    assert result.state == ("ok" if cause is None else "partial")
+    lost = range(25, 40) if cause else ()
+    assert [row["sample"] for row in rows(lake)["frames"]] == [s for s in range(60) if s not in lost]
     monkeypatch.undo()
     assert [r.state for r in analyze([str(video)], str(lake), settings).results] == ["current"]
     [result] = analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
-    assert result.state == "ok"
+    assert result.state == ("current" if cause is None else "ok")
     assert len(rows(lake)["frames"]) == 60

@@ -81,6 +81,20 @@ def test_killed_at_five_moments(folder: Path, tmp_path: Path, whole: Path) -> No
     assert counts(lake) == total
 
 
+def test_children_end_with_a_killed_command(folder: Path, tmp_path: Path) -> None:
+    """Kill -9 of the command alone, not of its group, while it decodes."""
+    lake = tmp_path / "lake"
+    site = write_config(tmp_path / "site.toml", config(folder, run__segment_s=3))
+    process = start("analyze", folder / "long.mp4", "--lake", lake, "--config", site, cwd=tmp_path)
+    assert wait_for(lambda: len(staged(lake)) >= 2, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.kill()
+    process.communicate()
+    gone, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
+    assert (len(gone), alive) == (len(children), [])
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 
