@@ -321,6 +321,7 @@ class _Windows:
         if len(self._t):
             t, embeddings = np.concatenate([self._t, t]), np.concatenate([self._embeddings, embeddings])
         self._t, self._embeddings = t, embeddings
+        self._pass_over_gap()
         while len(self._t) and self._t[-1] >= self._end_of_batch():
             yield from self._next_batch()
 
@@ -352,6 +353,13 @@ class _Windows:
         # The next batch's first window begins one hop before this one's last ends.
         keep = int(np.searchsorted(self._t, self._batch * _BATCH * self._hop_s))
         self._t, self._embeddings = self._t[keep:], self._embeddings[keep:]
+        self._pass_over_gap()
+
+    def _pass_over_gap(self) -> None:
+        """Go on with the batch of the first window that holds a frame: times may leap by years."""
+        if len(self._t):
+            first = int(np.floor(self._t[0] / self._hop_s)) - 1
+            self._batch = max(self._batch, first // _BATCH)
 
     @torch.inference_mode()
     def _score(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Floats:

@@ -18,9 +18,11 @@ from tests.analyze.build import (
     ask,
     config,
     counts,
+    picture,
     place,
     rows,
 )
+from tests.media.make import write_video
 
 
 def test_the_clip_is_worth_comparing(whole: Path) -> None:
@@ -77,6 +79,21 @@ def test_every_frame(folder: Path, lake: Path) -> None:
     found = ask(lake, "SELECT sample, t FROM frames ORDER BY sample")
     assert [row["sample"] for row in found] == list(range(SHORT_S * FPS))
     assert [round(row["t"], 6) for row in found] == [i / FPS for i in range(SHORT_S * FPS)]
+
+
+@pytest.mark.parametrize("decoders", [1, 2])
+def test_times_that_leap_by_a_year(folder: Path, lake: Path, tmp_path: Path, decoders: int) -> None:
+    """A clock that is set while recording makes no segment for every minute between."""
+    year = 365 * 86_400_000
+    times = [*range(0, 2000, 100), *range(year, year + 2000, 100)]
+    pictures = [picture(i / FPS) for i in range(len(times))]
+    path = write_video(tmp_path / "leap.mkv", times, size=(WIDTH, 96), pictures=pictures)
+    settings = config(folder, run__segment_s=1, run__decoders=decoders)
+    [result] = analyze([str(path)], str(lake), settings).results
+    assert result.state == "ok"
+    found = rows(lake)["frames"]
+    assert [round(row["t"] * 1000) for row in found] == times
+    assert rows(lake)["objects"]
 
 
 def test_without_embeddings(folder: Path, lake: Path) -> None:
