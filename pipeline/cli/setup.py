@@ -32,6 +32,9 @@ def config_command(
         put(to_toml(read_config(config, settings)))
 
 
+_NEXT_LINE = "\n" + 23 * " "
+
+
 @command(app, "doctor", "marey doctor", "marey doctor gate.mp4")
 def doctor_command(
     files: Annotated[list[Path] | None, typer.Argument(help="Videos to explain.", show_default=False)] = None,
@@ -51,7 +54,7 @@ def doctor_command(
         for finding in findings:
             for key, value in finding.items():
                 lines = value if isinstance(value, list) else [value]
-                put(f"{key + ':':22} {f'{chr(10):<24}'.join(map(str, lines)) or '-'}")
+                put(f"{key + ':':22} {_NEXT_LINE.join(map(str, lines)) or '-'}")
     failed = [str(f["error"]) for f in findings if f.get("error")]
     for text in failed:
         say(f"marey: {text}")

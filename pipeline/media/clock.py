@@ -11,6 +11,7 @@ _RESTART_S = 1
 """Seconds: a smaller step backwards is bad order, a larger one is a clock that began anew."""
 
 _LEAP_S = 60
+"""Seconds ahead of everything before from which on the time of a lost packet is damage itself."""
 
 
 class Clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import string
 from pathlib import Path
@@ -49,9 +50,12 @@ class Skipped:
         if before is None or packet.pos - before <= _MOST_BETWEEN_BYTES:
             return False
         offset, known = self._between
-        with open(self._path, "rb") as file:
-            file.seek(before + offset)
-            head = file.read(5)
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(before + offset)
+                head = file.read(5)
+        except OSError:  # it has vanished; whoever asked for it will notice
+            return False
         # The parts of a RIFF file begin at even places.
         return not (head.startswith(known) or head[1:].startswith(known))
 
@@ -60,19 +64,23 @@ def ends_early(path: str | Path, format_name: str) -> bool:
     """Whether a file, by its container's structure, ends or breaks off before all of it is there.
 
     Knows Matroska (RFC 9559), AVI (RIFF), MPEG-TS (whole packets; ISO/IEC 13818-1) and fragmented MP4
-    (ISO/IEC 14496-12). The demuxer itself tells of MP4 and MOV with an index and of FLV.
+    (ISO/IEC 14496-12). The demuxer itself tells of MP4 and MOV with an index and of FLV. A file that has
+    vanished meanwhile does not end early.
     """
-    names = format_name.split(",")
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        if "matroska" in names:
-            return _matroska_bytes(file.read(1 << 12)) > size
-        if "avi" in names:
-            head = file.read(8)
-            return head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size + 1
-        if "mpegts" in names:
-            return all(size % length for length in _TS_PACKET_BYTES)
-        return "mov" in names and _fragments_break_off(file, size)
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return _breaks_off(file, os.fstat(file.fileno()).st_size, format_name.split(","))
+    return False
+
+
+def _breaks_off(file: BinaryIO, size: int, names: list[str]) -> bool:
+    if "matroska" in names:
+        return _matroska_bytes(file.read(1 << 12)) > size
+    if "avi" in names:
+        head = file.read(8)
+        return head[:4] == b"RIFF" and int.from_bytes(head[4:8], "little") + 8 > size + 1
+    if "mpegts" in names:
+        return all(size % length for length in _TS_PACKET_BYTES)
+    return "mov" in names and _fragments_break_off(file, size)
 
 
 def _matroska_bytes(head: bytes) -> int:

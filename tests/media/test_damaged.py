@@ -261,6 +261,20 @@ def test_whole_shared_files_do_not_end_early() -> None:
     assert early == ["fate_mpeg2_field_encoding.ts"]  # it is cut within a packet
 
 
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_file_that_vanishes_while_it_is_read(name: str, whole: dict[str, bytes], tmp_path: Path) -> None:
+    """What is open is read to its end."""
+    path = tmp_path / name
+    path.write_bytes(cut(whole[name], 0.4, 0.45, fill=True))
+    items = decode_inline(replace(EVERY, path=str(path)))
+    next(items)
+    path.unlink()
+    *_, end = items
+    assert isinstance(end, JobEnd)
+    assert (end.error, end.end_of_file) == (None, True)
+    assert end.frames_decoded > 30
+
+
 def test_random_damage_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
     """Where frames are missing, the job says so: a hundred stretches of 2,000 zeros at random places."""
     rng = random.Random(5)

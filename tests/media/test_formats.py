@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -109,6 +110,23 @@ def test_whole_file(name: str) -> None:
     assert [frame.ticks for frame in frames] == sorted(frame.ticks for frame in frames)
     for frame in (frames[0], frames[-1]):
         assert frame.render(48, 32).shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"), [("nasa_13013.mp4", 3), ("nasa_13013_rotated.mp4", 0), ("test_non_zero_start.mp4", 0)]
+)
+def test_times_and_durations_of_every_frame(name: str, stream: int) -> None:
+    """Against what torchcodec's authors wrote down of these files, stream by stream."""
+    folder = shared_path("data", "videos", "formats")
+    told = json.loads((folder / "truth" / f"{name}.stream{stream}.all_frames_info.json").read_text())
+    reader, frames, _ = read(folder / name)
+    assert reader.info.stream_index == stream
+    assert reader.origin is not None
+    base = reader.info.time_base
+    shown = [float((reader.origin + frame.ticks) * base) for frame in frames]
+    assert shown == pytest.approx([float(row["pts_time"]) for row in told], abs=TIME_TOLERANCE_S)
+    durations = [float(frame.duration * base) for frame in frames]
+    assert durations == pytest.approx([float(row["duration_time"]) for row in told], abs=TIME_TOLERANCE_S)
 
 
 @pytest.mark.parametrize("name", names(damaged=True))
