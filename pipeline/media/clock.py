@@ -56,12 +56,13 @@ class Clock:
     def place(self, pts: int | None) -> int | None:
         """Ticks at which a packet that was lost would have been shown; None if that is unknown.
 
-        A place more than a minute ahead of all that was shown or lost before is not believed: damage reaches
-        time stamps too.
+        Frames come in order, so that is not before the last one shown. A place more than a minute ahead of
+        all that was shown or lost before is not believed: damage reaches time stamps too.
         """
         if pts is None or self.origin is None:
             return None
-        ticks = max(0, pts + self._offset - self.origin)
+        shown = self.origin if self._last is None else self._last
+        ticks = max(shown, pts + self._offset) - self.origin
         if self._farthest is not None and ticks > self._farthest + self._leap:
             return None
         self._farthest = max(ticks, self._farthest or 0)

@@ -7,6 +7,7 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from pipeline.media.container import Limits
 from pipeline.media.damage import ends_early
 from pipeline.media.probe import probe
 from tests.helpers import shared_path
+from tests.media.fuzz import small_files
 from tests.media.make import write_video
+from tests.media.mutate import mutated
+from tests.media.test_decode import end_of, facts
 
 SIZE = 128, 96
 TIMES = range(0, 4000, 40)
@@ -273,6 +277,34 @@ def test_a_file_that_vanishes_while_it_is_read(name: str, whole: dict[str, bytes
     assert isinstance(end, JobEnd)
     assert (end.error, end.end_of_file) == (None, True)
     assert end.frames_decoded > 30
+
+
+def test_losses_are_the_same_in_any_segments(tmp_path: Path) -> None:
+    """Counts and frames of 60 mutants in 1, 3 and 20 jobs, each of which opens the file anew and may seek."""
+    whole = small_files(tmp_path / "whole")
+    names, worst = list(whole), 0
+    for seed in range(60):
+        name = names[seed % len(names)]
+        path = tmp_path / f"{seed}-{name}"
+        path.write_bytes(mutated(seed + 40, whole[name], whole["v.mkv"]))
+        job = replace(EVERY, path=str(path), sample_fps=25.0, seek_after_s=0.0, max_pixels=2_000_000)
+        try:
+            *items, end = decode_inline(job)
+        except MemoryError:  # a box that says it is huge; a decoding process ends with cause `memory`
+            continue
+        assert isinstance(end, JobEnd)
+        if end.error is not None:
+            continue
+        worst = max(worst, end.frames_failed)
+        frames = facts([item for item in items if isinstance(item, SampledFrame)])
+        length = frames[-1][0] + 1 if frames else 1
+        for parts in (3, 20):
+            cuts = sorted({length * i // parts for i in range(1, parts)} - {0})
+            jobs = [replace(job, first_sample=a, end_sample=b) for a, b in pairwise([0, *cuts, None])]
+            runs = [list(decode_inline(part)) for part in jobs]
+            assert [fact for run in runs for fact in facts(run)] == frames, (path.name, parts)
+            assert sum(end_of(run).frames_failed for run in runs) == end.frames_failed, (path.name, parts)
+    assert worst > 3
 
 
 def test_random_damage_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
