@@ -164,6 +164,9 @@ class Rule(Model):
 class LakeConfig(Model):
     commit_interval_s: float = speed(5.0, "seconds between group commits of finished videos", ge=0)
     commit_videos: int = speed(64, "finished videos after which a group commit is made at once", gt=0)
+    conditional_put: bool = speed(
+        True, "refuse a server that ignores If-None-Match; off, only one writer at a time is safe"
+    )
     max_attempts: int = speed(10, "attempts without an end after which a video is left alone", gt=0)
 
 

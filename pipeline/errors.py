@@ -8,7 +8,8 @@
     ├── ModelError          weights or a model file are missing or wrong      exit 2   never retried
     ├── WorkerError         a decoding process hung, crashed or grew          exit 1   retried
     └── StorageError        lake, bucket or server cannot be reached          exit 3   retried
-        └── ConflictError   another writer committed first: read and decide again
+        ├── ConflictError   another writer committed first: read and decide again
+        └── TransientError  a server stumbled; whether it did what it was asked is not known
 
 A message has up to four parts: what failed, on which video and time, the value met, what to do next.
 """
@@ -80,3 +81,7 @@ class StorageError(MareyError):
 
 class ConflictError(StorageError):
     code = "conflict"
+
+
+class TransientError(StorageError):
+    code = "transient"

@@ -12,9 +12,11 @@ import pytest
 from tests.helpers import ROOT
 
 STAGES = ("sources", "media", "perceive", "track", "rules", "events", "lake")
-BASE = {"errors", "config", "keys", "ids", "mot", "event_rows"}  # what every stage may use
+BASE = {"errors", "config", "keys", "ids", "mot", "event_rows", "retry", "s3"}  # what every stage may use
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "retry": {"errors"},
+    "s3": {"errors"},
     "keys": set(),
     "config": {"errors", "keys"},
     "ids": {"config"},
@@ -99,6 +101,7 @@ def test_stages_use_the_schemas_of_the_lake_and_nothing_else_of_it() -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
+        ("pipeline.lake.tables", {"torch", "prefect", "boto3", "av", "cv2"}),
         ("pipeline.cli.app", {"torch", "prefect", "deltalake", "av", "cv2", "pyarrow"}),
         ("pipeline.lake.query", {"torch", "prefect", "av", "cv2"}),
         ("pipeline.config", {"torch", "prefect", "deltalake", "av", "cv2", "pyarrow"}),

@@ -57,18 +57,18 @@ def analyze(
     entries = find(inputs, since=options.since)
     tools = Tools(config)
     with ExitStack() as stack:
-        lake = _open_lake(lake_uri, options, stack)
+        lake = _open_lake(lake_uri, config, options, stack)
         prober = stack.enter_context(Feed(num_processes=1, ring_size=2, max_pixels=32 * 32))
         run = Run(lake, tools, options, reporter)
         run.analyze_all(entries, Planner(lake, tools, options, prober))
     return Summary(tuple(run.results), time.monotonic() - began)
 
 
-def _open_lake(lake_uri: str, options: Options, stack: ExitStack) -> Lake:
+def _open_lake(lake_uri: str, config: Config, options: Options, stack: ExitStack) -> Lake:
     """The lake; for a dry run, which makes none, an empty one for as long as it takes."""
     if not options.dry_run:
-        return Lake.open(lake_uri)
-    if (Location.parse(lake_uri).path / "analyses").is_dir():
+        return Lake.open(lake_uri, conditional_put=config.lake.conditional_put)
+    if Lake(Location.parse(lake_uri)).is_made():
         return Lake.open(lake_uri, create=False)
     return Lake.open(stack.enter_context(tempfile.TemporaryDirectory(prefix="marey-")))
 

@@ -19,12 +19,13 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from pipeline.config import Config
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, TransientError
 from pipeline.ids import config_id
 from pipeline.lake.lookup import History, histories, known_videos, quoted, run_sql
 from pipeline.lake.records import ENDED, Analysis, VideoName, analyses_table, names_table, stamped
 from pipeline.lake.schema import CONFIGS, PARTITIONED
-from pipeline.lake.tables import Lake, pauses
+from pipeline.lake.tables import Lake
+from pipeline.retry import pauses
 
 
 class Decision(Enum):
@@ -189,7 +190,7 @@ def put_config(lake: Lake, config: Config) -> str:
         try:
             lake.append_if_unchanged(snapshot, "configs", pa.Table.from_pylist([row], CONFIGS), [(key, 1)])
             return key
-        except ConflictError:
+        except (ConflictError, TransientError):
             time.sleep(pause)
     raise ConflictError(f"table configs of lake {lake.location} is written by too many", remedy="try again")
 
@@ -247,7 +248,7 @@ def _compare_and_set(
                 last = {row.video_id: row.revision for row in rows}
                 lake.append_if_unchanged(snapshot, "analyses", analyses_table(rows), last.items())
             return {row.attempt_id: row for row in rows}
-        except ConflictError:
+        except (ConflictError, TransientError):
             time.sleep(pause)
     raise ConflictError(f"table analyses of lake {lake.location} is written by too many", remedy="try again")
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import shutil
 import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,52 +22,109 @@ from pipeline.errors import StorageError, UsageError
 _UNSAFE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Location:
-    """A lake's directory, absolute. Object storage joins here: `table`, `storage_options` and staging."""
+class Location(ABC):
+    """A lake's place. Names of files and folders are relative to it, with `/` between their parts."""
 
-    path: Path
-
-    @classmethod
-    def parse(cls, uri: str | os.PathLike[str]) -> Location:
-        """Read a path or a file:// URI.
+    @staticmethod
+    def parse(uri: str | os.PathLike[str]) -> Location:
+        """Read a path, a file:// URI or an s3:// URI.
 
         Raises:
             UsageError: another scheme, or a path that the tables' library would misread.
         """
         text = os.fspath(uri)
         if not text:
-            raise UsageError("the lake's path is empty", remedy="give a directory")
+            raise UsageError("the lake's path is empty", remedy="give a directory or s3://bucket/prefix")
+        if text.startswith("s3://"):
+            from pipeline.lake.bucket import Bucket  # loads boto3, which a local lake spares
+
+            return Bucket.of(text)
         if "://" in text:
             parts = urlsplit(text)
             if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-                raise UsageError("a lake is a local directory", got=text, remedy="give a path")
+                raise UsageError("a lake is a directory or s3://bucket/prefix", got=text, remedy="give one")
             text = url2pathname(parts.path)
         if bad := _UNSAFE.search(text):
             raise UsageError(
                 f"the lake's path {text} holds {bad.group()!r}", remedy="choose a path without it"
             )
-        return cls(Path(text).expanduser().absolute())
+        return Directory(Path(text).expanduser().absolute())
+
+    @property
+    @abstractmethod
+    def storage_options(self) -> dict[str, str]:
+        """Settings for deltalake, with credentials as they are now."""
+
+    @abstractmethod
+    def table(self, name: str) -> str:
+        """What deltalake takes for a table."""
+
+    @abstractmethod
+    def make(self, *, conditional: bool = True) -> None:
+        """Make the place, and try to write in it.
+
+        Args:
+            conditional: Refuse storage on which two writers could overwrite each other.
+
+        Raises:
+            StorageError: it cannot be made or written.
+        """
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is something at the place.
+
+        Raises:
+            StorageError: it cannot be told.
+        """
+
+    @abstractmethod
+    def sync_commit(self, table: str, version: int) -> None:
+        """Bring one commit of a table to the disk, where the system would not do it soon."""
+
+    def failure(self, what: str, exc: Exception) -> StorageError:
+        """The error for one that deltalake met here."""
+        return StorageError(what, remedy=str(exc))
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """A file's bytes; None if there is none."""
+
+    @abstractmethod
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless there is one of that name, whole and lasting when this returns.
+
+        Returns:
+            False if there is one. After an answer that was lost that one may be ours.
+        """
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Names of all files below a folder, relative to it, in order; none if there is no folder."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone is no error."""
+
+    @abstractmethod
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder and all below it."""
+
+
+@dataclass(frozen=True)
+class Directory(Location):
+    """A directory, absolute."""
+
+    path: Path
 
     @property
     def storage_options(self) -> dict[str, str]:
-        """Settings for deltalake; none for a directory."""
         return {}
 
-    @property
-    def staging(self) -> Path:
-        return self.path / "_staging"
-
     def table(self, name: str) -> str:
-        """What deltalake takes for a table."""
         return str(self.path / name)
 
-    def make(self) -> None:
-        """Make the directory, and try to write in it.
-
-        Raises:
-            StorageError: it is not a directory, or cannot be made or written.
-        """
+    def make(self, *, conditional: bool = True) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -70,11 +132,13 @@ class Location:
         except FileExistsError as exc:
             raise StorageError(f"lake {self} is not a directory", remedy="give a directory") from exc
         except OSError as exc:
-            reason = exc.strerror or str(exc)
-            raise StorageError(f"lake {self} cannot be written", remedy=reason) from exc
+            raise StorageError(f"lake {self} cannot be written", remedy=_reason(exc)) from exc
+
+    def exists(self) -> bool:
+        return self.path.is_dir()
 
     def sync_commit(self, table: str, version: int) -> None:
-        """Bring one commit of a table to the disk: its data files, its log entry and their directories.
+        """Bring a commit's data files, its log entry and their directories to the disk.
 
         deltalake leaves that to the system, so a power cut could lose what a later commit builds on.
         """
@@ -85,13 +149,65 @@ class Location:
             return
         files = [self.path / table / unquote(action["add"]["path"]) for action in actions if "add" in action]
         for path in [*files, *{file.parent for file in files}, entry, entry.parent]:
-            sync(path)
+            _sync(path)
+
+    def read(self, name: str) -> bytes | None:
+        path = self.path / name
+        with _told(f"{path} cannot be read"):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write under a name of our own, then link."""
+        target = self.path / name
+        with _told(f"{target} cannot be written"):
+            while True:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                own = target.parent / f".{secrets.token_hex(8)}.tmp"
+                try:
+                    own.write_bytes(data)
+                    _sync(own)
+                    os.link(own, target)
+                except FileExistsError:
+                    return False
+                except FileNotFoundError:
+                    continue  # another worker removed the folder
+                finally:
+                    own.unlink(missing_ok=True)
+                _sync(target.parent)
+                return True
+
+    def names(self, folder: str) -> list[str]:
+        top = self.path / folder
+        with _told(f"{top} cannot be read"):
+            return sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file())
+
+    def remove(self, name: str) -> None:
+        with _told(f"{self.path / name} cannot be removed"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def remove_folder(self, folder: str) -> None:
+        shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def __str__(self) -> str:
         return str(self.path)
 
 
-def sync(path: Path) -> None:
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StorageError(what, remedy=_reason(exc)) from exc
+
+
+def _reason(exc: OSError) -> str:
+    return exc.strerror or str(exc)
+
+
+def _sync(path: Path) -> None:
     """Flush a file or a directory to the disk; one that is gone is left out."""
     try:
         handle = os.open(path, os.O_RDONLY)

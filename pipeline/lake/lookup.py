@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
-from pipeline.errors import StorageError
 from pipeline.lake import schema
 from pipeline.lake.layout import sort_rows
+from pipeline.lake.location import Location
 from pipeline.lake.records import ENDED, Analysis, VideoName
 from pipeline.lake.tables import Lake
+from pipeline.retry import patiently
 
 _MAX_KEYS = 500  # more are looked up by reading the key column whole
 
@@ -164,11 +165,15 @@ def run_sql(snapshot: DeltaTable, name: str, sql: str) -> pa.Table:
     Raises:
         StorageError: its files cannot be read.
     """
-    try:
-        reader = QueryBuilder().register(name, snapshot).execute(sql)
-        return pa.RecordBatchReader.from_stream(reader).read_all()
-    except Exception as exc:  # deltalake raises DeltaError, ArrowInvalid and bare Exception alike
-        raise StorageError(f"table {name} cannot be read", remedy=str(exc)) from exc
+
+    def ask() -> pa.Table:
+        try:
+            reader = QueryBuilder().register(name, snapshot).execute(sql)
+            return pa.RecordBatchReader.from_stream(reader).read_all()
+        except Exception as exc:  # deltalake raises DeltaError, ArrowInvalid and bare Exception alike
+            raise Location.parse(snapshot.table_uri).failure(f"table {name} cannot be read", exc) from exc
+
+    return patiently(ask)
 
 
 def _select(name: str, snapshot: DeltaTable, columns: Sequence[str], where: str) -> pa.Table:

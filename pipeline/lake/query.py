@@ -9,9 +9,10 @@ from datetime import datetime
 import pyarrow as pa
 from deltalake import QueryBuilder
 
-from pipeline.errors import StorageError, UsageError
+from pipeline.errors import UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
 from pipeline.lake.tables import Lake
+from pipeline.retry import patiently
 
 _STORAGE_SIGNS = ("object store error", "parquet error", "object at location")
 _SETTINGS = {"datafusion.catalog.information_schema": "true"}
@@ -37,8 +38,8 @@ def query(lake_uri: str | os.PathLike[str], sql: str, as_of: datetime | None = N
         UsageError: there is no lake, or the query is wrong; DataFusion's message in one line.
     """
     check_reads(sql)
-    builder = _builder(Lake.open(lake_uri, create=False), as_of)
-    return plain_strings(_run(builder, sql))
+    lake = Lake.open(lake_uri, create=False)
+    return plain_strings(patiently(lambda: _run(lake, _builder(lake, as_of), sql)))
 
 
 def check_reads(sql: str) -> None:
@@ -70,17 +71,17 @@ def _builder(lake: Lake, as_of: datetime | None) -> QueryBuilder:
     for name in ("analyses", *(name for name in BASE if name != "analyses")):
         builder.register(BASE[name], lake.table(name))
     for view, select in current_views(timestamp(as_of) if as_of else None).items():
-        _run(builder, f"CREATE VIEW {view} AS {select}")
+        _run(lake, builder, f"CREATE VIEW {view} AS {select}")
     return builder
 
 
-def _run(builder: QueryBuilder, sql: str) -> pa.Table:
+def _run(lake: Lake, builder: QueryBuilder, sql: str) -> pa.Table:
     try:
         return pa.RecordBatchReader.from_stream(builder.execute(sql)).read_all()
     except Exception as exc:  # DataFusion's errors come as DeltaError, ArrowInvalid and bare Exception
         message = " ".join(str(exc).split()) or type(exc).__name__
         if any(sign in message.lower() for sign in _STORAGE_SIGNS):
-            raise StorageError("the lake's files cannot be read", remedy=message) from exc
+            raise lake.location.failure("the lake's files cannot be read", exc) from exc
         raise UsageError("the query failed", remedy=message) from exc
 
 

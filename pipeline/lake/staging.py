@@ -8,14 +8,12 @@ others read back what it wrote. A killed run, or another worker, finds the files
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StorageError
-from pipeline.lake.location import sync
 from pipeline.lake.schema import DETECTIONS, FRAMES, STAGED
 from pipeline.lake.tables import Lake
 
+FOLDER = "_staging"
 _NAME = re.compile(r"(\d+)-(\d+)\.parquet")
 _ID = re.compile(r"[0-9a-f]+")
 _FACTS = b"marey.facts"
@@ -52,10 +50,10 @@ class Staging:
     def __init__(self, lake: Lake, perception_id: str) -> None:
         if not _ID.fullmatch(perception_id):
             raise ValueError(f"a perception_id is made of hex digits, got {perception_id!r}")
-        self._folder = lake.location.staging / perception_id
+        self._location, self._folder = lake.location, f"{FOLDER}/{perception_id}"
 
     def put(self, first: int, last: int, rows: pa.Table, facts: Mapping[str, Any] | None = None) -> Segment:
-        """Keep a segment, on disk when this returns.
+        """Keep a segment, in the lake when this returns.
 
         Args:
             first: Its first tick.
@@ -75,13 +73,11 @@ class Staging:
         if rows.schema.names != STAGED.names:
             raise ValueError(f"a segment needs columns {STAGED.names}, got {rows.schema.names}")
         noted = json.dumps(dict(facts or {}))
-        target = self._path(first, last)
         rows = rows.cast(STAGED)
-        try:
-            won = self._create(target, rows.replace_schema_metadata({_FACTS: noted.encode()}))
-        except OSError as exc:
-            reason = exc.strerror or str(exc)
-            raise StorageError(f"segment {target} cannot be written", remedy=reason) from exc
+        file = io.BytesIO()
+        marked = rows.replace_schema_metadata({_FACTS: noted.encode()})
+        pq.write_table(marked, file, compression="zstd", compression_level=1)
+        won = self._location.create(self._name(first, last), file.getvalue())
         kept = None if won else self.get(first, last)
         return kept or Segment(rows, json.loads(noted))
 
@@ -89,57 +85,34 @@ class Staging:
         """A segment; None if it is not kept.
 
         A file that is damaged, which only the disk can do, is removed and counts as absent.
+
+        Raises:
+            StorageError: it cannot be read.
         """
-        path = self._path(first, last)
+        data = self._location.read(self._name(first, last))
+        if data is None:
+            return None
         try:
-            with pq.ParquetFile(path, memory_map=False) as file:
+            with pq.ParquetFile(pa.BufferReader(data)) as file:
                 rows = file.read(use_threads=False)
             return Segment(rows.cast(STAGED), json.loads(rows.schema.metadata[_FACTS]))
-        except FileNotFoundError:
+        except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, KeyError, TypeError, OSError):
+            self._location.remove(self._name(first, last))
             return None
-        except (pa.ArrowInvalid, pa.ArrowKeyError, ValueError, KeyError, TypeError):
-            path.unlink(missing_ok=True)
-            return None
-        except OSError as exc:
-            if exc.errno is None:  # said by the Parquet reader, not by the system
-                path.unlink(missing_ok=True)
-                return None
-            reason = exc.strerror or str(exc)
-            raise StorageError(f"segment {path} cannot be read", remedy=reason) from exc
 
     def segments(self) -> list[tuple[int, int]]:
         """First and last tick of the segments kept, in order."""
-        try:
-            names = os.listdir(self._folder)
-        except FileNotFoundError:
-            return []
+        names = self._location.names(self._folder)
         found = [match.groups() for name in names if (match := _NAME.fullmatch(name))]
         return sorted((int(first), int(last)) for first, last in found)
 
     def clear(self) -> None:
-        """Remove all segments, once their rows are committed."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove all segments, once their rows are committed; what cannot be removed waits for `compact`."""
+        with contextlib.suppress(StorageError):
+            self._location.remove_folder(self._folder)
 
-    def _path(self, first: int, last: int) -> Path:
-        return self._folder / f"{first}-{last}.parquet"
-
-    def _create(self, target: Path, rows: pa.Table) -> bool:
-        """Write under a name of our own, then link; False if another's file has the name already."""
-        while True:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            own = self._folder / f".{secrets.token_hex(8)}.tmp"
-            try:
-                pq.write_table(rows, own, compression="zstd", compression_level=1)
-                sync(own)
-                os.link(own, target)
-            except FileExistsError:
-                return False
-            except FileNotFoundError:
-                continue  # another worker committed this perception and cleared the folder
-            finally:
-                own.unlink(missing_ok=True)
-            sync(self._folder)
-            return True
+    def _name(self, first: int, last: int) -> str:
+        return f"{self._folder}/{first}-{last}.parquet"
 
 
 def stage(frames: pa.Table, detections: pa.Table) -> pa.Table:

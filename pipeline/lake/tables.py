@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from pipeline.errors import ConflictError, StorageError, UsageError
+from pipeline.errors import ConflictError, TransientError, UsageError
 from pipeline.lake.layout import table_properties, writer_properties
 from pipeline.lake.location import Location
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
+from pipeline.retry import patiently, pauses
 
 _VERSION_KEY = "marey.schemaVersion"
 _NO_LAKE = "check --lake, or fill one with `marey analyze`"
@@ -25,25 +26,21 @@ _NO_LAKE = "check --lake, or fill one with `marey analyze`"
 # `analyses` is made last: where it is, all are.
 _CREATION_ORDER = (*(name for name in TABLES if name != "analyses"), "analyses")
 
-RETRY_S = 60.0
-"""Seconds for which a commit that others outrun is tried again."""
-
-_HISTORY = 50  # commits in which an append whose answer was lost is looked for
-
 
 @dataclass(frozen=True)
 class Lake:
-    """A directory of Delta tables. Holds no state: every call reads the newest snapshot."""
+    """A directory or prefix of Delta tables. Holds no state: every call reads the newest snapshot."""
 
     location: Location
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], create: bool = True) -> Lake:
+    def open(cls, uri: str | os.PathLike[str], create: bool = True, *, conditional_put: bool = True) -> Lake:
         """Open a lake, or make one.
 
         Args:
-            uri: A directory.
+            uri: A directory or s3://bucket/prefix.
             create: Make what is missing and try to write. Without it nothing is written at all.
+            conditional_put: Refuse a server that lets two writers overwrite each other.
 
         Raises:
             StorageError: the place cannot be read or, with `create`, not be written.
@@ -52,9 +49,9 @@ class Lake:
         """
         lake = cls(Location.parse(uri))
         if create:
-            lake.location.make()
+            lake.location.make(conditional=conditional_put)
             lake._create_missing()
-        elif not lake.location.path.is_dir():
+        elif not lake.location.exists():
             raise UsageError(f"there is no lake at {lake.location}", remedy=_NO_LAKE)
         lake._check_version()
         return lake
@@ -66,14 +63,15 @@ class Lake:
             StorageError: it cannot be read.
             UsageError: there is none.
         """
+        return patiently(lambda: self._table(name))
+
+    def _table(self, name: str) -> DeltaTable:
         try:
             return DeltaTable(self.location.table(name), storage_options=self.location.storage_options)
         except TableNotFoundError as exc:
             raise UsageError(f"{self.location} is not a lake", remedy=_NO_LAKE) from exc
         except (DeltaError, OSError) as exc:
-            raise StorageError(
-                f"table {name} of lake {self.location} cannot be read", remedy=str(exc)
-            ) from exc
+            raise self.location.failure(f"table {name} of lake {self.location} cannot be read", exc) from exc
 
     def append(self, name: str, rows: pa.Table) -> None:
         """Append rows in one commit, on disk when this returns; no rows make no commit.
@@ -86,15 +84,15 @@ class Lake:
         if not rows.num_rows:
             return
         mark = str(uuid.uuid4())
+        once = CommitProperties(app_transactions=[Transaction(mark, 1)])
         for pause in pauses():
+            target = self.table(name)
+            if target.transaction_version(mark) is not None:
+                return  # it went through although its answer said otherwise
             try:
-                self._write(
-                    self.table(name), name, rows, CommitProperties(custom_metadata={"append_id": mark})
-                )
+                self._write(target, name, rows, once)
                 return
-            except ConflictError:
-                if self._holds(name, mark):
-                    return
+            except (ConflictError, TransientError):
                 time.sleep(pause)
         raise ConflictError(
             f"table {name} of lake {self.location} is written by too many", remedy="try again"
@@ -132,8 +130,8 @@ class Lake:
         except CommitFailedError as exc:
             raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
         except (DeltaError, OSError) as exc:
-            raise StorageError(
-                f"table {name} of lake {self.location} cannot be written", remedy=str(exc)
+            raise self.location.failure(
+                f"table {name} of lake {self.location} cannot be written", exc
             ) from exc
 
     def _fit(self, name: str, rows: pa.Table) -> pa.Table:
@@ -142,14 +140,29 @@ class Lake:
             raise ValueError(f"rows for {name} need columns {schema.names}, got {rows.schema.names}")
         return rows.cast(schema)
 
-    def _holds(self, name: str, mark: str) -> bool:
-        """Whether an append went through although its answer said otherwise."""
-        return any(entry.get("append_id") == mark for entry in self.table(name).history(_HISTORY))
-
     def _create_missing(self) -> None:
         for name in _CREATION_ORDER:
-            if not DeltaTable.is_deltatable(self.location.table(name), self.location.storage_options):
-                self._create(name)
+            if not self._is_there(name):
+                patiently(partial(self._create, name))
+
+    def is_made(self) -> bool:
+        """Whether there is a lake at the place.
+
+        Raises:
+            StorageError: it cannot be told.
+        """
+        return self.location.exists() and self._is_there("analyses")
+
+    def _is_there(self, name: str) -> bool:
+        options = self.location.storage_options
+
+        def ask() -> bool:
+            try:
+                return bool(DeltaTable.is_deltatable(self.location.table(name), options))
+            except (DeltaError, OSError) as exc:
+                raise self.location.failure(f"lake {self.location} cannot be read", exc) from exc
+
+        return patiently(ask)
 
     def _create(self, name: str) -> None:
         try:
@@ -167,8 +180,8 @@ class Lake:
             )
         except (DeltaError, OSError) as exc:
             # Of several programs that make a lake at once one makes the table and the others come here.
-            if not DeltaTable.is_deltatable(self.location.table(name), self.location.storage_options):
-                raise StorageError(f"lake {self.location} cannot be made", remedy=str(exc)) from exc
+            if not self._is_there(name):
+                raise self.location.failure(f"lake {self.location} cannot be made", exc) from exc
 
     def _check_version(self) -> None:
         properties = self.table("analyses").metadata().configuration
@@ -178,12 +191,3 @@ class Lake:
             raise UsageError(
                 f"{what}, newer than this program's {SCHEMA_VERSION}", remedy="use a newer marey"
             )
-
-
-def pauses() -> Iterable[float]:
-    """Growing, random pauses until the time for retries is over."""
-    end = time.monotonic() + RETRY_S
-    limit = 0.02
-    while time.monotonic() < end:
-        yield random.uniform(0, limit)
-        limit = min(limit * 2, 2.0)

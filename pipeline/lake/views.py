@@ -36,6 +36,12 @@ def _duckdb(lake: Lake) -> Iterator[str]:
     yield "-- DuckDB fetches its delta extension once; without network use --engine duckdb-python"
     yield "INSTALL delta;"
     yield "LOAD delta;"
+    if _on_s3(lake):
+        yield "-- keys as the AWS tools find them; for another server than Amazon's add its"
+        yield "-- ENDPOINT 'host:port', URL_STYLE 'path', USE_SSL false"
+        yield "INSTALL aws;"
+        yield "LOAD aws;"
+        yield "CREATE SECRET IF NOT EXISTS (TYPE s3, PROVIDER credential_chain);"
     for table, name in BASE.items():
         path = quoted(lake.location.table(table))
         yield f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM delta_scan({path});"
@@ -44,6 +50,7 @@ def _duckdb(lake: Lake) -> Iterator[str]:
 
 def _duckdb_python(lake: Lake) -> Iterator[str]:
     yield "# Python: pip install duckdb deltalake pyarrow. The tables stay as they were when this ran."
+    yield from _python_settings(lake)
     yield "import duckdb"
     yield "from deltalake import DeltaTable"
     yield ""
@@ -59,13 +66,14 @@ def _duckdb_python(lake: Lake) -> Iterator[str]:
 
 def _polars(lake: Lake) -> Iterator[str]:
     yield "# Python: pip install polars deltalake. The tables stay as they were when this ran."
+    yield from _python_settings(lake)
     yield "import polars as pl"
     yield ""
     yield "marey = pl.SQLContext()"
     for table, name in BASE.items():
         path = lake.location.table(table)
         # Polars' own reader does not find files below a name that a URL escapes.
-        how = ", use_pyarrow=True" if "%" in Path(path).as_uri() else ""
+        how = ", use_pyarrow=True" if not _on_s3(lake) and "%" in Path(path).as_uri() else ""
         yield f"marey.register({name!r}, pl.scan_delta({path!r}{how}))"
     for view, select in current_views().items():
         yield f'marey.register({view!r}, marey.execute("""{select}"""))'
@@ -76,6 +84,8 @@ def _spark(lake: Lake) -> Iterator[str]:
     yield "-- Spark SQL with delta-spark on the class path"
     for table, name in BASE.items():
         path = lake.location.table(table).replace("`", "``")
+        if _on_s3(lake):
+            path = f"s3a{path.removeprefix('s3')}"
         yield f"CREATE OR REPLACE TEMPORARY VIEW {name} AS SELECT * FROM delta.`{path}`;"
     yield from _create_views("CREATE OR REPLACE TEMPORARY VIEW {}", quote="`")
 
@@ -98,6 +108,16 @@ def _athena(lake: Lake) -> Iterator[str]:
         at = quoted(lake.location.table(table))
         yield f"CREATE EXTERNAL TABLE marey.{name} LOCATION {at} TBLPROPERTIES ('table_type' = 'DELTA');"
     yield from _create_views("CREATE OR REPLACE VIEW {}")
+
+
+def _on_s3(lake: Lake) -> bool:
+    return lake.location.table("").startswith("s3://")
+
+
+def _python_settings(lake: Lake) -> Iterator[str]:
+    if _on_s3(lake):
+        yield "# Settings and keys: AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN;"
+        yield "# for another server than Amazon's AWS_ENDPOINT_URL, and AWS_ALLOW_HTTP=true if that is http://"
 
 
 def _create_views(create: str, quote: str = '"') -> Iterator[str]:

@@ -154,7 +154,7 @@ def analyse(lake: Lake, video_id: str, analysis_id: str = "a1", basis: int = 0, 
     return outcome
 
 
-def sample_lake(path: Path) -> Lake:
+def sample_lake(path: Path | str) -> Lake:
     """An upgrade, a failure after a success, a replaced object, an alias, odd names, no objects."""
     lake = Lake.open(path)
     first = analyse(lake, "v1")

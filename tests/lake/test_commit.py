@@ -30,7 +30,7 @@ def lake(tmp_path: Path) -> Lake:
 def counts(lake: Lake, where: str = "") -> dict[str, int]:
     """Rows that the views show."""
     sql = "SELECT count(*) AS n FROM {} " + where
-    return {name: query(lake.location.path, sql.format(name))["n"][0].as_py() for name in PARTITIONED}
+    return {name: query(str(lake.location), sql.format(name))["n"][0].as_py() for name in PARTITIONED}
 
 
 def versions(lake: Lake) -> list[int]:
@@ -136,7 +136,7 @@ def test_a_reinterpretation_writes_events_alone(lake: Lake) -> None:
 def test_a_video_without_objects_has_empty_tables(lake: Lake) -> None:
     analyse(lake, "v1", rows=stage_rows(samples=5, objects=0))
     assert counts(lake) == NONE | {"frames": 5}
-    assert query(lake.location.path, "SELECT video_id FROM videos")["video_id"].to_pylist() == ["v1"]
+    assert query(str(lake.location), "SELECT video_id FROM videos")["video_id"].to_pylist() == ["v1"]
 
 
 def test_a_replaced_object_changes_hands_at_its_commit(lake: Lake) -> None:

@@ -23,7 +23,7 @@ from tests.lake.build import analyse, ending, finished, running, stage_rows
 
 WORKERS = 4
 TIMES = 2
-AtOnce = Callable[[Callable[[str, int], Any], Path], list[Any]]
+AtOnce = Callable[[Callable[[str, int], Any], str], list[Any]]
 WRITES_OF_AN_ANALYSIS = 8  # running row; videos; five big tables; the commit
 
 
@@ -69,9 +69,16 @@ def _begin(barrier: Any) -> None:
     _ready = barrier
 
 
-def _together(function: Callable[[str, int], Any], path: str, worker: int) -> Any:
+def _together(function: Callable[[str, int], Any], path: str, worker: int, settings: dict[str, str]) -> Any:
+    os.environ.update(settings)  # the processes are older than the test
     _ready.wait(timeout=120)
     return function(path, worker)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> str:
+    """Where the lake of a test is."""
+    return str(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -80,43 +87,43 @@ def at_once() -> Iterator[Callable[..., list[Any]]]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(WORKERS, _begin, (context.Barrier(WORKERS),)) as pool:
         yield lambda function, path: pool.starmap(
-            _together, [(function, str(path), worker) for worker in range(WORKERS)], chunksize=1
+            _together, [(function, path, worker, dict(os.environ)) for worker in range(WORKERS)], chunksize=1
         )
 
 
-def test_every_revision_of_a_video_is_written_once(tmp_path: Path, at_once: AtOnce) -> None:
-    lake = Lake.open(tmp_path)
-    revisions = [revision for found in at_once(_revise, tmp_path) for revision in found]
+def test_every_revision_of_a_video_is_written_once(home: str, at_once: AtOnce) -> None:
+    lake = Lake.open(home)
+    revisions = [revision for found in at_once(_revise, home) for revision in found]
     history = histories(lake, ["v1"])["v1"]
     assert [row.revision for row in history.rows] == list(range(1, WORKERS * TIMES * 2 + 1))
     assert sorted(revisions) == [row.revision for row in history.rows if row.succeeded]
     assert len({row.analysis_id for row in history.rows if row.succeeded}) == WORKERS * TIMES
 
 
-def test_workers_on_one_video_leave_one_analysis(tmp_path: Path, at_once: AtOnce) -> None:
-    Lake.open(tmp_path)
-    assert Counter(at_once(_same, tmp_path)) == {"committed": 1, "duplicate": WORKERS - 1}
+def test_workers_on_one_video_leave_one_analysis(home: str, at_once: AtOnce) -> None:
+    Lake.open(home)
+    assert Counter(at_once(_same, home)) == {"committed": 1, "duplicate": WORKERS - 1}
     for name, rows in (("frames", 20), ("detections", 40), ("tracks", 40), ("objects", 2), ("events", 2)):
-        assert query(tmp_path, f"SELECT count(*) AS n FROM {name}").to_pylist() == [{"n": rows}]
+        assert query(home, f"SELECT count(*) AS n FROM {name}").to_pylist() == [{"n": rows}]
 
 
-def test_workers_on_different_videos_all_get_through(tmp_path: Path, at_once: AtOnce) -> None:
-    Lake.open(tmp_path)
-    assert at_once(_different, tmp_path) == [["committed"] * 2] * WORKERS
-    found = query(tmp_path, "SELECT video_id, count(*) AS n FROM tracks GROUP BY video_id").to_pylist()
+def test_workers_on_different_videos_all_get_through(home: str, at_once: AtOnce) -> None:
+    Lake.open(home)
+    assert at_once(_different, home) == [["committed"] * 2] * WORKERS
+    found = query(home, "SELECT video_id, count(*) AS n FROM tracks GROUP BY video_id").to_pylist()
     assert {row["video_id"]: row["n"] for row in found} == {
         f"v{w}-{n}": 40 for w in range(WORKERS) for n in range(2)
     }
 
 
-def test_of_workers_that_stage_one_segment_the_first_wins(tmp_path: Path, at_once: AtOnce) -> None:
-    lake = Lake.open(tmp_path)
-    kept = at_once(_stage, tmp_path)
+def test_of_workers_that_stage_one_segment_the_first_wins(home: str, at_once: AtOnce) -> None:
+    lake = Lake.open(home)
+    kept = at_once(_stage, home)
     assert kept == [kept[0]] * WORKERS, "everybody goes on with the same rows"
     assert kept[0] in [
         stage_rows(seed=worker)["frames"]["embedding"].to_pylist() for worker in range(WORKERS)
     ]
-    assert os.listdir(lake.location.staging / "ab") == ["0-19.parquet"]
+    assert lake.location.names("_staging/ab") == ["0-19.parquet"]
 
 
 KILLED = """
@@ -145,16 +152,15 @@ analyse(Lake.open(path), "v1", "a2", basis=2, rows=stage_rows(objects=3))
     ("when", "deadly"),
     [("before", 1), ("before", 2), ("before", 3), ("before", 6), ("before", 8), ("after", 8)],
 )
-def test_a_kill_leaves_the_old_state_or_the_new(tmp_path: Path, when: str, deadly: int) -> None:
-    lake = Lake.open(tmp_path)
+def test_a_kill_leaves_the_old_state_or_the_new(home: str, when: str, deadly: int) -> None:
+    lake = Lake.open(home)
     analyse(lake, "v1", "a1", uri="/archive/first.mp4")
-    command = [sys.executable, "-c", KILLED, str(tmp_path), when, str(deadly)]
+    command = [sys.executable, "-c", KILLED, home, when, str(deadly)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
     def seen() -> tuple[int, ...]:
         counted = [
-            query(tmp_path, f"SELECT count(*) AS n FROM {name}")
-            for name in ("detections", "tracks", "events")
+            query(home, f"SELECT count(*) AS n FROM {name}") for name in ("detections", "tracks", "events")
         ]
         return tuple(table["n"][0].as_py() for table in counted)
 

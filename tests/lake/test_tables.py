@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from pipeline import retry
 from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.lake import tables
 from pipeline.lake.layout import PAGE_ROWS
@@ -77,7 +78,7 @@ def test_file_uri_and_relative_path_are_the_same_lake(
 
 @pytest.mark.parametrize("uri", ["", "gs://bucket/lake", "file://host/lake"])
 def test_other_uris_are_refused(uri: str) -> None:
-    with pytest.raises(UsageError, match=r"local directory|empty"):
+    with pytest.raises(UsageError, match=r"a lake is a directory or s3://bucket/prefix|empty"):
         Lake.open(uri)
 
 
@@ -155,7 +156,7 @@ def test_an_append_gives_up_after_its_time(tmp_path: Path, monkeypatch: pytest.M
         def _write(self, *args: object) -> None:
             raise ConflictError("another was first")
 
-    monkeypatch.setattr(tables, "RETRY_S", 0.05)
+    monkeypatch.setattr(retry, "RETRY_S", 0.05)
     lake = Outrun.open(tmp_path)
     with pytest.raises(ConflictError, match="written by too many"):
         lake.append("tracks", placed(running("v1"), stage_rows())["tracks"])

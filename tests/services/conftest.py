@@ -6,7 +6,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.s3 import Server
+from tests.services.ceph import ceph_server
 from tests.services.server import prefect_server
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Server]:
+    """A real S3 server of our own."""
+    with ceph_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_server(ceph: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The same, with settings such that this process and its children find it."""
+    ceph.use(monkeypatch.setenv)
+    return ceph
 
 
 @pytest.fixture(scope="session")

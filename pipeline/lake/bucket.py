@@ -1,0 +1,125 @@
+"""A lake below a prefix of an S3 bucket."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from functools import cache
+
+from botocore.exceptions import ClientError
+
+from pipeline import s3
+from pipeline.errors import StorageError, TransientError, UsageError
+from pipeline.lake.location import Location
+from pipeline.retry import patiently
+
+# deltalake encodes other characters twice in some of its requests and once in others.
+_PREFIX = re.compile(r"[A-Za-z0-9_=+~.-]+(/[A-Za-z0-9_=+~.-]+)*")
+
+
+@dataclass(frozen=True)
+class Bucket(Location):
+    """Bucket and prefix; the prefix without slashes at its ends."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def of(cls, uri: str) -> Bucket:
+        """Read an s3:// URI.
+
+        Raises:
+            UsageError: no bucket, no prefix, or a prefix that the tables' library would misread.
+        """
+        bucket, prefix = s3.split(uri)
+        prefix = prefix.strip("/")
+        if not prefix:
+            raise UsageError("a lake needs a prefix of its own", got=uri, remedy="write s3://bucket/prefix")
+        if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
+            remedy = "use letters, digits, - _ . = + ~ and single slashes"
+            raise UsageError("a lake's prefix", got=prefix, remedy=remedy)
+        return cls(bucket, prefix)
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        return s3.delta_options(self.bucket)
+
+    def table(self, name: str) -> str:
+        return f"s3://{self.bucket}/{self.prefix}/{name}"
+
+    def make(self, *, conditional: bool = True) -> None:
+        s3.region(self.bucket)
+        if not _honours_if_none_match(self) and conditional:
+            raise StorageError(
+                f"lake {self}: the server ignores If-None-Match, so two writers could overwrite each other",
+                remedy="use another server, or, with one writer only, lake.conditional_put = false",
+            )
+
+    def exists(self) -> bool:
+        s3.region(self.bucket)
+        with s3.errors(f"lake {self} cannot be read"):
+            found = s3.client().list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1)
+        return bool(found.get("KeyCount"))
+
+    def sync_commit(self, table: str, version: int) -> None:
+        """Nothing: what an object store has taken lasts."""
+
+    def failure(self, what: str, exc: Exception) -> StorageError:
+        return s3.failure(what, str(exc))
+
+    def read(self, name: str) -> bytes | None:
+        return patiently(lambda: self._read(name))
+
+    def _read(self, name: str) -> bytes | None:
+        with s3.errors(f"{self}/{name} cannot be read"):
+            try:
+                answer = s3.client().get_object(Bucket=self.bucket, Key=self._key(name))
+                data: bytes = answer["Body"].read()
+            except ClientError as exc:
+                if s3.is_missing(exc):
+                    return None
+                raise
+        if len(data) != answer["ContentLength"]:
+            raise TransientError(f"{self}/{name} came in part only", remedy="run again")
+        return data
+
+    def create(self, name: str, data: bytes) -> bool:
+        with s3.errors(f"{self}/{name} cannot be written"):
+            try:
+                s3.client().put_object(Bucket=self.bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
+            except ClientError as exc:
+                if s3.precondition_failed(exc):
+                    return False
+                raise
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        top = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
+        with s3.errors(f"{self}/{folder} cannot be read"):
+            pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=top)
+            return [item["Key"][len(top) :] for page in pages for item in page.get("Contents", ())]
+
+    def remove(self, name: str) -> None:
+        with s3.errors(f"{self}/{name} cannot be removed"):
+            s3.client().delete_object(Bucket=self.bucket, Key=self._key(name))
+
+    def remove_folder(self, folder: str) -> None:
+        for name in self.names(folder):
+            self.remove(f"{folder}/{name}")
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+@cache
+def _honours_if_none_match(lake: Bucket) -> bool:
+    """Try it, once per lake and process: of two objects of one name the second must be refused."""
+    name = f"_probe/{secrets.token_hex(8)}"
+    lake.create(name, b"first")
+    refused = not lake.create(name, b"second")
+    lake.remove(name)
+    return refused

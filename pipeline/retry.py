@@ -1,0 +1,38 @@
+"""Trying again, for as long as it can help."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from pipeline.errors import TransientError
+
+RETRY_S = 60.0
+"""Seconds for which something is tried again."""
+
+_T = TypeVar("_T")
+
+
+def pauses() -> Iterator[float]:
+    """Growing, random pauses until the time for retries is over."""
+    end = time.monotonic() + RETRY_S
+    limit = 0.02
+    while time.monotonic() < end:
+        yield random.uniform(0, limit)
+        limit = min(limit * 2, 2.0)
+
+
+def patiently(call: Callable[[], _T]) -> _T:
+    """The result of a call that may be made twice, made again while a server stumbles.
+
+    Raises:
+        TransientError: it stumbled for a minute.
+    """
+    for pause in pauses():
+        try:
+            return call()
+        except TransientError:
+            time.sleep(pause)
+    return call()

@@ -1,0 +1,225 @@
+"""S3: one set of credentials and settings for boto3 and for deltalake, and its errors in plain words.
+
+What counts is the standard AWS environment: variables, ~/.aws/config and credentials, AWS_PROFILE, roles
+of instances and containers, AWS_ENDPOINT_URL for other servers than Amazon's. None of it is in our config.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigParseError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    InvalidConfigError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from pipeline.errors import StorageError, TransientError, UsageError
+
+ATTEMPTS = 8
+"""Times that a request is sent before its error counts: with growing random pauses, over half a minute."""
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_MISSING_KEYS = ("NoSuchKey", "404", "NotFound")
+
+_REASONS = {
+    "NoSuchBucket": "the bucket does not exist",
+    "AccessDenied": "access is denied: these credentials may not do this",
+    "403": "access is denied: these credentials may not do this",
+    "Forbidden": "access is denied: these credentials may not do this",
+    "AllAccessDisabled": "access is denied: the bucket is disabled",
+    "InvalidAccessKeyId": "the access key is not known there",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key",
+    "ExpiredToken": "the credentials have expired: renew them and run again",
+    "ExpiredTokenException": "the credentials have expired: renew them and run again",
+    "TokenRefreshRequired": "the credentials have expired: renew them and run again",
+    "RequestExpired": "the credentials have expired: renew them and run again",
+    "InvalidToken": "the session token is not accepted",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
+    "IllegalLocationConstraintException": "the bucket is in another region: set AWS_REGION",
+    "301": "the bucket is in another region: set AWS_REGION",
+    "InvalidBucketName": "the bucket's name is not allowed",
+    "SlowDown": "the server is overloaded: run again later",
+    "ServiceUnavailable": "the server is overloaded: run again later",
+    "503": "the server is overloaded: run again later",
+    "InternalError": "the server failed: run again later",
+    "500": "the server failed: run again later",
+    "RequestTimeout": "the server is overloaded: run again later",
+    "OperationAborted": "others keep writing the same object: run again",
+    "ConditionalRequestConflict": "others keep writing the same object: run again",
+}
+_TRANSIENT = frozenset(reason for reason in _REASONS.values() if "run again" in reason) - {
+    _REASONS["ExpiredToken"]
+}
+
+_NO_CREDENTIALS = "there are no usable credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+_UNREACHABLE = "the server cannot be reached"
+_BROKEN = (
+    _UNREACHABLE, "error sending request", "HTTP error", "error decoding response body", "(Connect)",
+    "connection closed", "IncompleteMessage", "operation timed out", "Connection reset",
+)  # fmt: skip
+_CREDENTIAL_ERRORS = (
+    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound, SSOError,
+    ConfigParseError, InvalidConfigError, NoRegionError,
+)  # fmt: skip
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// URI. The key is taken as it stands: nothing in it is decoded.
+
+    Raises:
+        UsageError: there is no bucket, or its name is none.
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError("no bucket of that name can exist", got=uri, remedy="write s3://bucket/key")
+    return bucket, key
+
+
+@cache
+def client() -> Any:
+    """The boto3 client of this process; threads may share it."""
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=32,
+        # Trailing checksums are unknown to many servers; the user's own wish comes first.
+        **{
+            name: "when_required"
+            for name in ("request_checksum_calculation", "response_checksum_validation")
+            if not os.environ.get(f"AWS_{name.upper()}")
+        },
+    )
+    with errors("S3"):
+        return _session().client("s3", config=config, region_name=_session().region_name or "us-east-1")
+
+
+def delta_options(bucket: str) -> dict[str, str]:
+    """Settings for deltalake that reach the same server as the same person.
+
+    Raises:
+        StorageError: there are no credentials.
+    """
+    options = {"aws_region": region(bucket), "aws_conditional_put": "etag", "timeout": "60s"}
+    with errors(f"bucket {bucket}"):
+        found = _session().get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        keys = found.get_frozen_credentials()
+    options |= {"aws_access_key_id": keys.access_key or "", "aws_secret_access_key": keys.secret_key or ""}
+    if keys.token:
+        options["aws_session_token"] = keys.token
+    endpoint = str(client().meta.endpoint_url)
+    if not re.search(r"\.amazonaws\.com(\.cn)?$", endpoint):
+        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
+    return options
+
+
+@cache
+def region(bucket: str) -> str:
+    """The bucket's region, which also says that the bucket is there.
+
+    Raises:
+        StorageError: it is not, or not for these credentials.
+    """
+    with errors(f"bucket {bucket}"):
+        try:
+            head = client().head_bucket(Bucket=bucket)
+        except ClientError as exc:
+            # A HEAD has no body to say why: 404 can only mean the bucket.
+            if error_code(exc) in _MISSING_KEYS:
+                exc.response["Error"]["Code"] = "NoSuchBucket"
+            elif error_code(exc) in ("403", "400"):
+                client().list_objects_v2(Bucket=bucket, MaxKeys=1)  # its error names the reason
+            raise
+    return str(head.get("BucketRegion") or client().meta.region_name)
+
+
+def forget() -> None:
+    """Read the settings anew at the next use."""
+    for function in (client, region, _session):
+        function.cache_clear()
+
+
+@contextmanager
+def errors(what: str) -> Iterator[None]:
+    """Turn errors of boto3 into a StorageError about `what`.
+
+    Raises:
+        TransientError: the server stumbled.
+        StorageError: anything else.
+    """
+    try:
+        yield
+    except ClientError as exc:
+        message = exc.response.get("Error", {}).get("Message") or str(exc)
+        raise failure(what, _REASONS.get(error_code(exc), message)) from exc
+    except _CREDENTIAL_ERRORS as exc:
+        raise StorageError(what, remedy=f"{_NO_CREDENTIALS} ({exc})") from exc
+    except (BotoConnectionError, HTTPClientError, IncompleteReadError) as exc:
+        raise failure(what, f"{_UNREACHABLE}: {exc}") from exc
+    except (BotoCoreError, ValueError) as exc:  # ValueError: an endpoint that is no URL
+        raise StorageError(what, remedy=str(exc)) from exc
+
+
+def error_code(exc: ClientError) -> str:
+    """S3's short name of an error, or the HTTP status."""
+    return str(exc.response.get("Error", {}).get("Code", ""))
+
+
+def is_missing(exc: ClientError) -> bool:
+    """Whether the error says that there is no such object."""
+    return error_code(exc) in _MISSING_KEYS
+
+
+def precondition_failed(exc: ClientError) -> bool:
+    """Whether the object was not as the request demanded."""
+    return error_code(exc) in ("PreconditionFailed", "412")
+
+
+def failure(what: str, text: str) -> StorageError:
+    """The error for what a server, or deltalake about it, says in `text`."""
+    reason = _plain(text)
+    transient = reason in _TRANSIENT or reason.startswith(_UNREACHABLE)
+    return (TransientError if transient else StorageError)(what, remedy=reason)
+
+
+def _plain(text: str) -> str:
+    """What is known of an answer in one short line, else the answer itself."""
+    flat = " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", text).split())
+    for code, reason in _REASONS.items():
+        if not code.isdigit() and f"<Code>{code}</Code>" in flat:
+            return reason
+    if found := re.search(r"non-2xx status code:? *(\d+)", flat):
+        status = found.group(1)
+        return _REASONS.get(status, _REASONS["500"] if status[0] == "5" or status == "409" else flat[:300])
+    if any(sign in flat for sign in _BROKEN):
+        return flat[:300] if flat.startswith(_UNREACHABLE) else f"{_UNREACHABLE}: {flat[:200]}"
+    return flat[:300]
+
+
+@cache
+def _session() -> boto3.Session:
+    return boto3.Session()

@@ -1,0 +1,108 @@
+"""S3 servers for tests, on loopback addresses, and what a client needs to find them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import boto3
+from botocore.config import Config
+
+from pipeline import s3
+
+
+@dataclass(frozen=True)
+class Server:
+    """An endpoint and the keys to it."""
+
+    endpoint: str
+    key: str = "testkey00000000000"
+    secret: str = "testsecret000000000000000000000000"
+    _numbers: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The standard AWS environment."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def use(self, set_variable: Callable[[str, str], None]) -> None:
+        """Make this the server of this process and of those that it starts."""
+        for name, value in self.settings.items():
+            set_variable(name, value)
+        s3.forget()
+
+    def behind(self, endpoint: str) -> Server:
+        """The same server as seen through a proxy."""
+        return replace(self, endpoint=endpoint)
+
+    def client(self) -> boto3.client:
+        """A client of our own, which knows nothing of the program's settings."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+            region_name="us-east-1",
+            config=Config(request_checksum_calculation="when_required"),
+        )
+
+    def bucket(self) -> str:
+        """A new, empty bucket."""
+        name = f"bucket-{os.getpid()}-{next(self._numbers)}"
+        self.client().create_bucket(Bucket=name)
+        return name
+
+
+@contextmanager
+def moto_server() -> Iterator[Server]:
+    """Moto's server, which takes any secret.
+
+    In a process of its own: deltalake does not let other threads run while it waits for an answer.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process)
+        yield Server(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Return as soon as something listens on a loopback port.
+
+    Raises:
+        RuntimeError: the process ended, or the time is over.
+    """
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} does not listen on port {port}")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
