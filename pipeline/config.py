@@ -172,6 +172,9 @@ class LakeConfig(Model):
 
 class RunConfig(Model):
     segment_s: float = speed(60.0, "seconds of video per segment, the unit of resume and scale-out", gt=0)
+    max_spool_gb: float = speed(
+        20.0, "GB of local disk for copies of inputs from s3:// and https://, in TMPDIR", gt=0
+    )
     decoders: int = speed(1, "decoding processes", gt=0, le=64)
     threads: int = speed(0, "CPU threads of the CNN; 0 takes all cores", ge=0)
 

@@ -1,13 +1,16 @@
-"""Fixtures of all tests: random state is restored after each."""
+"""Fixtures of all tests: random state is restored after each; an S3 server, and places for lakes."""
 
 from __future__ import annotations
 
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.s3 import Server, moto_server
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,3 +25,26 @@ def _random_state() -> Iterator[None]:
     yield
     random.setstate(python_state)
     np.random.set_state(numpy_state)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Server]:
+    """Moto's server, over HTTP."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_server(moto: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, with settings such that this process and its children find it."""
+    moto.use(monkeypatch.setenv)
+    return moto
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test's lake goes; a test that takes it runs on each kind of storage."""
+    if request.param == "directory":
+        return str(tmp_path / "lake")
+    server: Server = request.getfixturevalue("s3_server")
+    return f"s3://{server.bucket()}/lake"

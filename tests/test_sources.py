@@ -80,7 +80,7 @@ def test_what_is_missing(archive: Path, item: str) -> None:
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ("s3://bucket/a.mp4", "s3:// inputs are not supported"),
+        ("gs://bucket/a.mp4", "gs:// inputs are not supported"),
         ("empty", "directory empty holds no video: name the files, or another directory"),
         ("~nobody-of-this-name/a.mp4", "does not exist"),
     ],

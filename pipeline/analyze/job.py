@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from pipeline.lake.location import Location
 from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
-from pipeline.sources import Missing, Source, changed_since, find
+from pipeline.sources import Missing, Source, Spool, changed_since, find
 
 _TRIES = 3
 _Todo = TypeVar("_Todo")
@@ -41,8 +42,8 @@ def analyze(
     """Analyse videos into a lake. What is done stays done whenever this is interrupted.
 
     Args:
-        inputs: files, directories and globs.
-        lake_uri: the lake's directory; made if it is not there.
+        inputs: files, directories and globs; objects and prefixes on s3://; https:// files.
+        lake_uri: a directory or s3://bucket/prefix; made if it is not there.
         config: the resolved config.
         options: which videos are taken.
         reporter: where progress goes.
@@ -59,8 +60,9 @@ def analyze(
     with ExitStack() as stack:
         lake = _open_lake(lake_uri, config, options, stack)
         prober = stack.enter_context(Feed(num_processes=1, ring_size=2, max_pixels=32 * 32))
-        run = Run(lake, tools, options, reporter)
-        run.analyze_all(entries, Planner(lake, tools, options, prober))
+        spool = stack.enter_context(Spool(int(config.run.max_spool_gb * 1e9)))
+        run = Run(lake, tools, options, reporter, spool)
+        run.analyze_all(entries, Planner(lake, tools, options, prober, spool))
     return Summary(tuple(run.results), time.monotonic() - began)
 
 
@@ -76,13 +78,17 @@ def _open_lake(lake_uri: str, config: Config, options: Options, stack: ExitStack
 class Run:
     """The state of one run: videos on their way, and results."""
 
-    def __init__(self, lake: Lake, tools: Tools, options: Options, reporter: Reporter) -> None:
+    def __init__(
+        self, lake: Lake, tools: Tools, options: Options, reporter: Reporter, spool: Spool | None = None
+    ) -> None:
         self.lake, self.tools, self.options, self.reporter = lake, tools, options, reporter
+        self._spool = spool or Spool(0)
         self.config = tools.config
         self.results: list[VideoResult] = []
         self._group = self._empty_group()
         self._committing = False
         self._attempts: dict[str, Attempt] = {}  # by attempt_id, until their commit
+        self._decoding: Counter[str] = Counter()  # jobs given to decoders, by video_id
         self._decoded: dict[str, Attempt] = {}  # by video_id, until all segments are perceived
         self._again: list[VideoPlan] = []  # to be planned anew in the next round
         self._overtaken = False
@@ -97,11 +103,11 @@ class Run:
                 self.done(VideoResult(entry.uri, "failed", error_code=error.code, error=str(error)))
 
         def one_round(sources: Sequence[Source]) -> None:
-            planner.look_up([source.uri for source in sources])
+            planner.look_up(sources)
             self._perceive_all(self._plans(planner, sources))
 
         sources = [entry for entry in entries if isinstance(entry, Source)]
-        self._in_rounds(sources, one_round, lambda plan: plan.source)
+        self._in_rounds(sources, one_round, lambda plan: plan.source.unspooled())
 
     def interpret_all(
         self, videos: Sequence[str], plans: Callable[[Sequence[str]], Iterable[VideoPlan]]
@@ -139,27 +145,35 @@ class Run:
 
     # -- planning ------------------------------------------------------------------------------------------
 
-    def _plans(self, planner: Planner, sources: Sequence[Source]) -> Iterator[VideoPlan]:
-        """Plans that ask for work; the others are reported at once."""
+    def _plans(self, planner: Planner, sources: Sequence[Source]) -> Iterator[VideoPlan | None]:
+        """Plans that ask for work; the others are reported at once. None: the next waits for its copy."""
         for number, source in enumerate(sources):
             if self.options.limit is not None and self._taken >= self.options.limit:
                 self.reporter.note(f"limit reached: {len(sources) - number} inputs are not looked at")
                 return
+            waits = not self.options.dry_run and planner.needs_bytes(source)
+            while waits and self._decoding.total() and not planner.spool.ready(source):
+                yield None
             try:
                 plan = planner.plan(source)
             except InputError as exc:
                 self.done(VideoResult(source.uri, "failed", error_code=exc.code, error=str(exc)))
                 continue
-            if self._skipped(plan):
+            if plan is None:
+                self.done(VideoResult(source.uri, "planned", note="not read yet"))
+                continue
+            if self._skipped(plan, planner):
+                planner.spool.release(plan.source)
                 continue
             if self._meets_its_like(plan):
+                planner.spool.release(plan.source)
                 self._again.append(plan)
                 continue
             self._taken += 1
             self.reporter.video(source.uri, plan.name.duration_s)
             yield plan
 
-    def _skipped(self, plan: VideoPlan) -> bool:
+    def _skipped(self, plan: VideoPlan, planner: Planner) -> bool:
         name, uri = plan.name, plan.source.uri
         if plan.last_error is not None:
             last = plan.last_error
@@ -171,7 +185,7 @@ class Run:
             )
             return True
         if plan.step in (Step.NOTHING, Step.OTHER_CONFIG):
-            if not self.options.dry_run:
+            if not self.options.dry_run and not planner.is_known(name):
                 put_names(self.lake, [name])
             state: State = "current" if plan.step is Step.NOTHING else "other_config"
             self.done(VideoResult(uri, state, name.video_id, name.duration_s))
@@ -202,7 +216,7 @@ class Run:
     def _batcher(self) -> Batcher:
         return Batcher(self.tools.perceiver, self.config)
 
-    def _perceive_all(self, plans: Iterable[VideoPlan]) -> None:
+    def _perceive_all(self, plans: Iterable[VideoPlan | None]) -> None:
         pixels = self.config.perceive.input_width * self.config.perceive.input_height
         with Feed(self.config.run.decoders, max_pixels=pixels) as feed:
             for item in feed.run(self._jobs(plans)):
@@ -213,24 +227,31 @@ class Run:
             self._batcher.flush()
             self._finish_ready()
 
-    def _jobs(self, plans: Iterable[VideoPlan]) -> Iterator[DecodeJob]:
+    def _jobs(self, plans: Iterable[VideoPlan | None]) -> Iterator[DecodeJob | None]:
         """Decoding jobs of one video after the other; plans that need no decoding are done on the way."""
         for plan in plans:
+            if plan is None:
+                yield None
+                continue
             perceives = plan.step is Step.PERCEPTION
             if plan.error is None:
                 self.tools.load(perceiver=perceives)
             attempt = self._start(plan)
             if plan.error is not None:
+                self._spool.release(plan.source)
                 self._hand_over(attempt.failed(plan.error))
             elif perceives:
                 attempt.work = work = open_work(plan, Staging(self.lake, plan.ids.perception), self.config)
                 self._decoded[plan.name.video_id] = attempt
                 for first, end in work.missing():
                     work.ask(first, end)
+                    self._decoding[plan.name.video_id] += 1
                     yield decode_job(work, first, end, self.config)
                 work.all_asked = True
+                self._release_decoded(work)
                 self._finish_ready()
             else:
+                self._spool.release(plan.source)
                 self._reuse(attempt)
             self._flush_if_due()
 
@@ -250,7 +271,14 @@ class Run:
 
     def _take_end(self, work: VideoWork, first: int, end: JobEnd) -> None:
         work.end(first, end, changed_since(work.plan.source))
+        self._decoding[work.plan.name.video_id] -= 1
+        self._release_decoded(work)
         self._batcher.end(work, first, work.asked[first] - 1, Facts.of(end))
+
+    def _release_decoded(self, work: VideoWork) -> None:
+        """Give the copy of a video back, if it is decoded to its end."""
+        if work.all_asked and not self._decoding[work.plan.name.video_id]:
+            self._spool.release(work.plan.source)
 
     def _start(self, plan: VideoPlan) -> Attempt:
         row = Analysis(

@@ -131,7 +131,7 @@ class VideoWork:
         self.info = end.info or self.info
         self.letterboxes.pop(first, None)
         self.seen_s.pop(first, None)
-        error = changed or end.error
+        error = changed or (end.error and self.plan.source.told(end.error))
         # A worker that dies on opening the file costs the segment, if the file could be opened for others.
         if error is not None and not (isinstance(error, WorkerError) and self.facts):
             self.error = self.error or error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -17,7 +17,7 @@ from pipeline.lake.lookup import History, find_perceptions, histories, known_vid
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, VideoInfo
-from pipeline.sources import Missing, Source, camera_and_time, look
+from pipeline.sources import Missing, Source, Spool, camera_and_time, renewed
 
 _INFO = ("duration_s", "width_px", "height_px", "codec", "fps_mean", "rotation")
 """What a container says of a video, in the fields of its name."""
@@ -33,6 +33,9 @@ class Step(Enum):
     TRACKING = "tracking"
     COPY = "copy"  # perceived under another name: its rows are taken
     PERCEPTION = "perception"
+
+
+_NO_WORK = (Step.NOTHING, Step.OTHER_CONFIG, Step.FAILED_BEFORE)
 
 
 @dataclass(frozen=True)
@@ -64,30 +67,58 @@ class VideoPlan:
 class Planner:
     """Identifies sources and looks up what is known of them. Probing is done in a process of its own."""
 
-    def __init__(self, lake: Lake, tools: Tools, options: Options, prober: Feed) -> None:
-        self.lake, self.tools, self.options, self.prober = lake, tools, options, prober
+    def __init__(self, lake: Lake, tools: Tools, options: Options, prober: Feed, spool: Spool) -> None:
+        self.lake, self.tools, self.options, self.prober, self.spool = lake, tools, options, prober, spool
         self.config: Config = tools.config
         self._known: Mapping[str, VideoName] = {}
+        self._histories: dict[str, History] = {}  # of known videos, as they were when looked up
 
-    def look_up(self, uris: list[str]) -> None:
-        """Read what the lake knows of all these names at once."""
-        self._known = known_videos(self.lake, uris)
+    def look_up(self, sources: Sequence[Source]) -> None:
+        """Read at once what the lake knows of all these, and begin to fetch those whose bytes are needed."""
+        self._known = known_videos(self.lake, [source.uri for source in sources])
+        self._histories = histories(self.lake, {name.video_id for name in self._known.values()})
+        if not self.options.dry_run:
+            self.spool.expect([source for source in sources if self.needs_bytes(source)])
 
-    def plan(self, source: Source) -> VideoPlan:
-        """Identify a source and say where its work begins.
+    def needs_bytes(self, source: Source) -> bool:
+        """Whether a remote source has to be read before or after it is planned, as far as is known."""
+        if not source.is_remote:
+            return False
+        known = self._known_as(source)
+        if known is None or known.width_px is None:
+            return True
+        return self._decided(source, self._named(source, known, None), None).step is Step.PERCEPTION
+
+    def is_known(self, name: VideoName) -> bool:
+        """Whether the lake has this name of this version."""
+        known = self._known.get(name.uri)
+        return known is not None and (known.video_id, known.etag) == (name.video_id, name.etag)
+
+    def plan(self, source: Source) -> VideoPlan | None:
+        """Identify a source and say where its work begins; None: a dry run reads no bytes to tell.
 
         Raises:
             SourceError: the file vanished or cannot be read; nothing is known of its content.
+            StorageError: its server cannot be reached.
         """
-        now = look(source.path)  # it may have been written to since it was listed
+        now = renewed(source)  # it may have been written to since it was listed
         if isinstance(now, Missing):
             raise now.error
-        source = now
-        name, error = self._identify(source)
+        if self.needs_bytes(now):
+            if self.options.dry_run and self._known_as(now) is None:
+                return None
+            if not self.options.dry_run:
+                now = self.spool.get(now)
+        return self._decided(now, *self._identify(now))
+
+    def _decided(self, source: Source, name: VideoName, error: MareyError | None) -> VideoPlan:
         ids = self.tools.ids(name.content_id, name.camera)
-        history = histories(self.lake, [name.video_id])[name.video_id]
-        plan = VideoPlan(source, name, ids, Step.PERCEPTION, history, error=error)
-        return self._decide(plan)
+        history = self._histories.get(name.video_id)
+        plan = VideoPlan(source, name, ids, Step.PERCEPTION, history or History(), error=error)
+        if history is not None and (decided := self._decide(plan)).step in _NO_WORK:
+            return decided
+        # What is worked on is planned on what the lake says now.
+        return self._decide(replace(plan, history=histories(self.lake, [name.video_id])[name.video_id]))
 
     def _decide(self, plan: VideoPlan) -> VideoPlan:
         current, ids = plan.current, plan.ids
@@ -124,14 +155,22 @@ class Planner:
 
     def _identify(self, source: Source) -> tuple[VideoName, MareyError | None]:
         """Which video the source is, and the error of one that cannot be opened."""
-        known = self._known.get(source.uri)
-        if known is not None and known.etag != source.etag:
-            known = None
-        content = _hash(source) if known is None else known.content_id
+        known = self._known_as(source)
         info, error = None, None
         # A file without a size was no video: ask again, the answer is quick.
-        if known is None or known.width_px is None:
+        if source.path is not None and (known is None or known.width_px is None):
             info, error = self._probe(source)
+        return self._named(source, known, info), error
+
+    def _known_as(self, source: Source) -> VideoName | None:
+        """What is known of this version of a name."""
+        known = self._known.get(source.uri)
+        if known is None or source.etag is None:
+            return None
+        return known if (known.etag, known.size_bytes) == (source.etag, source.size_bytes) else None
+
+    def _named(self, source: Source, known: VideoName | None, info: VideoInfo | None) -> VideoName:
+        content = source.content_id or (_hash(source) if known is None else known.content_id)
         camera, recorded_at, origin = self._recording(source, known, info)
         name = VideoName(
             video_id=video_id(content, camera, recorded_at),
@@ -150,7 +189,7 @@ class Planner:
             name = with_info(name, info)
         elif known is not None:
             name = replace(name, **{field: getattr(known, field) for field in _INFO})
-        return self._keep_date(name), error
+        return self._keep_date(name)
 
     def _recording(
         self, source: Source, known: VideoName | None, info: VideoInfo | None
@@ -168,9 +207,11 @@ class Planner:
     def _keep_date(self, name: VideoName) -> VideoName:
         """The date of a video without a recording time is fixed when it is first analysed."""
         if name.recorded_at is None:
-            rows = histories(self.lake, [name.video_id])[name.video_id].rows
-            if rows:
-                return replace(name, date=rows[0].date)
+            history = self._histories.get(name.video_id)
+            if history is None or not history.rows:
+                history = histories(self.lake, [name.video_id])[name.video_id]
+            if history.rows:
+                return replace(name, date=history.rows[0].date)
         return name
 
     def _probe(self, source: Source) -> tuple[VideoInfo | None, MareyError | None]:
@@ -193,7 +234,7 @@ class Planner:
                 info = item.info
             elif isinstance(item, JobEnd):
                 info, error = item.info or info, item.error
-        return info, error
+        return info, error and source.told(error)
 
 
 def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None) -> VideoName:
@@ -203,6 +244,8 @@ def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None)
 
 
 def _hash(source: Source) -> str:
+    if source.path is None:
+        raise ValueError(f"{source.uri} is not spooled")
     try:
         return content_id(source.path)
     except OSError as exc:

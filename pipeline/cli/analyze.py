@@ -14,7 +14,12 @@ from pipeline.cli.progress import clock, reporter
 if TYPE_CHECKING:
     from pipeline.analyze import Summary
 
-Inputs = Annotated[list[str], typer.Argument(help="Files, directories or globs.", show_default=False)]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files, directories, globs, s3:// objects or prefixes, https:// files.", show_default=False
+    ),
+]
 
 
 @command(

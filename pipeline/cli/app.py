@@ -31,7 +31,9 @@ evaluate_app = typer.Typer(help="Measure models against truth.", no_args_is_help
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 
-Lake = Annotated[str, typer.Option("--lake", "-l", help="The lake: a directory or s3://bucket/prefix.", show_default=True)]
+Lake = Annotated[
+    str, typer.Option("--lake", "-l", help="The lake: a directory or s3://bucket/prefix.", show_default=True)
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; see `marey config --show`.")
 ]

@@ -110,12 +110,13 @@ class Feed:
         """Process ids of the children that live now."""
         return [process.pid for process in self._processes]
 
-    def run(self, jobs: Iterable[DecodeJob]) -> Iterator[Item]:
+    def run(self, jobs: Iterable[DecodeJob | None]) -> Iterator[Item]:
         """The items of all jobs: per job `JobStart`, `SampledFrame`s by number, one `JobEnd`.
 
         Items of jobs that run at once are mixed. A job is taken from `jobs` when a process is free for it,
         preferably the one that has the file open from a job before. A frame's picture is valid until the next
-        item is asked for. Breaking off, or beginning another run, kills the processes at work.
+        item is asked for. None among the jobs: the next is not ready while others are at work. Breaking off,
+        or beginning another run, kills the processes at work.
 
         Raises:
             ValueError: a job asks for a picture larger than `max_pixels`.
@@ -142,7 +143,7 @@ class Feed:
         self._retries.clear()
         self._busy = {}
 
-    def _assign(self, queue: Iterator[DecodeJob]) -> None:
+    def _assign(self, queue: Iterator[DecodeJob | None]) -> None:
         """Give jobs to free processes; a second attempt gets the machine for itself."""
         while len(self._busy) < self._num_processes:
             if any(task.attempt > 1 for task in self._busy.values()):

@@ -1,0 +1,79 @@
+"""Where videos come from: files, directories, globs, s3:// and https://, and what their names tell.
+
+source   an input                  files    on this machine        bucket   on S3
+web      on a web server           spool    copies of remote inputs on bounded local disk
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from pipeline.errors import SourceError, UsageError
+from pipeline.sources import files
+from pipeline.sources.files import look
+from pipeline.sources.source import Missing, Source, camera_and_time
+from pipeline.sources.spool import Spool
+
+__all__ = ["Missing", "Source", "Spool", "camera_and_time", "changed_since", "find", "look", "renewed"]
+
+
+def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source | Missing]:
+    """The videos that the inputs name, each once; those of a directory, prefix or glob in the order of names.
+
+    Args:
+        inputs: files, directories (searched for video files at any depth) and globs of both; s3:// objects,
+            prefixes and globs; https:// files.
+        since: files last changed before it are left out of directories, prefixes and globs.
+
+    Raises:
+        UsageError: no input exists at all, a directory holds no video, or a scheme is not supported.
+        StorageError: a bucket or server cannot be reached.
+    """
+    found: dict[str, Source | Missing] = {}
+    for item in inputs:
+        for entry in _expand(item, since):
+            found.setdefault(entry.uri, entry)
+    entries = list(found.values())
+    errors = [entry.error for entry in entries if isinstance(entry, Missing)]
+    if errors and len(errors) == len(entries):
+        raise UsageError(errors[0].what, got=errors[0].got, remedy=errors[0].remedy)
+    return entries
+
+
+def renewed(source: Source) -> Source | Missing:
+    """A file as it is now; a remote input as it was listed: reading it will tell whether it changed."""
+    if source.path is None or source.is_remote:
+        return source
+    now = look(source.path)
+    return now if isinstance(now, Missing) else replace(now, uri=source.uri)
+
+
+def changed_since(source: Source) -> SourceError | None:
+    """What is wrong with a file that is not what it was; None if nothing is. A copy never changes."""
+    if source.path is None or source.is_remote:
+        return None
+    now = look(source.path)
+    if isinstance(now, Missing):
+        return SourceError(f"{source.uri} vanished while it was read", remedy="run again", code="changed")
+    if now.etag != source.etag:
+        return SourceError(f"{source.uri} changed while it was read", remedy="run again", code="changed")
+    return None
+
+
+def _expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
+    scheme, found, _ = item.partition("://")
+    if not found:
+        return files.expand(item, since)
+    if scheme == "s3":
+        from pipeline.sources import bucket  # loads boto3, which local inputs spare
+
+        return bucket.expand(item, since)
+    if scheme in ("https", "http"):
+        from pipeline.sources import web
+
+        return [web.look(item)]
+    raise UsageError(
+        f"{scheme}:// inputs are not supported", remedy="give files, directories, globs, s3:// or https://"
+    )

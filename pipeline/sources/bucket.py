@@ -1,0 +1,124 @@
+"""Inputs on S3. Keys are taken as they stand: whatever is in them names nothing on this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline import s3
+from pipeline.errors import SourceError
+from pipeline.sources.source import VIDEO_SUFFIXES, ChangedError, Missing, Source, suffix
+
+CHUNK_BYTES = 1 << 20
+_GLOB = re.compile(r"[*?\[]")
+_WILD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^/\]]+\])")
+
+
+def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
+    """The objects that an input names: one of that key, else those below it, else those that match it.
+
+    An empty prefix (a bucket, or a key that ends with a slash) is no error.
+
+    Raises:
+        StorageError: the bucket cannot be read.
+    """
+    bucket, key = s3.split(uri)
+    s3.region(bucket)
+    if not key or key.endswith("/"):
+        return list(_listed(bucket, key, since))
+    if (one := _head(bucket, key)) is not None:
+        return [one]
+    found = list(_listed(bucket, f"{key}/", since))
+    if not found and (wild := _GLOB.search(key)):
+        pattern = re.compile(_translated(key), re.DOTALL)
+        found = [
+            entry for entry in _listed(bucket, key[: wild.start()], since) if pattern.fullmatch(_key(entry))
+        ]
+    if found:
+        return found
+    error = SourceError(
+        f"there is no object {uri}, and none below it", remedy="check the key", code="missing"
+    )
+    return [Missing(uri, error)]
+
+
+def look(source: Source) -> Source:
+    """An object as it is now.
+
+    Raises:
+        SourceError: it is gone, or may not be read.
+        StorageError: the bucket cannot be read.
+    """
+    bucket, key = s3.split(source.uri)
+    found = _head(bucket, key)
+    if found is None:
+        raise SourceError(f"{source.uri} vanished", remedy="list again", code="missing")
+    return found
+
+
+def stream(source: Source, offset: int) -> Iterator[bytes]:
+    """The bytes of the object's version from an offset on.
+
+    Raises:
+        ChangedError: the object is of another version.
+        SourceError: it may not be read.
+        TransientError: the server stumbled; what was given is right.
+        StorageError: the bucket cannot be read.
+    """
+    bucket, key = s3.split(source.uri)
+    with s3.errors(f"{source.uri} cannot be read"):
+        try:
+            asked = {"Range": f"bytes={offset}-"} if offset else {}
+            answer = s3.client().get_object(Bucket=bucket, Key=key, IfMatch=f'"{source.etag}"', **asked)
+        except ClientError as exc:
+            if s3.precondition_failed(exc) or s3.is_missing(exc):
+                raise ChangedError from exc
+            if s3.error_code(exc) in ("AccessDenied", "403", "InvalidObjectState"):
+                reason = "it is in an archive" if "State" in s3.error_code(exc) else "access is denied"
+                raise SourceError(f"{source.uri} cannot be read", remedy=reason, code="unreadable") from exc
+            raise
+        yield from answer["Body"].iter_chunks(CHUNK_BYTES)
+
+
+def _head(bucket: str, key: str) -> Source | None:
+    with s3.errors(f"s3://{bucket}/{key} cannot be read"):
+        try:
+            found = s3.client().head_object(Bucket=bucket, Key=key)
+        except ClientError as exc:
+            if s3.is_missing(exc):
+                return None
+            raise
+    return _source(bucket, key, found["ContentLength"], found["LastModified"], found["ETag"])
+
+
+def _listed(bucket: str, prefix: str, since: datetime | None) -> Iterator[Source]:
+    with s3.errors(f"bucket {bucket} cannot be listed"):
+        pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        items: Iterator[dict[str, Any]] = (item for page in pages for item in page.get("Contents", ()))
+        for item in items:
+            if suffix(item["Key"]) in VIDEO_SUFFIXES and (since is None or item["LastModified"] >= since):
+                yield _source(bucket, item["Key"], item["Size"], item["LastModified"], item["ETag"])
+
+
+def _source(bucket: str, key: str, size: int, changed: datetime, etag: str) -> Source:
+    return Source(f"s3://{bucket}/{key}", None, size, changed.astimezone(UTC), etag.strip('"'))
+
+
+def _key(source: Source) -> str:
+    return s3.split(source.uri)[1]
+
+
+def _translated(pattern: str) -> str:
+    """A glob as a regular expression: only `**` goes across slashes."""
+    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = (
+        signs.get(
+            part, f"[^{part[2:]}" if part.startswith("[!") else part if part[:1] == "[" else re.escape(part)
+        )
+        for part in _WILD.split(pattern)
+    )
+    return "".join(parts)

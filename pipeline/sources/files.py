@@ -1,0 +1,72 @@
+"""Inputs on this machine: files, directories and globs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.errors import SourceError, UsageError
+from pipeline.sources.source import VIDEO_SUFFIXES, Missing, Source
+
+_GLOB = frozenset("*?[")
+
+
+def look(path: Path) -> Source | Missing:
+    """A file as it is now."""
+    # `..` is the parent of where a link leads, so such paths alone are resolved; others keep their names.
+    path = path.resolve() if ".." in path.parts else path.absolute()
+    uri = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if uri != str(path):
+        error = SourceError(f"the name of {uri} is not UTF-8", remedy="rename the file", code="unreadable")
+        return Missing(uri, error)
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            error = SourceError(f"{path} is not a regular file", remedy="give a file", code="unreadable")
+            return Missing(uri, error)
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        return Missing(uri, SourceError(f"{path} does not exist", remedy="check the name", code="missing"))
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        return Missing(uri, SourceError(f"{path} cannot be read", remedy=reason, code="unreadable"))
+    changed = datetime.fromtimestamp(info.st_mtime, UTC)
+    return Source(uri, path, info.st_size, changed, f"{info.st_size}-{info.st_mtime_ns}")
+
+
+def expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
+    """The files that an input names.
+
+    Raises:
+        UsageError: a directory holds no video.
+    """
+    path = Path(os.path.expanduser(item))  # unlike Path's it leaves an unknown ~user alone
+    if os.path.isdir(path):  # unlike Path's it is no error where a folder cannot be read
+        files = _videos_below(path)
+        if not files:
+            raise UsageError(
+                f"directory {item} holds no video", remedy="name the files, or another directory"
+            )
+        return _recent(files, since)
+    if not os.path.exists(path) and _GLOB & set(item):
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+        files = [file for match in matches for file in (_videos_below(match) if match.is_dir() else [match])]
+        if not files:
+            error = SourceError(f"no file matches {item}", remedy="check the pattern", code="missing")
+            return [Missing(item, error)]
+        return _recent(files, since)
+    return [look(path)]
+
+
+def _videos_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(p))
+
+
+def _recent(files: Iterable[Path], since: datetime | None) -> list[Source | Missing]:
+    entries = [look(path) for path in files]
+    return [e for e in entries if isinstance(e, Missing) or since is None or e.changed_at >= since]

@@ -1,0 +1,78 @@
+"""What an input is, whatever it lies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.config import CameraPattern
+from pipeline.errors import MareyError, SourceError
+from pipeline.keys import compile_pattern
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".3gp", ".asf", ".avi", ".dav", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mjpeg",
+        ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input. A remote one has a `path` and a `content_id` once it is spooled."""
+
+    uri: str  # absolute path, s3://bucket/key, or https:// without query and user
+    path: Path | None
+    size_bytes: int
+    changed_at: datetime  # UTC
+    etag: str | None  # changes when the bytes do; null: the server does not say
+    content_id: str | None = None
+    address: str = field(
+        default="", repr=False, compare=False
+    )  # what a web server is asked for, query and all
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.uri
+
+    def unspooled(self) -> Source:
+        """The same without its copy."""
+        return replace(self, path=None, content_id=None) if self.is_remote else self
+
+    def told(self, error: MareyError) -> MareyError:
+        """An error that names the copy, naming the input instead."""
+        if self.path is None or not self.is_remote:
+            return error
+        what, remedy = (text.replace(str(self.path), self.uri) for text in (error.what, error.remedy))
+        return type(error)(what, got=error.got, remedy=remedy, code=error.code)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An input that was named but cannot be read."""
+
+    uri: str
+    error: SourceError
+
+
+class ChangedError(Exception):
+    """The bytes are no longer those of the version that was asked for."""
+
+
+def suffix(uri: str) -> str:
+    """The suffix of a name, in lower case; empty if there is none."""
+    name = uri.rpartition("/")[2]
+    stem, dot, end = name.rpartition(".")
+    return f".{end.lower()}" if dot and stem else ""
+
+
+def camera_and_time(uri: str, patterns: Iterable[CameraPattern]) -> tuple[str | None, datetime | None]:
+    """Camera and recording time that the first matching pattern reads from a name, else (None, None)."""
+    key = uri[: len(uri) - len(suffix(uri))]
+    for pattern in patterns:
+        match = compile_pattern(pattern.pattern, pattern.timezone).match(key)
+        if match is not None:
+            return match
+    return None, None

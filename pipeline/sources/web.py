@@ -1,0 +1,113 @@
+"""Inputs on web servers. What stands behind `?`, and user and password, are asked for and never kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from urllib.parse import unquote, urlsplit
+
+import urllib3
+
+from pipeline.errors import SourceError, TransientError
+from pipeline.retry import patiently
+from pipeline.sources.source import ChangedError, Missing, Source
+
+CHUNK_BYTES = 1 << 20
+_REDIRECTS = urllib3.Retry(None, connect=0, read=0, redirect=5, status=0, other=0)
+_LATER = (408, 425, 429, 500, 502, 503, 504)
+
+
+def look(address: str) -> Source | Missing:
+    """A file on a web server as it is now."""
+    uri = _uri(address)
+    try:
+        return patiently(lambda: _look(uri, address))
+    except (SourceError, TransientError) as exc:
+        error = (
+            exc if isinstance(exc, SourceError) else SourceError(exc.what, remedy=exc.remedy, code="missing")
+        )
+        return Missing(uri, error)
+
+
+def stream(source: Source, offset: int) -> Iterator[bytes]:
+    """The bytes of the file's version from an offset on.
+
+    Raises:
+        ChangedError: the file is of another version.
+        SourceError: it cannot be had.
+        TransientError: the server stumbled; what was given is right.
+    """
+    asked = {"Range": f"bytes={offset}-"} if offset else {}
+    answer = _ask("GET", source.uri, source.address, asked)
+    try:
+        if _etag(answer) != source.etag or _size(answer) != source.size_bytes:
+            raise ChangedError
+        if offset and answer.status != 206:
+            answer.read(offset)  # it does not know of ranges
+        yield from answer.stream(CHUNK_BYTES)
+    except urllib3.exceptions.HTTPError as exc:
+        raise TransientError(f"{source.uri} came in part only", remedy="run again") from exc
+    finally:
+        answer.close()
+
+
+def _look(uri: str, address: str) -> Source:
+    answer = _ask("GET", uri, address, {"Range": "bytes=0-0"})  # signed addresses often allow no HEAD
+    answer.close()
+    size = _size(answer)
+    if size is None:
+        remedy = "copy it to a disk or a bucket"
+        raise SourceError(f"{uri}: the server does not say how long it is", remedy=remedy, code="unreadable")
+    changed = _changed(answer) or datetime.now(UTC)
+    return Source(uri, None, size, changed, _etag(answer), address=address)
+
+
+def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    parts = urlsplit(address)
+    if parts.username is not None:
+        keys = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers = headers | urllib3.make_headers(basic_auth=keys)
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    headers = headers | {"Accept-Encoding": "identity"}
+    try:
+        answer = _pool().request(method, address, headers=headers, preload_content=False)
+    except urllib3.exceptions.LocationParseError as exc:
+        raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from exc
+    except urllib3.exceptions.HTTPError as exc:
+        raise TransientError(f"{uri} cannot be reached", remedy=type(exc).__name__) from exc
+    if answer.status in (200, 206):
+        return answer
+    answer.close()
+    if answer.status in _LATER:
+        raise TransientError(f"{uri} cannot be read", got=answer.status, remedy="the server is overloaded")
+    raise SourceError(f"{uri} cannot be read", got=answer.status, remedy="check the address", code="missing")
+
+
+@cache
+def _pool() -> urllib3.PoolManager:
+    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=_REDIRECTS)
+
+
+def _uri(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _size(answer: urllib3.BaseHTTPResponse) -> int | None:
+    """Bytes of the whole file."""
+    span = answer.headers.get("Content-Range", "")
+    text = span.rpartition("/")[2] if answer.status == 206 else answer.headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _etag(answer: urllib3.BaseHTTPResponse) -> str | None:
+    return answer.headers.get("ETag", "").strip('"') or answer.headers.get("Last-Modified")
+
+
+def _changed(answer: urllib3.BaseHTTPResponse) -> datetime | None:
+    try:
+        return parsedate_to_datetime(answer.headers.get("Last-Modified", "")).astimezone(UTC)
+    except ValueError:
+        return None
