@@ -167,6 +167,10 @@ class LakeConfig(Model):
     conditional_put: bool = speed(
         True, "refuse a server that ignores If-None-Match; off, only one writer at a time is safe"
     )
+    grace_h: float = speed(24.0, "hours after which an attempt without an end is given up for dead", ge=0)
+    history_days: float = speed(
+        7.0, "days for which `marey compact` keeps what is no longer current, for --as-of", ge=0
+    )
     max_attempts: int = speed(10, "attempts without an end after which a video is left alone", gt=0)
 
 

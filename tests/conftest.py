@@ -48,3 +48,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "lake")
     server: Server = request.getfixturevalue("s3_server")
     return f"s3://{server.bucket()}/lake"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> str:
+    """Where the lake of a test is that runs on real S3 in tests/services only, since it takes its time."""
+    return str(tmp_path)

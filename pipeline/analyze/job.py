@@ -157,6 +157,7 @@ class Run:
             try:
                 plan = planner.plan(source)
             except InputError as exc:
+                planner.spool.release(source)
                 self.done(VideoResult(source.uri, "failed", error_code=exc.code, error=str(exc)))
                 continue
             if plan is None:

@@ -16,7 +16,7 @@ class Options:
     """Which videos are taken, beyond those that have no result yet."""
 
     upgrade: bool = False  # those with a current result of another config
-    force: bool = False  # make this config current again, whatever is there
+    force: bool = False  # the same, and what failed before for whatever reason
     retry_failed: bool = False  # those that failed for another reason than their bytes
     dry_run: bool = False  # plan only
     limit: int | None = None  # at most so many videos are worked on

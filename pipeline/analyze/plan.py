@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from pipeline.analyze.outcome import Options
@@ -16,6 +16,7 @@ from pipeline.lake import Lake
 from pipeline.lake.lookup import History, find_perceptions, histories, known_videos
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.staging import Staging
+from pipeline.lake.tables import DENIED
 from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, VideoInfo
 from pipeline.sources import Missing, Source, Spool, camera_and_time, renewed
 
@@ -34,6 +35,9 @@ class Step(Enum):
     COPY = "copy"  # perceived under another name: its rows are taken
     PERCEPTION = "perception"
 
+
+_LIVELY = timedelta(minutes=10)
+"""An attempt younger than this may be another worker's that is alive; it does not count as dead yet."""
 
 _NO_WORK = (Step.NOTHING, Step.OTHER_CONFIG, Step.FAILED_BEFORE)
 
@@ -71,6 +75,7 @@ class Planner:
         self.lake, self.tools, self.options, self.prober, self.spool = lake, tools, options, prober, spool
         self.config: Config = tools.config
         self._known: Mapping[str, VideoName] = {}
+        self._denied = frozenset(lake.location.names(DENIED))
         self._histories: dict[str, History] = {}  # of known videos, as they were when looked up
 
     def look_up(self, sources: Sequence[Source]) -> None:
@@ -98,7 +103,7 @@ class Planner:
         """Identify a source and say where its work begins; None: a dry run reads no bytes to tell.
 
         Raises:
-            SourceError: the file vanished or cannot be read; nothing is known of its content.
+            SourceError: the file vanished or cannot be read, or its content is refused; no row tells.
             StorageError: its server cannot be reached.
         """
         now = renewed(source)  # it may have been written to since it was listed
@@ -109,7 +114,11 @@ class Planner:
                 return None
             if not self.options.dry_run:
                 now = self.spool.get(now)
-        return self._decided(now, *self._identify(now))
+        name, error = self._identify(now)
+        if name.content_id in self._denied:
+            what = f"{now.uri}: this content was forgotten and is refused"
+            raise SourceError(what, remedy="leave it out", code="denied")
+        return self._decided(now, name, error)
 
     def _decided(self, source: Source, name: VideoName, error: MareyError | None) -> VideoPlan:
         ids = self.tools.ids(name.content_id, name.camera)
@@ -132,7 +141,9 @@ class Planner:
                 return replace(plan, step=Step.EVENTS, perceived=current)
             if current.perception_id == ids.perception and whole:
                 return replace(plan, step=Step.TRACKING, perceived=current)
-        elif (failed := _last_failure(plan)) and not (self.options.retry_failed and _retriable(failed)):
+        elif (failed := _last_failure(plan)) and not (
+            self.options.force or (self.options.retry_failed and _retriable(failed))
+        ):
             return replace(plan, step=Step.FAILED_BEFORE, last_error=failed)
         if plan.error is None and (error := self._quarantine(plan)):
             return replace(plan, error=error)
@@ -143,9 +154,9 @@ class Planner:
 
     def _quarantine(self, plan: VideoPlan) -> SourceError | None:
         """Refuse a video whose attempts never come to an end; each finished segment earns one more."""
-        dead = [row for row in plan.history.unended if len(plan.history.of_attempt(row.attempt_id)) == 1]
+        dead = plan.history.dead(datetime.now(UTC) - _LIVELY)
         allowed = self.config.lake.max_attempts + len(Staging(self.lake, plan.ids.perception).segments())
-        if len(dead) < allowed or self.options.retry_failed:
+        if len(dead) < allowed or self.options.retry_failed or self.options.force:
             return None
         return SourceError(
             f"{plan.source.uri}: {len(dead)} attempts at it ended without a word, it may kill its worker",

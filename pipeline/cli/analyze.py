@@ -38,7 +38,7 @@ def analyze_command(
         bool, typer.Option("--upgrade", help="Also videos with a current result of another config.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Make this config current again, whatever is there.")
+        bool, typer.Option("--force", help="The same, and what failed before for whatever reason.")
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also what failed for another reason than its bytes.")

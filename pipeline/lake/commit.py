@@ -24,7 +24,7 @@ from pipeline.ids import config_id
 from pipeline.lake.lookup import History, histories, known_videos, quoted, run_sql
 from pipeline.lake.records import ENDED, Analysis, VideoName, analyses_table, names_table, stamped
 from pipeline.lake.schema import CONFIGS, PARTITIONED
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import Lake, revision_key
 from pipeline.retry import pauses
 
 
@@ -258,7 +258,9 @@ def _numbered(snapshot: DeltaTable, found: Mapping[str, History], rows: Sequence
     seen: Counter[str] = Counter()
     numbered = []
     for row in rows:
-        base = max(found[row.video_id].last_revision, snapshot.transaction_version(row.video_id) or 0)
+        base = max(
+            found[row.video_id].last_revision, snapshot.transaction_version(revision_key(row.video_id)) or 0
+        )
         seen[row.video_id] += 1
         numbered.append(stamped(row, base + seen[row.video_id]))
     return numbered

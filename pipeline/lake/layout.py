@@ -27,6 +27,7 @@ from pipeline.lake.schema import TABLES
 Encoding = Literal["PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"]
 
 PAGE_ROWS = 100_000
+ROW_GROUP_ROWS = 200_000  # of which a query about one video reads one or two
 _COMPRESSION_LEVEL = 1
 
 # Statistics prune files and row groups. Of coordinates and scores they would prune nothing and fill the log.
@@ -61,7 +62,7 @@ ORDER: dict[str, tuple[tuple[str, str], ...]] = {
 # In these the vectors make up most bytes. deltalake cannot name a nested column, so their encoding is the
 # table's default, and strings, which that default does not fit, go without a dictionary (zstd makes up for
 # the bytes; a filter on run_id takes 34 instead of 21 ms over 2 million rows).
-_VECTOR_TABLES = ("frames", "detections")
+VECTOR_TABLES = ("frames", "detections")
 
 
 def sort_rows(name: str, rows: pa.Table) -> pa.Table:
@@ -76,12 +77,13 @@ def table_properties(name: str) -> dict[str, str]:
 
 def writer_properties(name: str) -> WriterProperties:
     """Parquet settings of a table; appends and rewrites use the same."""
-    split = name in _VECTOR_TABLES
+    split = name in VECTOR_TABLES
     return WriterProperties(
         compression="ZSTD",
         compression_level=_COMPRESSION_LEVEL,
         data_page_row_count_limit=PAGE_ROWS,
         statistics_truncate_length=64,
+        max_row_group_size=ROW_GROUP_ROWS,
         default_column_properties=_column_properties("BYTE_STREAM_SPLIT", False) if split else None,
         column_properties={field.name: _column(name, field, split) for field in TABLES[name]},
     )

@@ -19,6 +19,9 @@ from pipeline.lake.records import ENDED, Analysis, VideoName
 from pipeline.lake.tables import Lake
 from pipeline.retry import patiently
 
+LOST = "lost"
+"""error_code of an attempt that compaction gave up for dead."""
+
 _MAX_KEYS = 500  # more are looked up by reading the key column whole
 
 _STAGES = {
@@ -58,6 +61,12 @@ class History:
         since = self.current.revision if self.current else 0
         later = [row for row in self.rows if row.revision > since and row.status == "running"]
         return tuple(row for row in later if row.attempt_id not in ended)
+
+    def dead(self, before: datetime) -> tuple[Analysis, ...]:
+        """Of these, such as began before a time and were not broken off by their own run."""
+        said = {row.attempt_id for row in self.rows if row.status != "running" and row.error_code != LOST}
+        begun = [row for row in self.unended if row.started_at is None or row.started_at < before]
+        return tuple(row for row in begun if row.attempt_id not in said)
 
 
 def histories(lake: Lake, video_ids: Iterable[str], snapshot: DeltaTable | None = None) -> dict[str, History]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pyarrow as pa
 from deltalake import QueryBuilder
@@ -22,7 +23,13 @@ _SKIPPED = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()+", re.DOTALL)
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
 
-def query(lake_uri: str | os.PathLike[str], sql: str, as_of: datetime | None = None) -> pa.Table:
+HISTORY = "_history"
+"""Folder of a file whose name says since when what was once current is whole."""
+
+
+def query(
+    lake_uri: str | os.PathLike[str], sql: str, as_of: datetime | None = None, *, whole: bool = True
+) -> pa.Table:
     """Answer one SQL query.
 
     The views `videos, frames, detections, tracks, objects, events` show what is current, `analyses_current`
@@ -32,6 +39,7 @@ def query(lake_uri: str | os.PathLike[str], sql: str, as_of: datetime | None = N
         lake_uri: The lake. It is only read.
         sql: One statement that reads.
         as_of: Show what was current then: commits up to this time.
+        whole: Refuse an `as_of` of which compaction has dropped rows since.
 
     Raises:
         StorageError: the lake cannot be read.
@@ -39,7 +47,19 @@ def query(lake_uri: str | os.PathLike[str], sql: str, as_of: datetime | None = N
     """
     check_reads(sql)
     lake = Lake.open(lake_uri, create=False)
-    return plain_strings(patiently(lambda: _run(lake, _builder(lake, as_of), sql)))
+    if as_of is not None and whole:
+        _check_history(lake, as_of)
+    return plain_strings(patiently(lambda: _run(lake, _builder(lake, _mentioned(sql), as_of), sql)))
+
+
+def _check_history(lake: Lake, as_of: datetime) -> None:
+    for name in lake.location.names(HISTORY):
+        since = datetime.strptime(name, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+        if as_of < since:
+            remedy = "ask for a later time; lake.history_days says how long compaction keeps it"
+            raise UsageError(
+                f"the lake is whole since {since:%Y-%m-%d %H:%M:%S} UTC only", got=str(as_of), remedy=remedy
+            )
 
 
 def check_reads(sql: str) -> None:
@@ -65,13 +85,22 @@ def plain_strings(table: pa.Table) -> pa.Table:
     return table if schema.equals(table.schema) else table.cast(schema)
 
 
-def _builder(lake: Lake, as_of: datetime | None) -> QueryBuilder:
+def _mentioned(sql: str) -> list[str]:
+    """The tables that a query may need, `analyses` first; opening the others would only take time."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    every = bool(words & {"show", "information_schema"})
+    others = [name for name in BASE if name not in ("analyses", "videos")]
+    return ["analyses", "videos", *(n for n in others if every or words & {n, BASE[n]})]
+
+
+def _builder(lake: Lake, tables: Sequence[str], as_of: datetime | None) -> QueryBuilder:
     builder = QueryBuilder(_SETTINGS)
-    # `analyses` is read first: the rows of whatever it calls current are in the tables read after it.
-    for name in ("analyses", *(name for name in BASE if name != "analyses")):
+    # In this order: the rows of whatever `analyses` calls current are in the tables read after it.
+    for name in tables:
         builder.register(BASE[name], lake.table(name))
     for view, select in current_views(timestamp(as_of) if as_of else None).items():
-        _run(lake, builder, f"CREATE VIEW {view} AS {select}")
+        if view in (*tables, "analyses_current"):
+            _run(lake, builder, f"CREATE VIEW {view} AS {select}")
     return builder
 
 

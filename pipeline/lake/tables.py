@@ -15,12 +15,16 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from pipeline.errors import ConflictError, TransientError, UsageError
+from pipeline.ids import digest
 from pipeline.lake.layout import table_properties, writer_properties
 from pipeline.lake.location import Location
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
 from pipeline.retry import patiently, pauses
 
 _VERSION_KEY = "marey.schemaVersion"
+DENIED = "_denied"
+"""Folder with an empty file for each content_id that is refused."""
+
 _NO_LAKE = "check --lake, or fill one with `marey analyze`"
 
 # `analyses` is made last: where it is, all are.
@@ -114,7 +118,7 @@ class Lake:
             ConflictError: another writer was faster; nothing is written.
             StorageError: the table cannot be written.
         """
-        transactions = [Transaction(key, version) for key, version in versions]
+        transactions = [Transaction(revision_key(key), version) for key, version in versions]
         self._write(snapshot, name, self._fit(name, rows), CommitProperties(app_transactions=transactions))
 
     def _write(self, target: DeltaTable, name: str, rows: pa.Table, commit: CommitProperties) -> None:
@@ -130,6 +134,8 @@ class Lake:
         except CommitFailedError as exc:
             raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
         except (DeltaError, OSError) as exc:
+            if "Invalid table version" in str(exc):  # `forget` shortened the log since the snapshot
+                raise ConflictError(f"the log of {name} was shortened meanwhile", remedy=str(exc)) from exc
             raise self.location.failure(
                 f"table {name} of lake {self.location} cannot be written", exc
             ) from exc
@@ -191,3 +197,8 @@ class Lake:
             raise UsageError(
                 f"{what}, newer than this program's {SCHEMA_VERSION}", remedy="use a newer marey"
             )
+
+
+def revision_key(key: str) -> str:
+    """Name of the Delta transaction of a video or config. It outlives the video, and does not tell its id."""
+    return digest("revision", key)

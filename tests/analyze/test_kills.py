@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -149,6 +150,14 @@ def test_broken_off(folder: Path, tmp_path: Path, number: signal.Signals, code: 
     assert staged(lake) == kept
 
 
+def test_other_workers_at_the_same_video_do_not_count_as_dead(folder: Path, lake: Path) -> None:
+    video, settings = folder / "short.mp4", config(folder, lake__max_attempts=3)
+    [planned] = analyze([str(video)], str(lake), settings, Options(dry_run=True)).results
+    opened = Lake.open(lake)
+    start_attempts(opened, [running(str(planned.video_id), uri=str(video), camera=None) for _ in range(9)])
+    assert [r.state for r in analyze([str(video)], str(lake), settings).results] == ["ok"]
+
+
 def test_a_video_that_kills_its_worker_is_left_alone(folder: Path, lake: Path) -> None:
     """After max_attempts attempts without an end, not before; --retry-failed tries again."""
     video, settings = folder / "short.mp4", config(folder, lake__max_attempts=3)
@@ -158,7 +167,8 @@ def test_a_video_that_kills_its_worker_is_left_alone(folder: Path, lake: Path) -
     for number in range(settings.lake.max_attempts):
         [would] = analyze([str(video)], str(lake), settings, Options(dry_run=True)).results
         assert would.note == "perception", number
-        start_attempts(opened, [running(**values)])  # as a run leaves it that was killed here
+        # As a run leaves it that was killed here; ten minutes later it counts.
+        start_attempts(opened, [running(**values, started_at=datetime.now(UTC) - timedelta(minutes=10))])
     [result] = analyze([str(video)], str(lake), settings).results
     assert (result.state, result.error_code) == ("failed", "quarantined")
     assert "--retry-failed" in (result.error or "")

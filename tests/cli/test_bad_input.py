@@ -35,7 +35,7 @@ WRONG_USE = {
     "missing file": (["analyze", "absent.mp4"], "absent.mp4 does not exist: check the name"),
     "no videos": (["analyze", "empty folder"], "directory empty folder holds no video: name the files, or"),
     "no match": (["analyze", "*.avi"], "no file matches *.avi: check the pattern"),
-    "scheme": (["analyze", "s3://b/x.mp4"], "s3:// inputs are not supported: give files, directories or"),
+    "scheme": (["analyze", "gs://b/x.mp4"], "gs:// inputs are not supported: give files, directories,"),
     "unknown key": (
         ["analyze", "text.mp4", "-c", "typo.toml"],
         "config typo.toml: unknown key 'video.fps': `mar",

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,12 +72,6 @@ def _together(function: Callable[[str, int], Any], path: str, worker: int, setti
     os.environ.update(settings)  # the processes are older than the test
     _ready.wait(timeout=120)
     return function(path, worker)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> str:
-    """Where the lake of a test is."""
-    return str(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pipeline import s3
 from pipeline.errors import StorageError
 from pipeline.lake.tables import Lake
 from tests.lake.test_commit import *
+from tests.lake.test_compact import test_what_is_current_stays_and_nothing_else  # noqa: F401
 from tests.lake.test_places import *
 from tests.lake.test_races import *
 from tests.lake.test_staging import *

@@ -1,0 +1,213 @@
+"""`marey compact`: what nobody needs goes, what stays lies in order in files of a good size.
+
+Safe beside writers, readers and another compaction. A partition is replaced in one commit, which fails if the
+table was written since it was read. Rows go only if no success that is current, or was within the history,
+names their run, and no attempt that may still come to name it is under way: such attempts, if they are older
+than the grace, are first marked as abandoned by a row of their own, so that a worker that wakes up late loses
+its compare-and-set and appends its rows again. Old files stay for a day for those who read them.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from pipeline.config import LakeConfig
+from pipeline.errors import ConflictError, StorageError, TransientError
+from pipeline.lake.commit import Ending, commit
+from pipeline.lake.current import timestamp
+from pipeline.lake.lookup import LOST, histories
+from pipeline.lake.query import HISTORY, query
+from pipeline.lake.rewrite import RunRows, adds, rewrite, runs_in
+from pipeline.lake.schema import PARTITIONED, TABLES
+from pipeline.lake.staging import FOLDER
+from pipeline.lake.tables import Lake
+from pipeline.retry import pauses
+
+SMALL_BYTES = 64 << 20
+"""Two files of a partition below this are put together."""
+
+_VACUUM_H = 24
+_CLOCKS = timedelta(seconds=1)  # between a run's number and its attempt's start, one rounded
+_SMALL_FILES = 20  # of a table without partitions, before they are put together
+_RUNS = ("perception_run_id", "tracking_run_id", "events_run_id")
+
+
+@dataclass(frozen=True)
+class PartitionResult:
+    """What became, or with a dry run would become, of one partition."""
+
+    table: str
+    date: date
+    rows: int
+    rows_dropped: int
+    files: int
+    size_bytes: int
+    state: str  # kept, rewritten, busy
+
+
+def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> list[PartitionResult]:
+    """Compact a lake.
+
+    Args:
+        lake_uri: the lake.
+        settings: `grace_h` and `history_days`.
+        dry_run: say what would be done.
+
+    Raises:
+        UsageError: there is no lake.
+        StorageError: it cannot be read or written; each partition is in its old or its new state.
+    """
+    lake = Lake.open(lake_uri, create=False)
+    now = datetime.now(UTC)
+    grace, since = now - timedelta(hours=settings.grace_h), now - timedelta(days=settings.history_days)
+    if not dry_run:
+        _abandon(lake, grace)
+        _note_history(lake, since)
+    # Whatever begins after this look has runs younger than `grace`, and those stay.
+    needed = _needed(lake, grace, since, dry_run)
+    results = [result for name in PARTITIONED for result in _compact_table(lake, name, needed, dry_run)]
+    if not dry_run:
+        _clear_staging(lake)
+        for name in TABLES:
+            _tidy(lake, name)
+    return results
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """Which runs are needed, by what `analyses` says."""
+
+    kept: frozenset[str]  # current, or so within the history
+    named: frozenset[str]  # by any success
+    at_work: dict[str, datetime]  # video_id to the start of its oldest attempt that is under way
+    grace: datetime
+
+    def needs(self, run: RunRows) -> bool:
+        if run.run_id in self.kept:
+            return True
+        if run.run_id in self.named:
+            return False
+        # Not named yet: whoever is at work may come to name it. An attempt is older than its runs.
+        begun, oldest = _time_of(run.run_id), self.at_work.get(run.video_id)
+        return begun >= self.grace or (oldest is not None and oldest <= begun + _CLOCKS)
+
+
+def _needed(lake: Lake, grace: datetime, since: datetime, dry_run: bool) -> _Needed:
+    uri, columns = str(lake.location), ", ".join(_RUNS)
+    successes = query(
+        uri, f"SELECT committed_at, {columns} FROM analyses WHERE status IN ('ok', 'partial')"
+    ).to_pylist()
+    current = query(uri, f"SELECT {columns} FROM analyses_current").to_pylist()
+    before = query(uri, f"SELECT {columns} FROM analyses_current", since, whole=False).to_pylist()
+    later = [row for row in successes if row["committed_at"] > since]
+    open_ones = query(uri, _UNENDED).to_pylist()
+    alive = [row for row in open_ones if not dry_run or row["started_at"] >= grace]
+    starts: dict[str, datetime] = {}
+    for row in alive:
+        starts[row["video_id"]] = min(row["started_at"], starts.get(row["video_id"], row["started_at"]))
+    return _Needed(
+        frozenset(row[run] for row in (*current, *before, *later) for run in _RUNS),
+        frozenset(row[run] for row in successes for run in _RUNS),
+        starts,
+        grace,
+    )
+
+
+_UNENDED = (
+    "SELECT video_id, attempt_id, max(started_at) AS started_at FROM analyses "
+    "GROUP BY video_id, attempt_id HAVING max(CASE WHEN status = 'running' THEN 0 ELSE 1 END) = 0"
+)
+
+
+def _abandon(lake: Lake, grace: datetime) -> None:
+    """Mark the attempts that are older than the grace and have come to no end."""
+    rows = query(str(lake.location), f"{_UNENDED} AND max(started_at) < {timestamp(grace)}").to_pylist()
+    attempts = iter(rows)
+    while block := list(islice(attempts, 500)):
+        found = histories(lake, [row["video_id"] for row in block])
+        endings = []
+        for row in block:
+            own = found[row["video_id"]].of_attempt(row["attempt_id"])
+            if [attempt.status for attempt in own] == ["running"]:
+                error = "given up for dead: no end after lake.grace_h"
+                lost = own[0].ended(status="abandoned", error_code=LOST, error=error)
+                endings.append(Ending(analysis=lost))
+        commit(lake, endings)
+
+
+def _note_history(lake: Lake, since: datetime) -> None:
+    """Say how far back `--as-of` can reach from now on, before anything goes."""
+    lake.location.create(f"{HISTORY}/{since:%Y%m%dT%H%M%S%f}", b"")
+    for name in lake.location.names(HISTORY)[:-1]:
+        lake.location.remove(f"{HISTORY}/{name}")
+
+
+def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Iterator[PartitionResult]:
+    snapshot = lake.table(name)
+    dates = sorted({add["partition.date"] for add in adds(snapshot)})
+    for on in dates:
+        for pause in pauses():
+            try:
+                yield _compact_partition(lake, name, on, needed, dry_run)
+                break
+            except (ConflictError, TransientError):
+                time.sleep(pause)
+        else:
+            yield PartitionResult(name, on, 0, 0, 0, 0, "busy")
+
+
+def _compact_partition(lake: Lake, name: str, on: date, needed: _Needed, dry_run: bool) -> PartitionResult:
+    snapshot = lake.table(name)
+    files = [add for add in adds(snapshot) if add["partition.date"] == on]
+    runs = runs_in(snapshot, name, on)
+    kept = [run for run in runs if needed.needs(run)]
+    rows, size = sum(run.rows for run in runs), sum(add["size_bytes"] for add in files)
+    dropped = rows - sum(run.rows for run in kept)
+    small = sum(add["size_bytes"] < SMALL_BYTES for add in files)
+    state = "rewritten" if dropped or small > 1 else "kept"
+    if state == "rewritten" and not dry_run:
+        rewrite(lake, name, snapshot, on, kept)
+    return PartitionResult(name, on, rows, dropped, len(files), size, state)
+
+
+def _clear_staging(lake: Lake) -> None:
+    """Remove segments whose perception is committed: a worker died before it could."""
+    names = lake.location.names(FOLDER)
+    sql = "SELECT DISTINCT perception_id FROM analyses WHERE status IN ('ok', 'partial')"
+    done = set(query(str(lake.location), sql)["perception_id"].to_pylist()) if names else set()
+    for perception in {name.partition("/")[0] for name in names} & done:
+        lake.location.remove_folder(f"{FOLDER}/{perception}")
+
+
+def _tidy(lake: Lake, name: str) -> None:
+    """Put small files of an unpartitioned table together; check-point, and remove files nobody can need."""
+    snapshot = lake.table(name)
+    try:
+        if name not in PARTITIONED and len(adds(snapshot)) > _SMALL_FILES:
+            key = "config_id" if name == "configs" else "video_id"
+            snapshot.optimize.z_order([key])
+            snapshot = lake.table(name)
+        snapshot.create_checkpoint()
+        snapshot.cleanup_metadata()
+        snapshot.vacuum(_VACUUM_H, dry_run=False, enforce_retention_duration=False, full=True)
+    except CommitFailedError:
+        return  # written meanwhile: the next compaction does it
+    except (DeltaError, OSError) as exc:
+        error = lake.location.failure(f"table {name} of lake {lake.location} cannot be tidied", exc)
+        if not isinstance(error, TransientError):
+            raise error from exc
+
+
+def _time_of(run_id: str) -> datetime:
+    """When a UUIDv7 was made."""
+    try:
+        return datetime.fromtimestamp((uuid.UUID(run_id).int >> 80) / 1000, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise StorageError(f"run {run_id!r} is no UUIDv7", remedy="the lake is damaged") from exc

@@ -1,0 +1,227 @@
+"""`marey forget`: one video out of everything: rows, staged segments, old versions of tables, log entries.
+
+The tables are written anew without it, as compaction does, and check-pointed; then the old log entries go,
+and every data file that no table holds any more and in which the video is found. Queries that read old files
+at that moment may fail; writers read the log again and lose nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config import LakeConfig
+from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
+from pipeline.lake.lookup import quoted, run_sql
+from pipeline.lake.query import query
+from pipeline.lake.records import Analysis
+from pipeline.lake.rewrite import adds, overwrite, rewrite, runs_in
+from pipeline.lake.schema import PARTITIONED
+from pipeline.lake.staging import FOLDER
+from pipeline.lake.tables import DENIED, Lake
+from pipeline.retry import pauses
+
+_SMALL = ("videos", "analyses")
+_VERSION = re.compile(r"(\d{20})\.")
+
+
+@dataclass
+class Receipt:
+    """What was removed. `checked` says that nothing that is left holds any of the ids."""
+
+    uri: str
+    names: list[str]
+    video_ids: list[str]
+    rows: dict[str, int]
+    staged_segments: int = 0
+    data_files: int = 0
+    log_files: int = 0
+    denied: bool = False
+    checked: bool = False
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def forget(
+    lake_uri: str,
+    uri: str,
+    settings: LakeConfig,
+    *,
+    all_names: bool = False,
+    deny: bool = False,
+    dry_run: bool = False,
+) -> Receipt:
+    """Remove a video and every version that its name ever had.
+
+    Args:
+        lake_uri: the lake.
+        uri: a name of the video.
+        settings: `grace_h`: an attempt older than that is no longer alive.
+        all_names: also if the video has other names.
+        deny: refuse the same bytes from now on.
+        dry_run: count only.
+
+    Raises:
+        UsageError: the lake knows no such name, the video has other names, or a worker is at it.
+        StorageError: the lake cannot be read or written. What is removed is removed; call it again.
+    """
+    lake = Lake.open(lake_uri, create=False)
+    known = run_sql(
+        lake.table("videos"), "videos", "SELECT uri, video_id, content_id FROM videos"
+    ).to_pylist()
+    videos = sorted({row["video_id"] for row in known if row["uri"] == _name(uri)})
+    if not videos:
+        raise UsageError(
+            f"lake {lake.location} knows no video {_name(uri)}", remedy="see `select uri from videos`"
+        )
+    names = sorted({row["uri"] for row in known if row["video_id"] in videos})
+    if len(names) > 1 and not all_names:
+        raise UsageError(
+            f"{_name(uri)} has {len(names) - 1} other names", got=names, remedy="--all-names removes them too"
+        )
+    listed = ", ".join(map(quoted, videos))
+    attempts = _attempts(lake, listed)
+    _check_idle(attempts, datetime.now(UTC) - timedelta(hours=settings.grace_h))
+    receipt = Receipt(_name(uri), names, videos, _count(lake, listed), denied=deny)
+    if dry_run:
+        return receipt
+    if deny:
+        for content in {row["content_id"] for row in known if row["video_id"] in videos}:
+            lake.location.create(f"{DENIED}/{content}", b"")
+    dates = {row.date for row in attempts}
+    for name in PARTITIONED:
+        _rewrite_without(lake, name, videos)
+    for name in _SMALL:
+        overwrite(lake, name, f"video_id NOT IN ({listed})")
+    receipt.staged_segments = _remove_staging(lake, {row.perception_id or "" for row in attempts})
+    folders = {f"date={on}" for on in dates}
+    for name in (*PARTITIONED, *_SMALL):
+        receipt.log_files += _shorten_log(lake, name)
+        for file in _orphans(lake, name, folders, videos):
+            lake.location.remove(file)
+            receipt.data_files += 1
+    receipt.checked = not any(_count(lake, listed).values()) and not list(_left(lake, folders, videos))
+    if not receipt.checked:
+        raise StorageError(
+            f"{receipt.uri} came back while it was removed", remedy="stop its writers and run again"
+        )
+    return receipt
+
+
+def _name(uri: str) -> str:
+    """A name as it is stored."""
+    if "://" not in uri:
+        return str(Path(uri).absolute())
+    if uri.startswith("s3://"):
+        return uri
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _attempts(lake: Lake, listed: str) -> list[Analysis]:
+    sql = f"SELECT * FROM analyses WHERE video_id IN ({listed})"
+    rows = query(str(lake.location), sql).to_pylist(maps_as_pydicts="strict")
+    return [Analysis.from_row(row) for row in rows]
+
+
+def _check_idle(attempts: list[Analysis], grace: datetime) -> None:
+    ended = {row.attempt_id for row in attempts if row.status != "running"}
+    for row in attempts:
+        if row.attempt_id not in ended and (row.started_at is None or row.started_at >= grace):
+            what = f"a worker is at {row.uri} since {row.started_at:%Y-%m-%d %H:%M} UTC, or died then"
+            raise UsageError(what, remedy="wait for it, or give a smaller lake.grace_h if it is dead")
+
+
+def _count(lake: Lake, listed: str) -> dict[str, int]:
+    counts = {}
+    for name in (*PARTITIONED, *_SMALL):
+        sql = f"SELECT count(*) AS n FROM {name} WHERE video_id IN ({listed})"
+        counts[name] = int(run_sql(lake.table(name), name, sql)["n"][0].as_py())
+    return counts
+
+
+def _rewrite_without(lake: Lake, name: str, videos: list[str]) -> None:
+    """Write the partitions anew in which the videos are."""
+    for pause in pauses():
+        snapshot = lake.table(name)
+        sql = f'SELECT DISTINCT "date" FROM {name} WHERE video_id IN ({", ".join(map(quoted, videos))})'
+        dates = run_sql(snapshot, name, sql)["date"].to_pylist()
+        if not dates:
+            return
+        try:
+            for on in dates:
+                snapshot = lake.table(name)
+                kept = [run for run in runs_in(snapshot, name, on) if run.video_id not in videos]
+                rewrite(lake, name, snapshot, on, kept)
+        except (ConflictError, TransientError):
+            time.sleep(pause)
+    raise ConflictError(f"table {name} of lake {lake.location} is written by too many", remedy="try again")
+
+
+def _remove_staging(lake: Lake, perceptions: set[str]) -> int:
+    """Remove segments of perceptions that no other video has."""
+    others = query(str(lake.location), "SELECT DISTINCT perception_id FROM analyses")[
+        "perception_id"
+    ].to_pylist()
+    removed = 0
+    for perception in perceptions - set(others) - {""}:
+        removed += len(lake.location.names(f"{FOLDER}/{perception}"))
+        lake.location.remove_folder(f"{FOLDER}/{perception}")
+    return removed
+
+
+def _shorten_log(lake: Lake, name: str) -> int:
+    """Write a check-point and remove every log entry and check-point before it."""
+    snapshot = lake.table(name)
+    snapshot.create_checkpoint()
+    removed = 0
+    for entry in lake.location.names(f"{name}/_delta_log"):
+        found = _VERSION.match(entry)
+        if found and int(found.group(1)) < snapshot.version():
+            lake.location.remove(f"{name}/_delta_log/{entry}")
+            removed += 1
+    return removed
+
+
+def _orphans(lake: Lake, name: str, folders: set[str], videos: list[str]) -> Iterator[str]:
+    """Data files that the table does not hold any more and in which the videos are."""
+    held = {unquote(add["path"]) for add in adds(lake.table(name))}
+    for file in lake.location.names(name):
+        if not file.endswith(".parquet") or file.startswith("_delta_log/") or file in held:
+            continue
+        folder = file.rpartition("/")[0]
+        if (not folder or folder in folders) and _holds(lake, f"{name}/{file}", videos):
+            yield f"{name}/{file}"
+
+
+def _holds(lake: Lake, file: str, videos: list[str]) -> bool:
+    data = lake.location.read(file)
+    if data is None:
+        return False
+    try:
+        found = pq.ParquetFile(io.BytesIO(data)).read(columns=["video_id"])["video_id"]
+    except pa.ArrowInvalid:
+        return False  # half a file, of a writer that died or is at work
+    return bool(pc.any(pc.is_in(found, value_set=pa.array(videos, found.type))).as_py())
+
+
+def _left(lake: Lake, folders: set[str], videos: list[str]) -> Iterator[str]:
+    """Whatever still holds one of the ids."""
+    signs = [video.encode() for video in videos]
+    for name in (*PARTITIONED, *_SMALL):
+        yield from _orphans(lake, name, folders, videos)
+        for entry in lake.location.names(f"{name}/_delta_log"):
+            data = lake.location.read(f"{name}/_delta_log/{entry}") or b""
+            if entry.endswith(".parquet"):
+                data = repr(pq.read_table(io.BytesIO(data)).to_pylist()).encode()
+            if any(sign in data for sign in signs):
+                yield entry

@@ -1,0 +1,205 @@
+"""Compaction: what goes, what stays, how it lies, and beside whom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import LakeConfig
+from pipeline.errors import UsageError
+from pipeline.ids import new_run_id
+from pipeline.lake import compact as module
+from pipeline.lake.commit import Decision, Ending, commit, start_attempts
+from pipeline.lake.compact import compact
+from pipeline.lake.lookup import histories
+from pipeline.lake.query import query
+from pipeline.lake.rewrite import adds
+from pipeline.lake.schema import PARTITIONED, TABLES
+from pipeline.lake.tables import Lake
+from tests.lake.build import analyse, ending, finished, placed, running, sample_lake, stage_rows
+
+AT_ONCE = LakeConfig(grace_h=0, history_days=0)
+USUAL = LakeConfig()
+
+
+def seen(lake: Lake, suffix: str = "") -> dict[str, list[str]]:
+    """All rows of the big tables, in no order."""
+    uri = str(lake.location)
+    return {
+        name: sorted(map(repr, query(uri, f"SELECT * FROM {name}{suffix}").to_pylist()))
+        for name in PARTITIONED
+    }
+
+
+def append(lake: Lake, video_id: str, **values: Any) -> str:
+    """Rows of a worker that has not committed them; returns their run."""
+    row = replace(running(video_id), **{"run_id": new_run_id(), **values})
+    for name, rows in placed(row, stage_rows()).items():
+        lake.append(name, rows)
+    return row.run_id
+
+
+def old_run(hours: float) -> str:
+    return new_run_id(int((datetime.now(UTC) - timedelta(hours=hours)).timestamp() * 1000))
+
+
+def test_what_is_current_stays_and_nothing_else(home: str) -> None:
+    lake = sample_lake(home)
+    time.sleep(1.1)
+    append(lake, "dead")
+    before = seen(lake)
+    assert before != seen(lake, "_all")
+    results = compact(home, AT_ONCE)
+    assert {result.date: result.state for result in results} == {
+        date(2025, 3, 1): "rewritten",
+        date(2025, 3, 2): "kept",
+    }
+    assert seen(lake) == before
+    assert seen(lake, "_all") == before
+    for name in PARTITIONED:
+        files = [add["partition.date"] for add in adds(lake.table(name))]
+        assert len(files) == len(set(files)), "one file per date"
+    assert {result.state for result in compact(home, AT_ONCE)} == {"kept"}
+    analyse(lake, "v9")
+    compact(home, AT_ONCE)
+    assert seen(lake) == seen(lake, "_all")
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    time.sleep(1.1)  # one of its names was seen a second later than it was written
+    versions = [lake.table(name).version() for name in TABLES]
+    told = compact(str(tmp_path), AT_ONCE, dry_run=True)
+    assert [lake.table(name).version() for name in TABLES] == versions
+    assert lake.location.names("_history") == []
+    done = compact(str(tmp_path), AT_ONCE)
+    assert done == told
+    tracks = {result.date: (result.rows, result.rows_dropped) for result in done if result.table == "tracks"}
+    assert tracks == {date(2025, 3, 1): (40 + 60 + 40 + 0 + 40, 40 + 40), date(2025, 3, 2): (40, 0)}
+
+
+def test_what_was_current_lately_stays(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    everything = seen(lake, "_all")
+    assert sum(result.rows_dropped for result in compact(str(tmp_path), USUAL)) == 0
+    assert seen(lake, "_all") == everything
+
+
+def test_rows_lie_in_order(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    for number in (2, 0, 1):
+        analyse(lake, f"v{number}", rows=stage_rows(seed=number))
+    compact(str(tmp_path), USUAL)
+    [file] = lake.table("tracks").file_uris()
+    keys = pq.read_table(file, columns=["video_id", "sample", "track_id"], partitioning=None).to_pylist()
+    lying = [tuple(row.values()) for row in keys]
+    assert lying == sorted(lying)
+    assert len(lying) == 120
+
+
+def test_rows_that_someone_may_still_name_stay(tmp_path: Path) -> None:
+    """Young ones, and those of an attempt under way however old; no others."""
+    lake = Lake.open(tmp_path)
+    young = append(lake, "young")
+    [attempt] = start_attempts(lake, [running("old", started_at=datetime.now(UTC) - timedelta(hours=30))])
+    old = append(lake, "old", run_id=old_run(29))
+    dead = append(lake, "dead", run_id=old_run(30))
+    compact(str(tmp_path), LakeConfig(grace_h=31))
+    runs = "SELECT DISTINCT run_id FROM tracks_all"
+    assert set(query(tmp_path, runs)["run_id"].to_pylist()) == {young, old, dead}
+    compact(str(tmp_path), LakeConfig(grace_h=30.5))
+    assert set(query(tmp_path, runs)["run_id"].to_pylist()) == {young, old, dead}
+    compact(str(tmp_path), LakeConfig(grace_h=24))
+    assert query(tmp_path, runs)["run_id"].to_pylist() == [young]
+    rows = histories(lake, ["old"])["old"].rows
+    assert [(row.status, row.error_code) for row in rows] == [("running", None), ("abandoned", "lost")]
+    # The worker wakes up: its rows are gone, and it is told so.
+    late = ending(finished(replace(attempt, run_id=old)))
+    [outcome] = commit(lake, [replace(late, rows={})])
+    assert outcome.decision is Decision.ABANDONED
+    assert query(tmp_path, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 0}]
+
+
+def test_a_worker_that_commits_while_it_is_given_up_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its attempt and the row that abandons it."""
+    lake = Lake.open(tmp_path)
+    [attempt] = start_attempts(lake, [running("v1", started_at=datetime.now(UTC) - timedelta(hours=30))])
+    row = finished(attempt)
+    for name, rows in placed(row, stage_rows()).items():
+        lake.append(name, rows)
+
+    def first(lake: Lake, endings: list[Ending]) -> Any:
+        commit(lake, [replace(ending(row), rows={})])
+        return commit(lake, endings)
+
+    monkeypatch.setattr(module, "commit", first)
+    compact(str(tmp_path), USUAL)
+    assert query(tmp_path, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 40}]
+    assert [row.status for row in histories(lake, ["v1"])["v1"].rows] == ["running", "ok"]
+
+
+def test_rows_appended_meanwhile_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partition was read, then written to: it is read again."""
+    lake = Lake.open(tmp_path)
+    for video in ("v1", "v2"):
+        analyse(lake, video)
+    original, calls = module.rewrite, []
+
+    def late(*arguments: Any) -> None:
+        if not calls:
+            analyse(lake, "v3")
+        calls.append(arguments[1])
+        original(*arguments)
+
+    monkeypatch.setattr(module, "rewrite", late)
+    compact(str(tmp_path), AT_ONCE)
+    assert len(calls) == len(PARTITIONED) + 1
+    for name, number in (("frames", 60), ("tracks", 120), ("events", 6)):
+        assert query(tmp_path, f"SELECT count(*) AS n FROM {name}").to_pylist() == [{"n": number}]
+
+
+def test_a_reader_of_the_old_files_finishes(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    old = lake.table("tracks")
+    compact(str(tmp_path), AT_ONCE)
+    assert old.to_pyarrow_table().num_rows == 220
+
+
+def test_as_of_reaches_as_far_as_rows_are_kept(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    first = analyse(lake, "v1")
+    between = datetime.now(UTC)
+    analyse(lake, "v1", "a2", basis=first.revision, rows=stage_rows(objects=3))
+    count = "SELECT count(*) AS n FROM tracks"
+    for _ in range(2):
+        assert query(tmp_path, count, between).to_pylist() == [{"n": 40}]
+        compact(str(tmp_path), USUAL)
+    compact(str(tmp_path), AT_ONCE)
+    with pytest.raises(UsageError, match=r"the lake is whole since .* UTC only .*history_days"):
+        query(tmp_path, count, between)
+    assert query(tmp_path, count, datetime.now(UTC)).to_pylist() == [{"n": 60}]
+    assert len(lake.location.names("_history")) == 1
+
+
+def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake.open(tmp_path)
+    for number in range(13):
+        analyse(lake, f"v{number}")
+    for perception in ("ab", "cd"):  # that of `finished`, and one under way
+        lake.location.create(f"_staging/{perception}/0-9.parquet", b"")
+    before = query(tmp_path, "SELECT * FROM analyses ORDER BY video_id, revision")
+    compact(str(tmp_path), USUAL)
+    assert lake.location.names("_staging") == ["cd/0-9.parquet"]
+    assert len(lake.table("analyses").file_uris()) == 1
+    assert query(tmp_path, "SELECT * FROM analyses ORDER BY video_id, revision").equals(before)
+    assert (tmp_path / "analyses" / "_delta_log" / "_last_checkpoint").exists()
+    [outcome] = [analyse(lake, "v1", "other", basis=2)]
+    assert (outcome.decision, outcome.revision) == (Decision.COMMITTED, 4)

@@ -1,0 +1,107 @@
+"""Forgetting a video: what goes, what stays, when it is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import CommitProperties
+
+from pipeline.config import LakeConfig
+from pipeline.errors import ConflictError, UsageError
+from pipeline.lake import forget as module
+from pipeline.lake.commit import start_attempts
+from pipeline.lake.compact import compact
+from pipeline.lake.forget import forget
+from pipeline.lake.query import query
+from pipeline.lake.tables import Lake
+from tests.lake.build import analyse, running, sample_lake
+from tests.lake.test_compact import seen
+
+USUAL = LakeConfig()
+
+
+def holding(folder: Path, word: str) -> list[str]:
+    """Files whose bytes, or values if they are Parquet, hold a word."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.stat().st_size:
+            text = (
+                repr(pq.ParquetFile(path).read().to_pylist())
+                if path.suffix == ".parquet"
+                else path.read_text()
+            )
+            found += [str(path.relative_to(folder))] if word in text else []
+    return found
+
+
+def test_nothing_of_it_is_left_and_all_of_the_others(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    analyse(lake, "v-secret", uri="/archive/v-secret.mp4")
+    compact(str(tmp_path), LakeConfig(history_days=0))  # old versions of the tables hold it as well
+    first = analyse(lake, "v-secret", "a2", basis=2, uri="/archive/v-secret.mp4")
+    assert first.revision == 4
+    lake.location.create("_staging/ffff/0-9.parquet", b"")
+    others = {k: [row for row in v if "v-secret" not in row] for k, v in seen(lake).items()}
+    assert len(holding(tmp_path, "v-secret")) > 20
+    counted = forget(str(tmp_path), "/archive/v-secret.mp4", USUAL, dry_run=True)
+    assert (counted.checked, sum(counted.rows.values()), counted.data_files) == (False, 213, 0)
+    receipt = forget(str(tmp_path), "/archive/v-secret.mp4", USUAL)
+    assert receipt.checked
+    assert receipt.rows == counted.rows
+    assert receipt.data_files >= 14
+    assert holding(tmp_path, "v-secret") == []
+    assert seen(lake) == others
+    assert lake.location.names("_staging") == ["ffff/0-9.parquet"]
+    with pytest.raises(UsageError, match=r"knows no video /archive/v-secret\.mp4"):
+        forget(str(tmp_path), "/archive/v-secret.mp4", USUAL)
+    # It may come back, and its revisions go on.
+    assert analyse(lake, "v-secret", "a3", basis=0).revision == 6
+    compact(str(tmp_path), LakeConfig(history_days=0, grace_h=0))
+    assert len(seen(lake)["tracks"]) == len(others["tracks"]) + 40
+
+
+def test_when_it_is_refused(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    uri = "/archive/a b+c%/ü.mp4"
+    with pytest.raises(UsageError, match=r"has 1 other names .*alias\.mp4.*--all-names"):
+        forget(str(tmp_path), uri, USUAL)
+    start_attempts(lake, [running("v2", started_at=datetime.now(UTC) - timedelta(hours=2))])
+    with pytest.raises(UsageError, match=r"a worker is at .* since .*, or died then"):
+        forget(str(tmp_path), uri, USUAL, all_names=True)
+    receipt = forget(str(tmp_path), uri, LakeConfig(grace_h=1), all_names=True)
+    assert receipt.checked
+    assert receipt.names == ["/archive/a b+c%/ü.mp4", "/archive/alias.mp4"]
+
+
+def test_a_writer_that_commits_meanwhile_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.open(tmp_path)
+    for video in ("v1", "v2"):
+        analyse(lake, video)
+    stale = lake.table("events")
+    rows = stale.to_pyarrow_table()
+    original = module.rewrite
+
+    calls: list[str] = []
+
+    def late(lake: Lake, name: str, *rest: Any) -> None:
+        if name in ("frames", "events") and name not in calls:
+            analyse(lake, f"{name}-meanwhile")
+        calls.append(name)
+        original(lake, name, *rest)
+
+    monkeypatch.setattr(module, "rewrite", late)
+    assert forget(str(tmp_path), "/archive/v1.mp4", USUAL).checked
+    found = query(tmp_path, "SELECT video_id, count(*) AS n FROM tracks GROUP BY video_id").to_pylist()
+    assert {row["video_id"]: row["n"] for row in found} == dict.fromkeys(
+        ("v2", "frames-meanwhile", "events-meanwhile"), 40
+    )
+    with pytest.raises(ConflictError):  # a writer that read the log before it was shortened reads it again
+        lake._write(stale, "events", rows, CommitProperties())
+    analyse(lake, "after")
+    assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 8}]
