@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -34,6 +34,9 @@ from botocore.exceptions import (
 )
 
 from pipeline.errors import StorageError, TransientError, UsageError
+from pipeline.retry import patiently
+
+T = TypeVar("T")
 
 ATTEMPTS = 8
 """Times that a request is sent before its error counts: with growing random pauses, over half a minute."""
@@ -144,9 +147,10 @@ def region(bucket: str) -> str:
     Raises:
         StorageError: it is not, or not for these credentials.
     """
-    with errors(f"bucket {bucket}"):
+
+    def head() -> Any:
         try:
-            head = client().head_bucket(Bucket=bucket)
+            return client().head_bucket(Bucket=bucket)
         except ClientError as exc:
             # A HEAD has no body to say why: 404 can only mean the bucket.
             if error_code(exc) in _MISSING_KEYS:
@@ -154,7 +158,47 @@ def region(bucket: str) -> str:
             elif error_code(exc) in ("403", "400"):
                 client().list_objects_v2(Bucket=bucket, MaxKeys=1)  # its error names the reason
             raise
-    return str(head.get("BucketRegion") or client().meta.region_name)
+
+    found = ask(f"bucket {bucket}", head)
+    return str(found.get("BucketRegion") or client().meta.region_name)
+
+
+def ask(what: str, call: Callable[[], T]) -> T:
+    """The result of a call of boto3 that may be made twice, made again while the server stumbles.
+
+    Raises:
+        ClientError: S3's answer that there is no such object, or that it is not as demanded.
+        StorageError: another, about `what`.
+    """
+
+    def once() -> T | ClientError:
+        with errors(what):
+            try:
+                return call()
+            except ClientError as exc:
+                if is_missing(exc) or precondition_failed(exc):
+                    return exc
+                raise
+
+    found = patiently(once)
+    if isinstance(found, ClientError):
+        raise found
+    return found
+
+
+def listed(bucket: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
+    """The objects below a prefix, in the order of their keys: Key, Size, LastModified, ETag.
+
+    Raises:
+        StorageError: the bucket cannot be listed.
+    """
+    while True:
+        asked = {"Bucket": bucket, "Prefix": prefix, **more}
+        page = ask(f"bucket {bucket} cannot be listed", partial(client().list_objects_v2, **asked))
+        yield from page.get("Contents", ())
+        if not page.get("IsTruncated"):
+            return
+        more["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def forget() -> None:
@@ -212,6 +256,8 @@ def _plain(text: str) -> str:
     for code, reason in _REASONS.items():
         if not code.isdigit() and f"<Code>{code}</Code>" in flat:
             return reason
+    if "Invalid table version" in flat:  # deltalake took a 409 for another's commit and did not find that
+        return _REASONS["OperationAborted"]
     if found := re.search(r"non-2xx status code:? *(\d+)", flat):
         status = found.group(1)
         return _REASONS.get(status, _REASONS["500"] if status[0] == "5" or status == "409" else flat[:300])

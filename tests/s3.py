@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 
 from pipeline import s3
+from tests.helpers import ROOT
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def faulty(server: Server, seed: int, rate: float = 0.2) -> Iterator[Server]:
+    """The server behind the proxy of `tests.faults`."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.faults", str(port), server.endpoint, str(seed), str(rate)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        wait_for_port(port, process)
+        yield server.behind(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(30)

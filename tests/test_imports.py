@@ -16,7 +16,7 @@ BASE = {"errors", "config", "keys", "ids", "mot", "event_rows", "retry", "s3"}  
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "retry": {"errors"},
-    "s3": {"errors"},
+    "s3": {"errors", "retry"},
     "keys": set(),
     "config": {"errors", "keys"},
     "ids": {"config"},

@@ -56,7 +56,7 @@ def reinterpret(
     """
     reporter = reporter or Silent()
     began = time.monotonic()
-    lake = Lake.open(lake_uri, create=False)
+    lake = Lake.open(lake_uri, create=False, extend=True)
     groups = _groups(lake, camera)
     reporter.begin(sum(len(group.names) for group in groups))
     results: list[VideoResult] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from botocore.exceptions import ClientError
 from pipeline import s3
 from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.lake.location import Location
-from pipeline.retry import patiently
 
 # deltalake encodes other characters twice in some of its requests and once in others.
 _PREFIX = re.compile(r"[A-Za-z0-9_=+~.-]+(/[A-Za-z0-9_=+~.-]+)*")
@@ -58,9 +58,7 @@ class Bucket(Location):
 
     def exists(self) -> bool:
         s3.region(self.bucket)
-        with s3.errors(f"lake {self} cannot be read"):
-            found = s3.client().list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1)
-        return bool(found.get("KeyCount"))
+        return any(True for _ in s3.listed(self.bucket, f"{self.prefix}/", MaxKeys=1))
 
     def sync_commit(self, table: str, version: int) -> None:
         """Nothing: what an object store has taken lasts."""
@@ -69,40 +67,40 @@ class Bucket(Location):
         return s3.failure(what, str(exc))
 
     def read(self, name: str) -> bytes | None:
-        return patiently(lambda: self._read(name))
+        def get() -> bytes:
+            answer = s3.client().get_object(Bucket=self.bucket, Key=self._key(name))
+            data: bytes = answer["Body"].read()
+            if len(data) != answer["ContentLength"]:
+                raise TransientError(f"{self}/{name} came in part only", remedy="run again")
+            return data
 
-    def _read(self, name: str) -> bytes | None:
-        with s3.errors(f"{self}/{name} cannot be read"):
-            try:
-                answer = s3.client().get_object(Bucket=self.bucket, Key=self._key(name))
-                data: bytes = answer["Body"].read()
-            except ClientError as exc:
-                if s3.is_missing(exc):
-                    return None
-                raise
-        if len(data) != answer["ContentLength"]:
-            raise TransientError(f"{self}/{name} came in part only", remedy="run again")
-        return data
+        try:
+            return s3.ask(f"{self}/{name} cannot be read", get)
+        except ClientError:
+            return None
 
     def create(self, name: str, data: bytes) -> bool:
-        with s3.errors(f"{self}/{name} cannot be written"):
-            try:
-                s3.client().put_object(Bucket=self.bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
-            except ClientError as exc:
-                if s3.precondition_failed(exc):
-                    return False
-                raise
+        def put() -> None:
+            s3.client().put_object(Bucket=self.bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
+
+        try:
+            s3.ask(f"{self}/{name} cannot be written", put)
+        except ClientError as exc:
+            if s3.precondition_failed(exc):
+                return False
+            raise StorageError(f"{self}/{name} cannot be written", remedy=str(exc)) from exc
         return True
 
     def names(self, folder: str) -> list[str]:
         top = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
-        with s3.errors(f"{self}/{folder} cannot be read"):
-            pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=top)
-            return [item["Key"][len(top) :] for page in pages for item in page.get("Contents", ())]
+        return [item["Key"][len(top) :] for item in s3.listed(self.bucket, top)]
 
     def remove(self, name: str) -> None:
-        with s3.errors(f"{self}/{name} cannot be removed"):
+        def delete() -> None:
             s3.client().delete_object(Bucket=self.bucket, Key=self._key(name))
+
+        with contextlib.suppress(ClientError):
+            s3.ask(f"{self}/{name} cannot be removed", delete)
 
     def remove_folder(self, folder: str) -> None:
         for name in self.names(folder):

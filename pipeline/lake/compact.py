@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, TransientError
 from pipeline.lake.commit import Ending, commit
-from pipeline.lake.current import timestamp
+from pipeline.lake.current import RUN, timestamp
 from pipeline.lake.lookup import LOST, histories
 from pipeline.lake.query import HISTORY, query
 from pipeline.lake.rewrite import RunRows, adds, rewrite, runs_in
@@ -64,7 +64,7 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
         UsageError: there is no lake.
         StorageError: it cannot be read or written; each partition is in its old or its new state.
     """
-    lake = Lake.open(lake_uri, create=False)
+    lake = Lake.open(lake_uri, create=False, extend=True)
     now = datetime.now(UTC)
     grace, since = now - timedelta(hours=settings.grace_h), now - timedelta(days=settings.history_days)
     if not dry_run:
@@ -84,15 +84,15 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
 class _Needed:
     """Which runs are needed, by what `analyses` says."""
 
-    kept: frozenset[str]  # current, or so within the history
-    named: frozenset[str]  # by any success
+    kept: dict[str, frozenset[str]]  # by column of `analyses`: current, or so within the history
+    named: dict[str, frozenset[str]]  # likewise, by any success
     at_work: dict[str, datetime]  # video_id to the start of its oldest attempt that is under way
     grace: datetime
 
-    def needs(self, run: RunRows) -> bool:
-        if run.run_id in self.kept:
+    def needs(self, table: str, run: RunRows) -> bool:
+        if run.run_id in self.kept[RUN[table]]:
             return True
-        if run.run_id in self.named:
+        if run.run_id in self.named[RUN[table]]:
             return False
         # Not named yet: whoever is at work may come to name it. An attempt is older than its runs.
         begun, oldest = _time_of(run.run_id), self.at_work.get(run.video_id)
@@ -113,8 +113,8 @@ def _needed(lake: Lake, grace: datetime, since: datetime, dry_run: bool) -> _Nee
     for row in alive:
         starts[row["video_id"]] = min(row["started_at"], starts.get(row["video_id"], row["started_at"]))
     return _Needed(
-        frozenset(row[run] for row in (*current, *before, *later) for run in _RUNS),
-        frozenset(row[run] for row in successes for run in _RUNS),
+        {run: frozenset(row[run] for row in (*current, *before, *later)) for run in _RUNS},
+        {run: frozenset(row[run] for row in successes) for run in _RUNS},
         starts,
         grace,
     )
@@ -167,7 +167,7 @@ def _compact_partition(lake: Lake, name: str, on: date, needed: _Needed, dry_run
     snapshot = lake.table(name)
     files = [add for add in adds(snapshot) if add["partition.date"] == on]
     runs = runs_in(snapshot, name, on)
-    kept = [run for run in runs if needed.needs(run)]
+    kept = [run for run in runs if needed.needs(name, run)]
     rows, size = sum(run.rows for run in runs), sum(add["size_bytes"] for add in files)
     dropped = rows - sum(run.rows for run in kept)
     small = sum(add["size_bytes"] < SMALL_BYTES for add in files)

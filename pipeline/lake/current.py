@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 
 from pipeline.lake.schema import TABLES
 
-_RUN = {
+RUN = {
     "frames": "perception_run_id",
     "detections": "perception_run_id",
     "tracks": "tracking_run_id",
     "objects": "tracking_run_id",
     "events": "events_run_id",
 }
+"""Table to the column of `analyses` that names the run whose rows are current in it."""
 
 BASE = {name: name if name in ("analyses", "configs") else f"{name}_all" for name in TABLES}
 """Table to the name under which its rows, current or not, are queried."""
@@ -65,7 +66,7 @@ def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
             "WHERE a.video_id IN (SELECT video_id FROM videos)"
         ),
     }
-    for name, run in _RUN.items():
+    for name, run in RUN.items():
         views[name] = (
             f"SELECT {_columns(name, quote)}\nFROM {name}_all\n"
             f"WHERE run_id IN (SELECT {run} FROM analyses_current)"

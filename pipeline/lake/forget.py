@@ -74,7 +74,7 @@ def forget(
         UsageError: the lake knows no such name, the video has other names, or a worker is at it.
         StorageError: the lake cannot be read or written. What is removed is removed; call it again.
     """
-    lake = Lake.open(lake_uri, create=False)
+    lake = Lake.open(lake_uri, create=False, extend=True)
     known = run_sql(
         lake.table("videos"), "videos", "SELECT uri, video_id, content_id FROM videos"
     ).to_pylist()

@@ -12,7 +12,7 @@ from deltalake import QueryBuilder
 
 from pipeline.errors import UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import Lake, lacking
 from pipeline.retry import patiently
 
 _STORAGE_SIGNS = ("object store error", "parquet error", "object at location")
@@ -20,6 +20,11 @@ _SETTINGS = {"datafusion.catalog.information_schema": "true"}
 _READS = ("select", "with", "values", "show", "describe", "desc")
 _EXPLAINED = ("select", "with", "values")
 _SKIPPED = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()+", re.DOTALL)
+_ARROW = {
+    "string": "Utf8", "int64": "Int64", "int32": "Int32", "double": "Float64", "float": "Float32",
+    "bool": "Boolean", "date32[day]": "Date32",
+    "timestamp[us, tz=UTC]": 'Timestamp(Microsecond, Some("UTC"))',
+}  # fmt: skip
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
 
 
@@ -97,11 +102,22 @@ def _builder(lake: Lake, tables: Sequence[str], as_of: datetime | None) -> Query
     builder = QueryBuilder(_SETTINGS)
     # In this order: the rows of whatever `analyses` calls current are in the tables read after it.
     for name in tables:
-        builder.register(BASE[name], lake.table(name))
+        snapshot = lake.table(name)
+        if not (missing := lacking(snapshot, name)):
+            builder.register(BASE[name], snapshot)
+            continue
+        builder.register(f"{name}_older", snapshot)  # of an older schema: later columns are null
+        nulls = ", ".join(f'{_null(field.type)} AS "{field.name}"' for field in missing)
+        _run(lake, builder, f"CREATE VIEW {BASE[name]} AS SELECT *, {nulls} FROM {name}_older")
     for view, select in current_views(timestamp(as_of) if as_of else None).items():
         if view in (*tables, "analyses_current"):
             _run(lake, builder, f"CREATE VIEW {view} AS {select}")
     return builder
+
+
+def _null(kind: pa.DataType) -> str:
+    name = _ARROW.get(str(kind))
+    return f"arrow_cast(NULL, '{name}')" if name else "NULL"
 
 
 def _run(lake: Lake, builder: QueryBuilder, sql: str) -> pa.Table:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from pipeline.errors import ConflictError, TransientError, UsageError
@@ -38,12 +38,21 @@ class Lake:
     location: Location
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], create: bool = True, *, conditional_put: bool = True) -> Lake:
+    def open(
+        cls,
+        uri: str | os.PathLike[str],
+        create: bool = True,
+        *,
+        extend: bool = False,
+        conditional_put: bool = True,
+    ) -> Lake:
         """Open a lake, or make one.
 
         Args:
             uri: A directory or s3://bucket/prefix.
             create: Make what is missing and try to write. Without it nothing is written at all.
+            extend: Of a lake that is there and of an older schema, add the columns that it lacks; done anyway
+                with `create`.
             conditional_put: Refuse a server that lets two writers overwrite each other.
 
         Raises:
@@ -57,7 +66,8 @@ class Lake:
             lake._create_missing()
         elif not lake.location.exists():
             raise UsageError(f"there is no lake at {lake.location}", remedy=_NO_LAKE)
-        lake._check_version()
+        if lake._version() < SCHEMA_VERSION and (create or extend):
+            lake._extend()
         return lake
 
     def table(self, name: str) -> DeltaTable:
@@ -189,14 +199,49 @@ class Lake:
             if not self._is_there(name):
                 raise self.location.failure(f"lake {self.location} cannot be made", exc) from exc
 
-    def _check_version(self) -> None:
+    def _version(self) -> int:
+        """The schema version of the lake.
+
+        Raises:
+            UsageError: a newer program made it.
+        """
         properties = self.table("analyses").metadata().configuration
-        version = json.loads(properties.get(_VERSION_KEY, "0"))
+        version = int(json.loads(properties.get(_VERSION_KEY, "0")))
         if version > SCHEMA_VERSION:
             what = f"lake {self.location} has schema version {version}"
             raise UsageError(
                 f"{what}, newer than this program's {SCHEMA_VERSION}", remedy="use a newer marey"
             )
+        return version
+
+    def _extend(self) -> None:
+        """Add the columns that came with later schema versions; old rows have null there."""
+        for name in _CREATION_ORDER:
+            for pause in pauses():
+                try:
+                    self._extend_table(name)
+                    break
+                except (ConflictError, TransientError):
+                    time.sleep(pause)
+
+    def _extend_table(self, name: str) -> None:
+        target = self.table(name)
+        try:
+            if missing := lacking(target, name):
+                target.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            target.alter.set_table_properties({_VERSION_KEY: str(SCHEMA_VERSION)}, raise_if_not_exists=False)
+        except CommitFailedError as exc:
+            raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
+        except (DeltaError, OSError) as exc:
+            raise self.location.failure(
+                f"table {name} of lake {self.location} cannot be extended", exc
+            ) from exc
+
+
+def lacking(snapshot: DeltaTable, name: str) -> list[pa.Field]:
+    """The columns of a table that came after the program that made it."""
+    there = {field.name for field in snapshot.schema().fields}
+    return [field for field in TABLES[name] if field.name not in there]
 
 
 def revision_key(key: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -85,23 +84,19 @@ def stream(source: Source, offset: int) -> Iterator[bytes]:
 
 
 def _head(bucket: str, key: str) -> Source | None:
-    with s3.errors(f"s3://{bucket}/{key} cannot be read"):
-        try:
-            found = s3.client().head_object(Bucket=bucket, Key=key)
-        except ClientError as exc:
-            if s3.is_missing(exc):
-                return None
-            raise
+    try:
+        found = s3.ask(
+            f"s3://{bucket}/{key} cannot be read", lambda: s3.client().head_object(Bucket=bucket, Key=key)
+        )
+    except ClientError:
+        return None
     return _source(bucket, key, found["ContentLength"], found["LastModified"], found["ETag"])
 
 
 def _listed(bucket: str, prefix: str, since: datetime | None) -> Iterator[Source]:
-    with s3.errors(f"bucket {bucket} cannot be listed"):
-        pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        items: Iterator[dict[str, Any]] = (item for page in pages for item in page.get("Contents", ()))
-        for item in items:
-            if suffix(item["Key"]) in VIDEO_SUFFIXES and (since is None or item["LastModified"] >= since):
-                yield _source(bucket, item["Key"], item["Size"], item["LastModified"], item["ETag"])
+    for item in s3.listed(bucket, prefix):
+        if suffix(item["Key"]) in VIDEO_SUFFIXES and (since is None or item["LastModified"] >= since):
+            yield _source(bucket, item["Key"], item["Size"], item["LastModified"], item["ETag"])
 
 
 def _source(bucket: str, key: str, size: int, changed: datetime, etag: str) -> Source:

@@ -188,7 +188,7 @@ def config(folder: Path, **more: Any) -> Config:
     return load(None, settings(folder, **more))
 
 
-def rows(lake: Path, view: str = "", video: str | None = None) -> dict[str, list[dict[str, Any]]]:
+def rows(lake: Path | str, view: str = "", video: str | None = None) -> dict[str, list[dict[str, Any]]]:
     """Rows in canonical order, all columns but the runs'; `view` "_all" takes also what is not current."""
     where = f" WHERE video_id = '{video}'" if video else ""
     found = {}
@@ -199,7 +199,7 @@ def rows(lake: Path, view: str = "", video: str | None = None) -> dict[str, list
     return found
 
 
-def counts(lake: Path) -> dict[str, int]:
+def counts(lake: Path | str) -> dict[str, int]:
     """Rows of every table, current or not."""
     names = ["analyses", "configs", "videos_all", *(f"{name}_all" for name in TABLES)]
     return {name: ask(lake, f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in names}
@@ -217,7 +217,7 @@ class Ticking(Silent):
             self.act()
 
 
-def ask(lake: Path, sql: str) -> list[dict[str, Any]]:
+def ask(lake: Path | str, sql: str) -> list[dict[str, Any]]:
     table: pa.Table = query(str(lake), sql)
     found: list[dict[str, Any]] = table.to_pylist()
     return found

@@ -189,6 +189,19 @@ def test_as_of_reaches_as_far_as_rows_are_kept(tmp_path: Path) -> None:
     assert len(lake.location.names("_history")) == 1
 
 
+def test_events_of_a_reinterpretation_replace_the_first_ones(tmp_path: Path) -> None:
+    """The first run stays current in the other tables."""
+    lake = Lake.open(tmp_path)
+    old = analyse(lake, "v1").analysis
+    [attempt] = start_attempts(lake, [running("v1")])
+    runs = {"perception_run_id": old.perception_run_id, "tracking_run_id": old.tracking_run_id}
+    events = {"events": stage_rows(objects=5, seed=9)["events"]}
+    commit(lake, [ending(replace(finished(attempt, "a2"), **runs), 2, events)])
+    compact(str(tmp_path), AT_ONCE)
+    assert seen(lake) == seen(lake, "_all")
+    assert {name: len(rows) for name, rows in seen(lake).items()}["events"] == 5
+
+
 def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake.open(tmp_path)
     for number in range(13):

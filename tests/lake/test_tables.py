@@ -118,6 +118,32 @@ def test_a_newer_lake_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             Lake.open(tmp_path, create=create)
 
 
+def test_a_lake_of_an_older_schema_is_read_and_extended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.open(tmp_path)
+    analyse(lake, "v1")
+    older = [lake.table(name).version() for name in TABLES]
+    colour = pa.field("colour", pa.string(), metadata={"comment": "what the next version adds"})
+    with monkeypatch.context() as newer:
+        newer.setattr(tables, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+        newer.setitem(TABLES, "objects", TABLES["objects"].append(colour))
+        sql = "SELECT video_id, colour FROM objects ORDER BY video_id, colour"
+        assert query(tmp_path, sql).to_pylist() == [{"video_id": "v1", "colour": None}] * 2
+        assert [lake.table(name).version() for name in TABLES] == older, "reading writes nothing"
+        extended = Lake.open(tmp_path)
+        rows = stage_rows(objects=2)
+        rows["objects"] = rows["objects"].append_column(colour, pa.array(["red", "white"]))
+        analyse(extended, "v2", rows=rows)
+        found = query(tmp_path, sql).to_pylist()
+        assert [row["colour"] for row in found] == [None, None, "red", "white"]
+        comments = {f.name: f.metadata.get("comment") for f in extended.table("objects").schema().fields}
+        assert comments["colour"] == "what the next version adds"
+        assert len(comments) == len(TABLES["objects"])
+    with pytest.raises(UsageError, match=f"has schema version {SCHEMA_VERSION + 1}, newer than"):
+        query(tmp_path, "SELECT 1")
+
+
 def test_reading_writes_nothing(tmp_path: Path) -> None:
     sample_lake(tmp_path)
     before = files_of(tmp_path)

@@ -1,0 +1,41 @@
+"""A batch that is killed again and again, and what it must come to."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+from pipeline.analyze import analyze
+from pipeline.config import LakeConfig
+from pipeline.lake.compact import compact
+from tests.analyze.build import config, rows, write_clip
+from tests.cli.run import start, write_config
+
+
+def whole_after_kills(folder: Path, home: Path, videos: int, kills: int, seed: int, longest_s: float) -> int:
+    """Kill a batch at random moments, restarted each time; its end is an undisturbed run's."""
+    clips = [write_clip(home / "in" / f"{n:02}.mp4", 3 + n % 4, seed=n) for n in range(videos)]
+    settings = config(
+        folder, run__segment_s=1, lake__commit_interval_s=0.5, lake__max_attempts=kills + 1, run__decoders=2
+    )
+    assert analyze([str(home / "in")], str(home / "whole"), settings).exit_code() == 0
+    site, rng, killed = write_config(home / "site.toml", settings), random.Random(seed), 0
+    for _ in range(kills):
+        process = start("analyze", home / "in", "--lake", home / "lake", "--config", site, cwd=home)
+        try:
+            process.communicate(timeout=rng.uniform(1.5, longest_s))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+    assert analyze([str(home / "in")], str(home / "lake"), settings).exit_code() == 0
+    assert len(clips) == videos
+    expected = rows(home / "whole")
+    assert rows(home / "lake") == expected
+    compact(str(home / "lake"), LakeConfig(grace_h=0, history_days=0))
+    assert rows(home / "lake") == expected
+    assert rows(home / "lake", "_all") == expected, "after compaction nothing else is left"
+    return killed
