@@ -161,7 +161,9 @@ class Run:
                 self.done(VideoResult(source.uri, "failed", error_code=exc.code, error=str(exc)))
                 continue
             if plan is None:
-                self.done(VideoResult(source.uri, "planned", note="not read yet"))
+                self.done(
+                    VideoResult(source.uri, "planned", note="not read yet", size_bytes=source.size_bytes)
+                )
                 continue
             if self._skipped(plan, planner):
                 planner.spool.release(plan.source)
@@ -193,7 +195,11 @@ class Run:
             return True
         if self.options.dry_run:
             note = "cannot be read" if plan.error else plan.step.value
-            self.done(VideoResult(uri, "planned", name.video_id, name.duration_s, note=note))
+            self.done(
+                VideoResult(
+                    uri, "planned", name.video_id, name.duration_s, note=note, size_bytes=name.size_bytes
+                )
+            )
             return True
         return False
 

@@ -38,6 +38,7 @@ class VideoResult:
     error_code: str | None = None
     error: str | None = None
     note: str = ""
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)

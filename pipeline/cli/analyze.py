@@ -66,7 +66,22 @@ def analyze_command(
     with reporter() as progress:
         summary = analyze(inputs, lake, resolved, options, progress)
     _report(summary, lake, as_json)
+    if dry_run and summary.count("planned"):
+        _expect(summary, lake)
     return summary.exit_code(strict=strict)
+
+
+def _expect(summary: Summary, lake: str) -> None:
+    from pipeline.analyze.estimate import TABLES_MB_PER_HOUR, estimate
+
+    found = estimate(summary, lake)
+    rest = f" and {found.unknown} of unknown length" if found.unknown else ""
+    say(
+        f"to do: {found.hours:.2f} hours of footage{rest}, {found.size_bytes / 1e6:.1f} MB; "
+        f"tables of about {found.hours * TABLES_MB_PER_HOUR:.1f} MB"
+    )
+    if found.work_s is not None:
+        say(f"about {clock(found.work_s)} at the speed of the lake's last analyses")
 
 
 def _report(summary: Summary, lake: str, as_json: bool) -> None:
