@@ -15,6 +15,7 @@ from pipeline.analyze.outcome import Silent
 from pipeline.errors import ConflictError, ModelError, StorageError, UsageError
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
+from pipeline.lake.forget import forget
 from pipeline.lake.lookup import histories, known_videos
 from tests.analyze.build import Ticking, ask, config, counts, rows
 from tests.helpers import shared_path
@@ -252,3 +253,18 @@ def test_what_a_bad_decoder_costs(
     [result] = analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
     assert result.state == ("current" if cause is None else "ok")
     assert len(rows(lake)["frames"]) == 60
+
+
+def test_a_content_that_was_forgotten_is_refused(folder: Path, lake: Path) -> None:
+    """If it was asked for; under whatever name it comes, and no row tells of it."""
+    video, settings = folder / "short.mp4", config(folder)
+    assert analyze([str(video)], str(lake), settings).exit_code() == 0
+    assert forget(str(lake), str(video), settings.lake, deny=True).checked
+    before = counts(lake)
+    assert before["videos_all"] == before["analyses"] == 0
+    copy = lake.parent / "copy.mp4"
+    shutil.copy(video, copy)
+    for path in (video, copy):
+        [result] = analyze([str(path)], str(lake), settings).results
+        assert (result.state, result.error_code) == ("failed", "denied")
+    assert counts(lake) == before
