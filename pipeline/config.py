@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
+from pipeline.config_lines import line_in
 from pipeline.errors import UsageError
 from pipeline.keys import compile_pattern
 
@@ -108,16 +109,31 @@ class EventsConfig(Model):
     min_duration_s: float = result(0.5, "event models: shorter intervals are dropped", ge=0)
 
 
+_IN_ZONES = ("zone_entry", "zone_exit", "dwell", "appear", "disappear", "occupancy")
+
+
 class Rule(Model):
     """A rule on tracks. `kind` decides which of the other fields apply."""
 
     name: str = result(..., "label of the events", min_length=1)
-    kind: Literal["line_crossing", "zone_entry", "zone_exit", "dwell", "stopped"] = result(
-        ..., "what happens"
-    )
+    kind: Literal[
+        "line_crossing",
+        "zone_entry",
+        "zone_exit",
+        "dwell",
+        "stopped",
+        "wrong_way",
+        "appear",
+        "disappear",
+        "occupancy",
+        "crowding",
+        "approach",
+    ] = result(..., "what happens")
     cameras: str = result("*", "shell pattern of the cameras that the rule is for")
     classes: tuple[str, ...] = result((), "only these classes; empty: all")
-    line: tuple[Point, Point] | None = result(None, "line_crossing: from, to")
+    line: tuple[Point, Point] | None = result(
+        None, "line_crossing: from, to; wrong_way: an arrow the right way"
+    )
     zone: tuple[Point, ...] | None = result(None, "polygon of three or more corners")
     units: Literal["normalised", "pixels"] = result(
         "normalised", "units of line and zone: 0..1 or displayed pixels"
@@ -129,9 +145,12 @@ class Rule(Model):
         "bottom", "point of the box that is compared with line and zone"
     )
     min_duration_s: float = result(
-        0.0, "seconds a state must hold: dwell, stopped; zone entry and exit", ge=0
+        0.0, "seconds a state must hold; must be given for dwell and stopped, line_crossing has none", ge=0
     )
     max_speed: float = result(0.1, "stopped: box heights per second below which an object stands", gt=0)
+    min_speed: float = result(0.5, "wrong_way, approach: box heights per second at which it counts", gt=0)
+    distance: float = result(1.5, "approach: box heights between anchors that are near", gt=0)
+    min_count: int = result(1, "occupancy, crowding: objects inside at least", ge=1)
     hysteresis: float = result(0.05, "box heights by which an anchor must pass a border to count", ge=0)
 
     @model_validator(mode="after")
@@ -139,12 +158,15 @@ class Rule(Model):
         from shapely import Polygon
         from shapely.validation import explain_validity
 
-        if self.kind == "line_crossing" and (self.line is None or self.line[0] == self.line[1]):
-            raise ValueError("a line_crossing needs line = [[x, y], [x, y]] with two different points")
-        if self.kind in ("zone_entry", "zone_exit", "dwell") and self.zone is None:
+        by_line = self.kind in ("line_crossing", "wrong_way")
+        if by_line and (self.line is None or self.line[0] == self.line[1]):
+            raise ValueError(f"a {self.kind} needs line = [[x, y], [x, y]] with two different points")
+        if self.kind in _IN_ZONES and self.zone is None:
             raise ValueError(f"{self.kind} needs zone = [[x, y], [x, y], [x, y], ...]")
         if self.kind in ("dwell", "stopped") and self.min_duration_s <= 0:
             raise ValueError(f"{self.kind} needs min_duration_s above 0")
+        if self.kind == "crowding" and self.min_count < 2:
+            raise ValueError("crowding needs min_count of 2 or more")
         if self.zone is not None:
             if len(self.zone) < 3:
                 raise ValueError("zone needs at least three corners")
@@ -232,7 +254,9 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     try:
         return Config.model_validate(values)
     except ValidationError as exc:
-        raise UsageError(_explain(exc, places), remedy="`marey config --schema` lists every key") from exc
+        raise UsageError(
+            _explain(exc, places, path), remedy="`marey config --schema` lists every key"
+        ) from exc
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -270,14 +294,17 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _explain(exc: ValidationError, places: Mapping[str, Mapping[str, Any]]) -> str:
-    """The first error in one line: where it stands, its key, the value met and what is allowed."""
+def _explain(exc: ValidationError, places: Mapping[str, Mapping[str, Any]], path: Path | None) -> str:
+    """The first error in one line: file and line, its key, the value met and what is allowed."""
     first = exc.errors()[0]
     loc, value = first["loc"], first["input"]
     holding = [place for place, layer in places.items() if _holds(layer, loc[:2])]
     where = holding[-1] if holding else "config"
     in_rule = holding and loc[:1] == ("rules",) and len(loc) > 1
     key = _rule_key(places[where]["rules"], loc) if in_rule else ".".join(map(str, loc))
+    if path is not None and where == f"config {path}":
+        line = line_in(path.read_text(encoding="utf-8"), loc)
+        where += f", line {line}" if line is not None else ""
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}"
     message = first["msg"].removeprefix("Value error, ")

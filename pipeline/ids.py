@@ -28,7 +28,7 @@ from pipeline.config import Config
 
 PERCEPTION_VERSION = 1
 TRACKING_VERSION = 1
-EVENTS_VERSION = 1
+EVENTS_VERSION = 2
 """Each is raised when the program gives other rows for the same input, config and weights."""
 
 _LENGTH = 32

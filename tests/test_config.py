@@ -107,9 +107,31 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ("[[rules]]\nname = 'b'\nkind = 'dwell'\nmin_duration_s = -1", 9),
+        ("[[rules]]\nname = 'b'\nkind = 'jump'", 8),
+        ("[[ rules ]]  # twice\nname = 'b'\nkind = 'dwell'", 6),
+        ("[video]\nsample_fps = -1", 7),
+        ("[video]\nfps = 5", 7),
+    ],
+)
+def test_refusal_names_the_line(tmp_path: Path, wrong: str, line: int) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f"# rules\n[[rules]]\nname = 'a'\nkind = 'stopped'\nmin_duration_s = 1\n{wrong}\n[run]\n")
+    with pytest.raises(UsageError, match=f"config {path}, line {line}: "):
+        load(path)
+
+
+@pytest.mark.parametrize(
     ("rule", "message"),
     [
         ({"kind": "line_crossing"}, "needs line"),
+        ({"kind": "wrong_way"}, "needs line"),
+        ({"kind": "occupancy"}, "needs zone"),
+        ({"kind": "appear"}, "needs zone"),
+        ({"kind": "disappear"}, "needs zone"),
+        ({"kind": "crowding"}, "needs min_count of 2 or more"),
         ({"kind": "line_crossing", "line": [[0, 0], [0, 0]]}, "two different points"),
         ({"kind": "zone_entry"}, "needs zone"),
         ({"kind": "zone_entry", "zone": [[0, 0], [1, 1]]}, "at least three corners"),

@@ -18,10 +18,11 @@ ALLOWED: dict[str, set[str]] = {
     "retry": {"errors"},
     "s3": {"errors", "retry"},
     "keys": set(),
-    "config": {"errors", "keys"},
+    "config": {"errors", "keys", "config_lines"},
     "ids": {"config"},
     "mot": {"errors", "lake"},
     "event_rows": {"ids", "lake"},
+    "config_lines": set(),
     "config_text": {"config"},
     **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
     "report": BASE | {"lake", "media"},

@@ -6,6 +6,7 @@ import resource
 import time
 from dataclasses import dataclass, field
 
+from pipeline.analyze.changes import EventChanges
 from pipeline.analyze.interpret import Rows, Runs, Stopwatch
 from pipeline.analyze.outcome import VideoResult
 from pipeline.analyze.perception import Facts, VideoWork
@@ -26,6 +27,7 @@ class Attempt:
     work: VideoWork | None = None  # where the video is decoded
     started: float = field(default_factory=time.perf_counter)
     watch: Stopwatch = field(default_factory=Stopwatch)
+    changes: EventChanges | None = None  # against the events of the perception that is taken over
 
     def succeeded(self, rows: Rows, facts: Facts, runtime: str | None, device: str | None) -> Ending:
         """The ending of an attempt whose rows are all in `rows`."""
@@ -89,6 +91,7 @@ class Attempt:
             error_code=row.error_code,
             error=row.error,
             note="" if self.plan.step is Step.PERCEPTION else _REUSED[self.plan.step],
+            changes=self.changes if row.succeeded else None,
         )
 
 

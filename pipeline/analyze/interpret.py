@@ -59,6 +59,10 @@ class Rows:
         if sum(part.nbytes for part in self._pending[table]) > FLUSH_BYTES:
             self._lake.append(table, pa.concat_tables(self._pending.pop(table)))
 
+    def of(self, table: str) -> list[pa.Table]:
+        """Rows of a table that are not yet appended."""
+        return self._pending.get(table, [])
+
     def rest(self) -> dict[str, pa.Table]:
         """Rows not yet appended, by table."""
         return {table: pa.concat_tables(parts) for table, parts in self._pending.items() if parts}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TypeVar
 
+from pipeline.analyze.changes import event_changes
 from pipeline.analyze.ending import Attempt
 from pipeline.analyze.interpret import Rows, find_events, fresh_runs, interpret, stored_perception
 from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
@@ -23,6 +24,7 @@ from pipeline.ids import new_run_id
 from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
 from pipeline.lake.location import Location
+from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
@@ -345,6 +347,9 @@ class Run:
             find_events(self.lake, plan, source, self.tools, rows, attempt.watch)
         else:
             interpret(plan, stored_perception(self.lake, source), self.tools, rows, attempt.watch)
+        if plan.current is not None and source.video_id == plan.name.video_id:
+            old = read_rows(self.lake, "events", source.video_id, source.events_run_id or "", source.date)
+            attempt.changes = event_changes(old, rows.of("events"))
         gaps = tuple(dict(gap) for gap in source.gaps)
         facts = Facts(
             True, source.frames_failed or 0, gaps, source.time_source or "pts", source.reader or "pyav"

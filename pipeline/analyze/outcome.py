@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from pipeline.analyze.changes import EventChanges
+
 State = Literal["ok", "partial", "failed", "current", "other_config", "planned"]
 
 
@@ -39,6 +41,7 @@ class VideoResult:
     error: str | None = None
     note: str = ""
     size_bytes: int | None = None
+    changes: EventChanges | None = None  # of events that were found anew
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Summary:
 
     def count(self, state: State) -> int:
         return self.states[state]
+
+    @property
+    def changes(self) -> EventChanges | None:
+        """Of all videos whose events were found anew; None if none were."""
+        known = [result.changes for result in self.results if result.changes is not None]
+        return sum(known, EventChanges()) if known else None
 
     @property
     def states(self) -> Counter[str]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from models.files import CheckpointError, file_digest, weights_path
 from pipeline import ids
-from pipeline.config import Config
-from pipeline.errors import ModelError
+from pipeline.config import CLASSES, Config
+from pipeline.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from models.motion import MotionModel
@@ -39,6 +39,7 @@ class Tools:
 
         Raises:
             ModelError: a weights file is missing, or two event models have one name.
+            UsageError: a rule is for a class that the default weights do not know.
         """
         self.config = config
         self._event_paths = _by_stem(config.events.models)
@@ -48,6 +49,8 @@ class Tools:
         self.digests = {
             role: _digest(role if weights == "default" else weights) for role, weights in named.items()
         }
+        if config.perceive.weights == "default":
+            _check_classes(config, CLASSES)
         self.event_digests = {stem: _digest(name) for stem, name in self._event_paths.items()}
 
     @cached_property
@@ -73,10 +76,11 @@ class Tools:
 
         Raises:
             ModelError: weights cannot be used, or the device or runtime is not there.
+            UsageError: a rule is for a class that the CNN does not know.
         """
         _ = self.motion, self.event_models
         if perceiver:
-            _ = self.perceiver
+            _check_classes(self.config, self.perceiver.network.classes)
 
     def ids(self, content_id: str, camera: str | None) -> Ids:
         """The ids that an analysis of this content by this camera would have."""
@@ -100,6 +104,15 @@ class Tools:
 def program_version() -> str:
     """Version of marey."""
     return version("marey")
+
+
+def _check_classes(config: Config, known: Sequence[str]) -> None:
+    for rule in config.rules:
+        if unknown := sorted(set(rule.classes) - set(known)):
+            raise UsageError(
+                f"rule {rule.name!r}: unknown class {unknown[0]!r}",
+                remedy=f"the detector knows {', '.join(known)}",
+            )
 
 
 def _by_stem(names: Sequence[str]) -> dict[str, str]:

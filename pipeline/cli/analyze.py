@@ -95,6 +95,8 @@ def _report(summary: Summary, lake: str, as_json: bool) -> None:
     if other := summary.count("other_config"):
         what = "1 video has a result" if other == 1 else f"{other} videos have results"
         say(f"{what} of another config: --upgrade, or `marey reinterpret`")
+    if summary.changes is not None:
+        say(f"events: {summary.changes}")
     if as_json:
         results = [asdict(result) for result in summary.results]
         put(to_json({"lake": lake, "elapsed_s": summary.elapsed_s, "videos": results}))

@@ -65,6 +65,8 @@ def result_line(result: VideoResult) -> str:
         line += f" - {result.error}"
     elif result.rows:
         line += f" - {result.rows['objects']} objects, {result.rows['events']} events"
+    if result.changes is not None:
+        line += f", {result.changes}"
     if result.state == "partial":
         causes = ", ".join(sorted({str(gap["cause"]) for gap in result.gaps})) or "media"
         line += f", {result.frames_failed} frames lost ({causes})"

@@ -1,20 +1,32 @@
-"""Rules on tracks: line crossing, zone entry and exit, dwell, stopped.
+"""Rules on tracks: what objects do at lines and in zones, how they move, how many they are.
 
-Every rule looks at one object at a time, at its *anchor* (bottom centre or centre of the box).
+Rules look at an object's *anchor* (bottom centre or centre of the box).
 
-kind            t_start              t_peak (condition met)        t_end
+kind            t_start              t_peak                        t_end
 line_crossing   anchor on the line   the same                      the same
 zone_entry      anchor on the edge   t_start + min_duration_s      t_peak
 zone_exit       anchor on the edge   t_start + min_duration_s      t_peak
 dwell           entry or first seen  t_start + min_duration_s      exit or last seen
 stopped         came to rest         t_start + min_duration_s      moved on or last seen
+wrong_way       turned that way      t_start + min_duration_s      turned again or last seen
+appear          first seen           t_start + min_duration_s      t_peak
+disappear       last seen            the same                      the same
+occupancy       min_count are in     most are in                   fewer are in
+crowding        the same             the same                      the same
+approach        begin to close in    first within `distance`       no longer close in
 
 Times at which a border is passed are interpolated between the samples on either side of it. A border counts
 as passed when the anchor is `hysteresis` box heights beyond it; jitter that stays nearer changes nothing,
 and the time given is that of the last passage before. The side on which an object is first seen is taken as
 it is, however near. Lines and zones that end at the edge of the picture go on outside it, since anchors may
 lie there. An object that vanishes inside a zone has not left it: no zone_exit, and its dwell ends when it
-was last seen.
+was last seen. Dwelling is what others call loitering.
+
+An object disappears when it is last seen inside the zone and others are seen more than 10 s later: in an
+empty picture, and near the end of a video, nobody can tell. It does not appear in the video's first second.
+Occupancy and crowding, which is occupancy by two or more, and that of the whole picture without a zone, take
+an object as present for up to 1 s unseen, and pass over times of up to 1 s with too few. `track_ids` are
+those inside when they were most.
 """
 
 from pipeline.rules.engine import RuleEngine

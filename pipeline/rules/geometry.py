@@ -98,6 +98,14 @@ def line_of(rule: Rule, frame_size: tuple[int, int]) -> Line:
     return Line(start, end, (low, high))
 
 
+def way_of(rule: Rule, frame_size: tuple[int, int]) -> Array:
+    """Unit vector (2,) from the first point of the rule's line to its second, as displayed."""
+    if rule.line is None:
+        raise ValueError(f"rule {rule.name!r} has no line")
+    start, end = _pixels(rule.line, rule, frame_size)
+    return np.asarray((end - start) / np.hypot(*(end - start)))
+
+
 def zone_of(rule: Rule, frame_size: tuple[int, int]) -> Zone:
     """The zone of a rule in displayed pixels, going on outside the picture where it touches its edge."""
     if rule.zone is None:

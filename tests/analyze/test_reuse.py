@@ -245,3 +245,25 @@ def test_limit_and_since(folder: Path, lake: Path, tmp_path: Path) -> None:
         assert [Path(r.uri).name for r in summary.results if r.state == "ok"] == [f"{number}.mp4"]
     summary = analyze([str(tmp_path / "in")], str(lake), config(folder), options)
     assert states(summary) == [("current", ""), ("current", "")]
+
+
+def test_reinterpret_says_what_became_of_the_events(folder: Path, filled: Path) -> None:
+    """One rule anew, one gone, and one whose line stands elsewhere."""
+    gate = ask(filled, "SELECT t_peak FROM events WHERE label = 'gate'")
+    aside = {**LINE, "line": [[0.52, 0.0], [0.52, 1.0]]}
+    changes = reinterpret(str(filled), config(folder, rules=[aside, OTHER_RULE])).changes
+    assert changes is not None
+    new = ask(filled, "SELECT label, t_peak FROM events")
+    assert changes.moved == len(gate) > 0
+    assert changes.gained == sum(row["label"] == "other gate" for row in new)
+    assert changes.lost > 0  # those of the zone
+    back = reinterpret(str(filled), config(folder)).changes
+    assert back is not None
+    assert (back.gained, back.lost, back.moved) == (changes.lost, changes.gained, changes.moved)
+
+
+def test_a_rule_for_an_unknown_class_is_refused_before_any_work(folder: Path, lake: Path) -> None:
+    settings = config(folder, rules=[{**LINE, "classes": ["person", "dragon"]}])
+    with pytest.raises(UsageError, match="rule 'gate': unknown class 'dragon'") as caught:
+        analyzed(folder / "short.mp4", lake, settings)
+    assert "person" in str(caught.value)

@@ -1,0 +1,273 @@
+"""Rules on several objects, wrong ways, and objects that come and go, on made paths whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.config import Rule
+from pipeline.rules import RuleEngine
+from tests.test_rules import HEIGHT, SIZE, YARD, along, events_of, path_rows, seen, table, zone
+
+Where = Callable[[float], tuple[float, float]]
+
+
+def moving(track: int, begin_s: float, end_s: float, where: Where, kind: str = "person") -> list[dict]:
+    times = np.arange(round(begin_s * 10), round(end_s * 10) + 1) / 10
+    return path_rows(track, times, [where(t) for t in times], kind)
+
+
+def standing(track: int, begin_s: float, end_s: float, x: float = 500, kind: str = "person") -> list[dict]:
+    return moving(track, begin_s, end_s, lambda t: (x, 250), kind)
+
+
+def measured(events: pa.Table) -> list[dict[str, object]]:
+    return [json.loads(text) for text in events["details"].to_pylist()]
+
+
+# -- wrong way ---------------------------------------------------------------------------------------------
+
+
+def against(**kwargs: object) -> Rule:
+    return Rule(name="against", kind="wrong_way", line=((0.2, 0.5), (0.8, 0.5)), **kwargs)
+
+
+@pytest.mark.parametrize(("sign", "count"), [(1, 0), (-1, 1)])
+def test_against_the_arrow_is_the_wrong_way(sign: int, count: int):
+    assert len(events_of(against(), along(5, lambda t: (500 + sign * 60 * t, 250)))) == count
+    turned = Rule(name="against", kind="wrong_way", line=((0.8, 0.5), (0.2, 0.5)))
+    assert len(events_of(turned, along(5, lambda t: (500 + sign * 60 * t, 250)))) == 1 - count
+
+
+def test_wrong_way_from_turn_to_turn():
+    def there_and_back(t: float) -> tuple[float, float]:
+        return 500 + 80 * min(t, 3) - 80 * max(min(t, 8) - 3, 0) + 80 * max(t - 8, 0), 250
+
+    event = events_of(against(min_duration_s=2), along(11, there_and_back)).to_pylist()[0]
+    assert (event["t_start"], event["t_peak"], event["t_end"]) == pytest.approx((3, 5, 8))
+    assert event["track_ids"] == [1]
+    assert json.loads(event["details"])["class"] == "person"
+    assert len(events_of(against(min_duration_s=5), along(11, there_and_back))) == 1
+    assert len(events_of(against(min_duration_s=5.1), along(11, there_and_back))) == 0
+
+
+@pytest.mark.parametrize(
+    ("degrees", "count"), [(0, 1), (55, 1), (65, 0), (90, 0), (180, 0), (-55, 1), (-65, 0)]
+)
+def test_wrong_way_within_60_degrees_of_the_opposite(degrees: float, count: int):
+    dx, dy = -80 * np.cos(np.radians(degrees)), 80 * np.sin(np.radians(degrees))
+    rule = against(min_speed=0.3)
+    assert len(events_of(rule, along(3, lambda t: (500 + dx * t, 250 + dy * t)))) == count
+
+
+def test_wrong_way_slowly_or_standing_with_jitter_is_none():
+    random = np.random.default_rng(4)
+    assert len(events_of(against(), along(5, lambda t: (500 - 49 * t, 250)))) == 0
+    assert len(events_of(against(), along(5, lambda t: (500 - 51 * t, 250)))) == 1
+    assert len(events_of(against(), along(60, lambda t: (500 + random.uniform(-5, 5), 250)))) == 0
+
+
+def test_wrong_way_within_a_zone_only():
+    lane = Rule(name="lane", kind="wrong_way", line=((0, 250), (900, 250)), zone=YARD, units="pixels")
+    passing = along(10, lambda t: (904 - 100 * t, 250))  # in the zone, beyond its band, from 3.1 to 5 s
+    assert seen(events_of(lane, passing)) == [(3.1, 5.0)]
+    assert len(events_of(lane, along(10, lambda t: (904 - 100 * t, 50)))) == 0
+
+
+# -- coming and going --------------------------------------------------------------------------------------
+
+
+def test_appears_inside_but_not_by_walking_in_nor_at_the_start():
+    walker = moving(1, 0, 10, lambda t: (300 + 30 * t, 250))
+    bag = standing(2, 4, 10)
+    there_before = standing(3, 0, 10)
+    event = events_of(zone("appear", min_duration_s=2), table(walker, bag, there_before)).to_pylist()
+    assert [(e["t_start"], e["t_peak"], e["t_end"], e["track_ids"]) for e in event] == [(4, 6, 6, [2])]
+    assert len(events_of(zone("appear", min_duration_s=6.1), table(bag))) == 0
+
+
+def test_disappears_inside_but_not_by_walking_out_nor_at_the_end():
+    walker = moving(1, 0, 10, lambda t: (500 + 30 * t, 250))
+    bag = standing(2, 0, 6)
+    witness = standing(3, 0, 20)
+    found = events_of(zone("disappear", min_duration_s=3), table(walker, bag, witness)).to_pylist()
+    assert [(e["t_start"], e["t_end"], e["track_ids"]) for e in found] == [(6, 6, [2])]
+    assert len(events_of(zone("disappear"), table(bag, standing(3, 0, 16)))) == 0  # 10 s and no longer
+    assert len(events_of(zone("disappear", min_duration_s=6.1), table(bag, witness))) == 0
+
+
+def test_found_again_within_ten_seconds_has_not_disappeared():
+    bag = [*standing(2, 0, 6), *standing(2, 15, 30)]
+    assert len(events_of(zone("disappear"), table(bag, standing(3, 0, 35, 100)))) == 0
+    bag = [*standing(2, 0, 6), *standing(2, 17, 30)]
+    rules = (zone("appear", name="new"), zone("disappear", name="lost"))
+    found = events_of(rules, table(bag, standing(3, 0, 50, 100)))
+    assert [(e["label"], e["t_start"]) for e in found.to_pylist()] == [("lost", 6), ("new", 17), ("lost", 30)]
+
+
+# -- occupancy and crowding --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_occupancy_from_entry_to_exit(sign: int):
+    tracks = along(10, lambda t: (500 + sign * (30 * t - 145), 250))  # 355 to 655, or mirrored
+    event = events_of(zone("occupancy"), tracks).to_pylist()[0]
+    assert (event["t_start"], event["t_end"]) == pytest.approx((1.5, 8 + 1 / 6))
+    assert event["t_peak"] == event["t_start"]
+    assert (event["zone"], event["track_ids"]) == ("yard", [1])
+
+
+def test_occupancy_goes_on_while_another_is_inside():
+    # Inside from 1.667 to 8.333, from 4.667 to 11.333, and from 20 to the end at 25.
+    first = moving(1, 0, 10, lambda t: (350 + 30 * t, 250))
+    second = moving(2, 3, 13, lambda t: (350 + 30 * (t - 3), 250))
+    events = events_of(zone("occupancy"), table(first, second, standing(3, 20, 25)))
+    assert np.allclose(seen(events), [(5 / 3, 34 / 3), (20, 25)], atol=0.001)
+    assert events["t_peak"].to_pylist() == pytest.approx([14 / 3, 20])
+    assert events["track_ids"].to_pylist() == [[1, 2], [3]]
+    assert [d["most"] for d in measured(events)] == [2, 1]
+
+
+def test_occupancy_by_jitter_on_the_edge_is_none():
+    random = np.random.default_rng(5)
+    tracks = along(30, lambda t: (300 + 100 * min(t, 1) + random.uniform(-4.9, 4.9), 250))
+    assert len(events_of(zone("occupancy"), tracks)) == 0
+
+
+def test_an_object_that_stops_on_the_edge_of_the_zone():
+    def stops(t: float, after: float) -> tuple[float, float]:
+        return 350 + 50 * min(t, 1) + after * max(t - 3, 0), 250  # on the edge from 1 to 3 s
+
+    assert len(events_of(zone("occupancy"), along(5, lambda t: stops(t, 0)))) == 0
+    assert len(events_of(zone("occupancy"), along(5, lambda t: stops(t, -50)))) == 0
+    assert seen(events_of(zone("occupancy"), along(5, lambda t: stops(t, 50)))) == [(3.0, 5.0)]
+
+
+def test_crowding_begins_with_the_nth_and_ends_when_it_goes():
+    people = [standing(n, n, 20 - n, 410 + 40 * n) for n in range(4)]  # n is there from n to 20 - n
+    for count, span in ((2, (1, 19)), (3, (2, 18)), (4, (3, 17))):
+        events = events_of(zone("crowding", min_count=count), table(*people))
+        assert seen(events) == [span]
+        assert events["t_peak"].to_pylist() == [3.0]
+        assert events["track_ids"].to_pylist() == [[0, 1, 2, 3]]
+    assert len(events_of(zone("crowding", min_count=5), table(*people))) == 0
+    assert len(events_of(zone("crowding", min_count=3, min_duration_s=16), table(*people))) == 1
+    assert len(events_of(zone("crowding", min_count=3, min_duration_s=16.1), table(*people))) == 0
+
+
+def test_crowding_without_zone_counts_the_picture_and_only_the_classes():
+    rows = table(standing(1, 0, 9, 50), standing(2, 0, 9, 950), standing(3, 0, 9, 500, "dog"))
+    assert len(events_of(zone("crowding", min_count=2), rows)) == 0
+    assert len(events_of(Rule(name="crowd", kind="crowding", min_count=3), rows)) == 1
+    people = Rule(name="crowd", kind="crowding", min_count=3, classes=("person",))
+    assert len(events_of(people, rows)) == 0
+
+
+@pytest.mark.parametrize(("back", "spans"), [(5.9, [(0, 12)]), (6, [(0, 12)]), (6.1, [(0, 5), (6.1, 12)])])
+def test_a_crowd_survives_one_unseen_for_a_second(back: float, spans: list[tuple[float, float]]):
+    rows = table(standing(1, 0, 12), [*standing(2, 0, 5, 450), *standing(2, back, 12, 450)])
+    assert seen(events_of(zone("crowding", min_count=2), rows)) == spans
+
+
+@pytest.mark.parametrize(("turn_s", "spans"), [(0.5, [(0, 10)]), (0.6, [(0, 5), (6.2, 10.2)])])
+def test_a_crowd_survives_one_outside_for_a_second(turn_s: float, spans: list[tuple[float, float]]):
+    def out_and_in(t: float) -> tuple[float, float]:
+        """Walks out at 5 s, having turned after `turn_s` in again, and 4 s later out on the other side."""
+        return 600 - 50 * abs(t - 5 - turn_s) + 50 * turn_s, 250
+
+    rows = table(standing(1, 0, 12), moving(2, 4, 12, out_and_in), standing(3, 0, 4, 450))
+    assert seen(events_of(zone("crowding", min_count=2), rows)) == spans
+
+
+def test_crowd_that_leaves_the_frame_ends_when_it_was_last_seen():
+    rows = table(standing(1, 0, 5), standing(2, 0, 7, 450), standing(9, 0, 30, 50))
+    assert seen(events_of(zone("crowding", min_count=2), rows)) == [(0, 5)]
+    assert seen(events_of(zone("occupancy"), rows)) == [(0, 7)]
+
+
+# -- approach ----------------------------------------------------------------------------------------------
+
+
+def rush(**kwargs: object) -> Rule:
+    return Rule(**{"name": "rush", "kind": "approach", "min_speed": 1.0, "distance": 1.0, **kwargs})
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_two_that_run_at_each_other(sign: int):
+    # 6 heights apart at 2 s, closing at 2 heights a second until they stand one apart from 4.5 s on.
+    def half(t: float) -> float:
+        return max(3 - max(t - 2, 0), 0.5) * HEIGHT
+
+    first = moving(1, 0, 8, lambda t: (500 - sign * half(t), 250))
+    second = moving(2, 0, 8, lambda t: (500 + sign * half(t), 250))
+    event = events_of(rush(min_speed=2.0), table(first, second)).to_pylist()[0]
+    assert (event["t_start"], event["t_peak"], event["t_end"]) == pytest.approx((2, 4.5, 4.5))
+    assert event["track_ids"] == [1, 2]
+    details = json.loads(event["details"])
+    assert (details["speed_heights_s"], details["distance_heights"]) == (2.0, 1.0)
+    assert len(events_of(rush(min_speed=2.1), table(first, second))) == 0
+    assert len(events_of(rush(min_speed=2.0, distance=0.9), table(first, second))) == 0
+    assert len(events_of(rush(min_speed=2.0, min_duration_s=2.5), table(first, second))) == 1
+    assert len(events_of(rush(min_speed=2.0, min_duration_s=2.6), table(first, second))) == 0
+
+
+def test_one_that_runs_at_one_who_stands_and_past_others():
+    runner = moving(1, 0, 4, lambda t: (100 + 150 * t, 250))
+    rows = table(runner, standing(2, 0, 4, 700), moving(3, 0, 4, lambda t: (400, 490)))
+    events = events_of(rush(), rows)  # never nearer to 3 than 2.4 heights
+    assert events["track_ids"].to_pylist() == [[1, 2]]
+    assert events["t_peak"].to_pylist() == [pytest.approx(3.4)]  # 90 pixels at 3.4 s
+
+
+def test_running_apart_or_side_by_side_is_no_approach():
+    apart = [moving(n, 0, 3, lambda t, n=n: (500 + (2 * n - 1) * 150 * t, 250)) for n in (0, 1)]
+    beside = [moving(n, 0, 3, lambda t, n=n: (100 + 200 * t + 50 * n, 250)) for n in (0, 1)]
+    assert len(events_of(rush(), table(*apart))) == 0
+    assert len(events_of(rush(), table(*beside))) == 0
+
+
+def test_approach_within_a_zone_only():
+    runner = moving(1, 0, 4, lambda t: (100 + 150 * t, 250))
+    rows = table(runner, standing(2, 0, 4, 700))
+    assert len(events_of(rush(zone=YARD, units="pixels"), rows)) == 0
+
+
+# -- all ---------------------------------------------------------------------------------------------------
+
+
+def test_events_name_the_class_so_that_they_can_be_counted_by_it():
+    rule = Rule(name="gate", kind="line_crossing", line=((0.5, 0), (0.5, 1)))
+    rows = table(
+        moving(1, 0, 9, lambda t: (300 + 50 * t, 250), "car"),
+        moving(2, 0, 9, lambda t: (700 - 50 * t, 250), "person"),
+    )
+    events = events_of(rule, rows)
+    counted = {
+        (d["class"], e["direction"]) for d, e in zip(measured(events), events.to_pylist(), strict=True)
+    }
+    assert counted == {("car", "right_to_left"), ("person", "left_to_right")}
+
+
+def test_a_day_of_video_takes_no_more_memory_than_a_minute():
+    """24 h at one update a minute: what is remembered stays bounded by what is present."""
+    rules = (
+        zone("occupancy", name="used"),
+        zone("crowding", name="crowd", min_count=2),
+        zone("disappear", name="lost"),
+        against(),
+        rush(),
+    )
+    engine = RuleEngine(rules, SIZE, "v1")
+    most = []
+    for minute in range(24 * 60):
+        times = minute * 60 + np.arange(0, 20, 2.0)
+        rows = [
+            path_rows(2 * minute + n, times, [(450 + 10 * n + t % 60, 250) for t in times]) for n in (0, 1)
+        ]
+        engine.update(table(*rows))
+        most.append(engine.num_remembered)
+    assert max(most[-60:]) <= max(most[:5])
