@@ -20,17 +20,10 @@ from models.temporal import GRID_SIZE, MOTION, EventModel, EventModelConfig, Par
 from models.training.events import TrainSettings
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
+from pipeline.event_data import Clip, clip_features, load_clips, motion_of
 from pipeline.events import EventDetector, FrameScorer, Intervals, load_event_model
 from pipeline.lake.schema import EVENTS, FRAMES
-from pipeline.training_events import (
-    Clip,
-    clip_features,
-    evaluate_clips,
-    frame_scores,
-    load_clips,
-    motion_of,
-    train_from_clips,
-)
+from pipeline.training_events import evaluate_clips, frame_scores, train_from
 from tests.helpers import shared_path
 
 CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 4),), width=8, hidden=8)
@@ -287,7 +280,7 @@ def made_motion(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_train_store_and_evaluate_on_folders(tmp_path: Path):
     touch_clips(tmp_path / "clips", [f"{label}/{n}.mp4" for label in ("rush", "none") for n in range(16)])
-    made = train_from_clips(
+    made = train_from(
         tmp_path / "clips",
         tmp_path / "rush.safetensors",
         made_motion,
@@ -310,7 +303,7 @@ def test_train_store_and_evaluate_on_folders(tmp_path: Path):
 def test_clips_of_one_label_cannot_be_trained_on(tmp_path: Path):
     touch_clips(tmp_path, [f"rush/{n}.mp4" for n in range(4)])
     with pytest.raises(UsageError, match="clips without it"):
-        train_from_clips(tmp_path, tmp_path / "m.safetensors", made_motion, num_folds=0)
+        train_from(tmp_path, tmp_path / "m.safetensors", made_motion, num_folds=0)
 
 
 def test_motion_of_a_real_clip():

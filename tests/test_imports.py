@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | {"lake", "media", "perceive", "track"},
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},
-    "training_events": BASE | {"events", "evaluate", "media"},
+    "event_data": BASE | {"evaluate", "media"},
+    "training_events": BASE | {"events", "evaluate", "event_data"},
     "training_detector": BASE,
 }
 

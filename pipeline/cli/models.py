@@ -24,6 +24,14 @@ from pipeline.cli.app import (
 
 Seed = Annotated[int, typer.Option(help="Decides start, order and augmentation.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+EventData = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="A folder of clips per label, or a CSV or Parquet file of video,label,start_s,end_s.",
+        show_default=False,
+    ),
+]
 Weights = Annotated[str, typer.Option("--weights", help="`default`, or a .safetensors file.")]
 
 
@@ -146,19 +154,32 @@ def evaluate_motion_command(
     _show(evaluate_motion(gt, load_motion_weights(weights), fps), as_json)
 
 
-@command(evaluate_app, "events", "marey evaluate events --data clips/ --json")
+@command(
+    evaluate_app,
+    "events",
+    "marey evaluate events --data clips/ --json",
+    "marey evaluate events --data goals.csv --model goal.safetensors --json",
+)
 def evaluate_events(
-    data: Annotated[Path, typer.Option("--data", help="A folder of clips per label.", show_default=False)],
+    data: EventData,
     model: Annotated[str, typer.Option("--model", help="A shipped name or a .safetensors file.")] = "fight",
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Score that makes a clip, or opens an interval.")
+    ] = 0.5,
     cache: Annotated[Path | None, typer.Option(help="Keep features here (.npz) between runs.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracy of an event model on clips; folders named background or no... hold none of its events."""
+    """Accuracy of an event model on clips; on untrimmed videos, mean average precision at tIoU and spotting.
+
+    Folders of clips named background or no... hold none of its events.
+    """
     from pipeline.events import load_event_model
-    from pipeline.training_events import evaluate_clips
+    from pipeline.training_events import evaluate_clips, evaluate_videos
 
     event_model, _ = load_event_model(model)
-    _show(evaluate_clips(data, event_model, cache=cache, progress=_ticker("clips")).to_json(), as_json)
+    evaluate = evaluate_videos if data.is_file() else evaluate_clips
+    report = evaluate(data, event_model, min_score=min_score, cache=cache, progress=_ticker("videos"))
+    _show(report.to_json(), as_json)
 
 
 @command(
@@ -243,27 +264,31 @@ def train_motion_command(
     train_app,
     "events",
     "marey train events --data clips/ --out goal.safetensors",
+    "marey train events --data goals.csv --out goal.safetensors",
 )
 def train_events_command(
-    data: Annotated[Path, typer.Option("--data", help="A folder of clips per label.", show_default=False)],
+    data: EventData,
     out: Out = Path("events.safetensors"),
     cache: Annotated[Path | None, typer.Option(help="Keep features here (.npz) between runs.")] = None,
     folds: Annotated[int, typer.Option(min=0, help="Of the cross-validation; 0 leaves it out.")] = 5,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Train an event model on clips; folders named background or no... hold none of the events."""
-    from models.training.events import TrainSettings
-    from pipeline.training_events import train_from_clips
+    """Train an event model on clips, or on untrimmed videos and a table of their events.
 
-    result = train_from_clips(
+    Folders of clips named background or no... hold none of the events.
+    """
+    from models.training.events import TrainSettings
+    from pipeline.training_events import train_from
+
+    result = train_from(
         data,
         out,
         settings=TrainSettings(seed=seed),
         cache=cache,
         num_folds=folds,
         command=f"marey {' '.join(sys.argv[1:])}",
-        progress=_ticker("clips"),
+        progress=_ticker("videos"),
     )
     say(f"weights: {result.weights}, model card: {result.card}")
     _show(result.report, as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 NONE = "none"
 
 T_IOUS = (0.3, 0.5, 0.7)
+TOLERANCES_S = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class FoundEvent:
     t_start: float
     t_end: float
     score: float
+    t_peak: float | None = None  # None: its middle
 
 
 @dataclass(frozen=True)
@@ -99,20 +101,42 @@ def temporal_iou(a: TrueEvent | FoundEvent, b: TrueEvent | FoundEvent) -> float:
     return max(shared, 0.0) / joint if joint > 0 else float(a.t_start == b.t_start)
 
 
+def spotting_error_s(a: TrueEvent, b: FoundEvent) -> float:
+    """Seconds from the peak of what was found to what happened, 0 within it; infinite for other videos."""
+    if a.video != b.video:
+        return float("inf")
+    peak = (b.t_start + b.t_end) / 2 if b.t_peak is None else b.t_peak
+    return max(a.t_start - peak, peak - a.t_end, 0.0)
+
+
 def average_precision(truth: Iterable[TrueEvent], found: Iterable[FoundEvent], t_iou: float) -> float:
     """Area under the interpolated precision-recall curve of one label, 0..1 (THUMOS, ActivityNet).
 
     From the highest score down, a finding takes the free true event that it overlaps most, if that is at
     least `t_iou`; else it is false. NaN without true events.
     """
+    return _average_precision(truth, found, temporal_iou, t_iou)
+
+
+def spotting_precision(truth: Iterable[TrueEvent], found: Iterable[FoundEvent], tolerance_s: float) -> float:
+    """The same with the free true event that is nearest, if within `tolerance_s` (as in SoccerNet)."""
+    return _average_precision(truth, found, lambda a, b: -spotting_error_s(a, b), -tolerance_s)
+
+
+def _average_precision(
+    truth: Iterable[TrueEvent],
+    found: Iterable[FoundEvent],
+    likeness: Callable[[TrueEvent, FoundEvent], float],
+    least: float,
+) -> float:
     free = list(truth)
     num_true = len(free)
     if not num_true:
         return float("nan")
     hits = []
     for one in sorted(found, key=lambda event: -event.score):
-        best = max(free, key=lambda event: temporal_iou(event, one), default=None)
-        hit = best is not None and temporal_iou(best, one) >= t_iou
+        best = max(free, key=lambda event: likeness(event, one), default=None)
+        hit = best is not None and likeness(best, one) >= least
         if best is not None and hit:
             free.remove(best)
         hits.append(hit)
@@ -131,20 +155,31 @@ def mean_average_precision(
     Raises:
         ValueError: there are no true events.
     """
+    return _means_over_labels(truth, found, average_precision, "map", t_ious)
+
+
+def mean_spotting_precision(
+    truth: Sequence[TrueEvent], found: Sequence[FoundEvent], tolerances_s: Sequence[float] = TOLERANCES_S
+) -> dict[str, float]:
+    """The same for spotting: by tolerance in seconds (`spotting_map_1`) and over these (`spotting_map`)."""
+    return _means_over_labels(truth, found, spotting_precision, "spotting_map", tolerances_s)
+
+
+def _means_over_labels(
+    truth: Sequence[TrueEvent],
+    found: Sequence[FoundEvent],
+    measure: Callable[[Iterable[TrueEvent], Iterable[FoundEvent], float], float],
+    name: str,
+    limits: Sequence[float],
+) -> dict[str, float]:
     if not truth:
         raise ValueError("mean average precision needs at least one true event")
     labels = sorted({event.label for event in truth})
+    by_label = [
+        ([e for e in truth if e.label == label], [e for e in found if e.label == label]) for label in labels
+    ]
     means = {
-        f"map_{t_iou:g}": float(
-            np.mean(
-                [
-                    average_precision(
-                        [e for e in truth if e.label == label], [e for e in found if e.label == label], t_iou
-                    )
-                    for label in labels
-                ]
-            )
-        )
-        for t_iou in t_ious
+        f"{name}_{limit:g}": float(np.mean([measure(true, seen, limit) for true, seen in by_label]))
+        for limit in limits
     }
-    return {**means, "map": float(np.mean(list(means.values())))}
+    return {**means, name: float(np.mean(list(means.values())))}

@@ -262,6 +262,19 @@ def test_reinterpret_says_what_became_of_the_events(folder: Path, filled: Path) 
     assert (back.gained, back.lost, back.moved) == (changes.lost, changes.gained, changes.moved)
 
 
+def test_events_are_counted_by_class_and_direction(known: Path) -> None:
+    """With the query that README.md shows."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    begin = text.index("select e.label, o.class")
+    counted = ask(known, text[begin : text.index('"', begin)])
+    single = ask(known, "SELECT label, direction FROM events WHERE source = 'rule'")
+    assert sum(row["number"] for row in counted) == len(single) > 0
+    assert {(row["label"], row["direction"]) for row in counted} == {
+        (row["label"], row["direction"]) for row in single
+    }
+    assert all(row["class"] for row in counted)
+
+
 def test_a_rule_for_an_unknown_class_is_refused_before_any_work(folder: Path, lake: Path) -> None:
     settings = config(folder, rules=[{**LINE, "classes": ["person", "dragon"]}])
     with pytest.raises(UsageError, match="rule 'gate': unknown class 'dragon'") as caught:

@@ -14,6 +14,9 @@ from pipeline.evaluate.events import (
     clip_report,
     label_of,
     mean_average_precision,
+    mean_spotting_precision,
+    spotting_error_s,
+    spotting_precision,
     temporal_iou,
 )
 
@@ -95,3 +98,35 @@ def test_label_of_a_clip_is_the_best_mean():
     assert label_of(scores, ("a", "b"), 0.5) == "b"
     assert label_of(scores, ("a", "b"), 0.6) is None
     assert label_of(np.empty((0, 2), np.float32), ("a", "b"), 0.5) is None
+
+
+def spot(peak: float, score: float, video: str = "v") -> FoundEvent:
+    return FoundEvent(video, "a", peak - 3, peak + 3, score, peak)
+
+
+@pytest.mark.parametrize(
+    ("peak", "error"), [(5, 0), (0, 0), (10, 0), (-2, 2), (11.5, 1.5)], ids=lambda value: f"{value:g}"
+)
+def test_spotting_error(peak: float, error: float):
+    assert spotting_error_s(true(0, 10), spot(peak, 1)) == error
+    assert spotting_error_s(true(0, 10), spot(peak, 1, "w")) == math.inf
+
+
+def test_a_spot_without_peak_is_its_middle():
+    assert spotting_error_s(true(0, 10), found(10, 16, 1)) == 3
+
+
+def test_spotting_precision_by_hand():
+    truth = [true(10, 10), true(20, 20), true(30, 30)]
+    spots = [
+        spot(10.5, 0.9),  # 0.5 s off: right at 1
+        spot(26, 0.8),  # 4 s from 30, 6 from 20: right at 5 only
+        spot(9.5, 0.7),  # 10 is taken, 20 is 10.5 s off: false
+        spot(21.5, 0.6),  # 1.5 s off: right at 2 and 5
+    ]
+    assert spotting_precision(truth, spots, 1) == pytest.approx(1 / 3)
+    assert spotting_precision(truth, spots, 2) == pytest.approx((1 + 2 / 4) / 3)
+    assert spotting_precision(truth, spots, 5) == pytest.approx((1 + 1 + 3 / 4) / 3)
+    means = mean_spotting_precision(truth, spots)
+    assert list(means) == ["spotting_map_1", "spotting_map_2", "spotting_map_5", "spotting_map"]
+    assert means["spotting_map"] == pytest.approx((1 / 3 + 0.5 + 11 / 12) / 3)

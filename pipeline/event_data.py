@@ -1,0 +1,299 @@
+"""What event models learn from and are measured on: folders of clips, or videos with a table of events."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from pipeline.config import VideoConfig
+from pipeline.errors import InputError, MediaError, UsageError
+from pipeline.evaluate.events import TrueEvent
+from pipeline.ids import content_id
+from pipeline.media.decode import decode_inline
+from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".mpg", ".flv")
+
+Embedded = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # (T,) seconds, (T, D) embeddings
+Embed = Callable[[Path], Embedded]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A short video of one label, None for none of them; clips of one `group` come from one source."""
+
+    path: Path
+    label: str | None
+    group: str
+
+
+def load_clips(directory: Path) -> list[Clip]:
+    """Clips of DIR/LABEL/*.mp4 (and other videos), sorted by path.
+
+    Folders named `background` or no... hold clips without label. A groups.csv in the directory or the one
+    above it, with columns clip (path from the file) and group, says which clips share a source; else each
+    clip is a source of its own.
+
+    Raises:
+        UsageError: no such directory, or no folder with videos in it.
+    """
+    if not directory.is_dir():
+        raise UsageError(
+            f"{directory} is not a directory", remedy="give a directory with a folder of clips per label"
+        )
+    groups = _groups(directory)
+    clips = [
+        Clip(path, label_of_folder(path.parent.name), groups.get(path.resolve(), path.stem))
+        for path in sorted(directory.glob("*/*"))
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    ]
+    if not clips:
+        raise UsageError(
+            f"{directory} has no folders with videos", remedy="lay the clips out as DIR/LABEL/clip.mp4"
+        )
+    return clips
+
+
+def label_of_folder(name: str) -> str | None:
+    """The label that a folder stands for; None for `background` and names that begin with `no`."""
+    return None if name.lower() == "background" or name.lower().startswith("no") else name
+
+
+def _groups(directory: Path) -> dict[Path, str]:
+    for folder in (directory, directory.resolve().parent):
+        table = folder / "groups.csv"
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            if rows and not {"clip", "group"} <= set(rows[0]):
+                raise UsageError(
+                    f"{table} lacks a column", got=sorted(rows[0]), remedy="it needs clip and group"
+                )
+            return {(folder / row["clip"]).resolve(): row["group"] for row in rows}
+    return {}
+
+
+def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int] = (512, 288)) -> Embedded:
+    """The motion part of the frame embeddings alone, without a CNN; `size` is the CNN's input in pixels.
+
+    Raises:
+        InputError: the file cannot be decoded.
+    """
+    video = video or VideoConfig()
+    job = DecodeJob(
+        key=str(path),
+        path=str(path),
+        sample_fps=video.sample_fps,
+        width=size[0],
+        height=size[1],
+        max_pixels=video.max_pixels,
+        max_streams=video.max_streams,
+    )
+    times, grids = [], []
+    for item in decode_inline(job):
+        if isinstance(item, SampledFrame):
+            times.append(item.t)
+            grids.append(item.motion_grid)
+        elif isinstance(item, JobEnd) and item.error is not None:
+            raise item.error
+    if not grids:
+        raise MediaError(f"{path.name} has no frames", remedy="leave it out")
+    return np.asarray(times), as_stored(np.stack(grids))
+
+
+def as_stored(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rounded to half precision, as the lake keeps them: a model must see the same in training."""
+    return embeddings.astype(np.float16).astype(np.float32)
+
+
+def clip_features(
+    clips: Sequence[Clip],
+    embed: Embed,
+    cache: Path | None = None,
+    digest: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Embedded]:
+    """Frame embeddings of every clip.
+
+    Args:
+        clips: what to embed.
+        embed: gives times and embeddings of a file.
+        cache: .npz file that is read and extended; entries are known by the file's content and `digest`.
+        digest: stands for all that can change what `embed` gives (weights, sampling, input size).
+        progress: called with the number of clips done and in all.
+    """
+    known = _read_cache(cache)
+    found: list[Embedded] = []
+    fresh = False
+    for number, clip in enumerate(clips, start=1):
+        key = f"{content_id(clip.path)}-{digest}"
+        if f"{key}:t" not in known:
+            known[f"{key}:t"], known[f"{key}:x"] = embed(clip.path)
+            fresh = True
+        found.append((known[f"{key}:t"], known[f"{key}:x"]))
+        if progress is not None:
+            progress(number, len(clips))
+    if cache is not None and fresh:
+        temporary = cache.with_suffix(".tmp.npz")
+        np.savez_compressed(temporary, allow_pickle=False, **known)
+        temporary.replace(cache)
+    return found
+
+
+def _read_cache(cache: Path | None) -> dict[str, npt.NDArray[Any]]:
+    if cache is None or not cache.exists():
+        return {}
+    try:
+        with np.load(cache, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError) as exc:
+        raise InputError(f"feature cache {cache} cannot be read", got=str(exc), remedy="delete it") from exc
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Untrimmed videos, what happens in them, and the group (source) of each; videos by path."""
+
+    videos: tuple[Path, ...]
+    events: tuple[TrueEvent, ...]
+    groups: tuple[str, ...]
+
+    def of(self, video: Path) -> list[TrueEvent]:
+        return [event for event in self.events if event.video == str(video)]
+
+
+_COLUMNS = ("video", "label", "start_s", "end_s")
+
+
+def load_annotated(table: Path) -> Annotated:
+    """Videos and events of a CSV or Parquet file with columns video, label, start_s and end_s, and group.
+
+    A row is an event; paths are relative to the table's folder. A row without label (or with `background`,
+    or no...) only names a video, in which other rows' events happen, or none. Without the column group each
+    video is a source of its own.
+
+    Raises:
+        UsageError: the table cannot be read, lacks a column, or a row is wrong; the row is named.
+    """
+    rows = _read_table(table)
+    groups: dict[Path, str] = {}
+    events = []
+    for number, row in enumerate(rows, start=1):
+        video = table.parent / str(row["video"])
+        if not row["video"] or not video.is_file():
+            raise UsageError(f"{table}, row {number}: no video", got=str(video), remedy="correct its path")
+        groups.setdefault(video, str(row.get("group") or video.stem))
+        label = label_of_folder(row["label"] or "none")
+        if label is not None:
+            start, end = row["start_s"], row["end_s"]
+            if start is None or end is None or not 0 <= start <= end:
+                raise UsageError(
+                    f"{table}, row {number}: start_s and end_s are no stretch of time",
+                    got=f"{start}, {end}",
+                    remedy="give seconds, 0 <= start_s <= end_s",
+                )
+            events.append(TrueEvent(str(video), label, start, end))
+    if not events:
+        raise UsageError(f"{table} has no events", remedy="give rows of video,label,start_s,end_s")
+    return Annotated(tuple(groups), tuple(events), tuple(groups.values()))
+
+
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    try:
+        table = pq.read_table(path) if path.suffix == ".parquet" else pa.csv.read_csv(path)
+        lacking = [name for name in _COLUMNS if name not in table.column_names]
+        if lacking:
+            raise UsageError(
+                f"{path} lacks a column", got=lacking[0], remedy=f"it needs {', '.join(_COLUMNS)}"
+            )
+        text = {name: pc.cast(table[name], pa.string()) for name in ("video", "label")}
+        times = {name: pc.cast(table[name], pa.float64()) for name in ("start_s", "end_s")}
+    except (OSError, pa.ArrowException) as exc:
+        raise UsageError(f"{path} cannot be read as a table of events", remedy=str(exc)) from exc
+    group = {"group": pc.cast(table["group"], pa.string())} if "group" in table.column_names else {}
+    rows: list[dict[str, Any]] = pa.table({**text, **times, **group}).to_pylist()
+    return rows
+
+
+def pieces(
+    embedded: Embedded, events: Sequence[TrueEvent], window_s: float
+) -> list[tuple[npt.NDArray[np.float32], str | None]]:
+    """Stretches of one video with the label that holds throughout, None between the events.
+
+    Stretches are cut into equal parts of at most `window_s` seconds; a part of one frame is left out.
+    Labels that overlap in time give a stretch each.
+    """
+    t, x = embedded
+    found: list[tuple[npt.NDArray[np.float32], str | None]] = []
+    free = np.ones(len(t), bool)
+    for event in events:
+        inside = (t >= event.t_start) & (t <= event.t_end)
+        free &= ~inside
+        found += [(part, event.label) for part in _parts(t, x, np.flatnonzero(inside), window_s)]
+    for run in np.split(np.arange(len(t)), np.flatnonzero(np.diff(free)) + 1):
+        if len(run) and free[run[0]]:
+            found += [(part, None) for part in _parts(t, x, run, window_s)]
+    return found
+
+
+def _parts(
+    t: npt.NDArray[np.float64], x: npt.NDArray[np.float32], run: npt.NDArray[np.int64], window_s: float
+) -> list[npt.NDArray[np.float32]]:
+    if not len(run):
+        return []
+    num_parts = max(1, int(np.ceil((t[run[-1]] - t[run[0]]) / window_s)))
+    return [x[part] for part in np.array_split(run, num_parts) if len(part) > 1]
+
+
+def examples(
+    data: Path,
+    window_s: float,
+    embed: Embed,
+    cache: Path | None = None,
+    digest: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[npt.NDArray[np.float32]], list[str | None], list[str]]:
+    """What to learn from, each of one label or none: features (T, D), labels and groups.
+
+    Args:
+        data: a folder of clips, see `load_clips`, or a table of events, see `load_annotated`.
+        window_s: untrimmed videos are cut into pieces of at most so many seconds.
+        embed: see `clip_features`, as are the others.
+        cache: where features are kept between runs.
+        digest: stands for `embed` in the cache.
+        progress: called with the number of videos embedded and in all.
+    """
+    if not data.is_file():
+        clips = load_clips(data)
+        features = [x for _, x in clip_features(clips, embed, cache, digest, progress)]
+        return features, [clip.label for clip in clips], [clip.group for clip in clips]
+    known = load_annotated(data)
+    embedded = video_features(known, embed, cache, digest, progress)
+    found = [
+        (x, label, group)
+        for video, group, one in zip(known.videos, known.groups, embedded, strict=True)
+        for x, label in pieces(one, known.of(video), window_s)
+    ]
+    return [x for x, _, _ in found], [label for _, label, _ in found], [group for _, _, group in found]
+
+
+def video_features(
+    known: Annotated,
+    embed: Embed,
+    cache: Path | None = None,
+    digest: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Embedded]:
+    """Frame embeddings of every video, in their order; arguments as of `clip_features`."""
+    clips = [Clip(video, None, group) for video, group in zip(known.videos, known.groups, strict=True)]
+    return clip_features(clips, embed, cache, digest, progress)

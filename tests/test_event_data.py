@@ -1,0 +1,127 @@
+"""Untrimmed videos with a table of events: reading it, cutting pieces, training on them and measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from models.temporal import EventModelConfig, load_events
+from models.training.events import TrainSettings
+from pipeline.errors import UsageError
+from pipeline.evaluate.events import TrueEvent
+from pipeline.event_data import load_annotated, pieces
+from pipeline.training_events import evaluate_videos, train_from
+
+HEAD = "video,label,start_s,end_s\n"
+
+
+def written(folder: Path, rows: str, head: str = HEAD) -> Path:
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes(name.encode())
+    table = folder / "events.csv"
+    table.write_text(head + rows)
+    return table
+
+
+def test_rows_are_events_and_rows_without_label_name_videos(tmp_path: Path):
+    known = load_annotated(written(tmp_path, "a.mp4,goal,1,2.5\na.mp4,foul,2,3\nb.mp4,,,\n"))
+    a, b = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    assert known.videos == (a, b)
+    assert known.groups == ("a", "b")
+    assert known.of(a) == [TrueEvent(str(a), "goal", 1, 2.5), TrueEvent(str(a), "foul", 2, 3)]
+    assert known.of(b) == []
+
+
+def test_parquet_and_groups(tmp_path: Path):
+    head = HEAD.strip() + ",group\n"
+    csv = written(tmp_path, "a.mp4,goal,1,2,one\nb.mp4,background,0,9,one\n", head)
+    parquet = tmp_path / "events.parquet"
+    pq.write_table(pa.csv.read_csv(csv), parquet)
+    assert load_annotated(parquet) == load_annotated(csv)
+    assert load_annotated(csv).groups == ("one", "one")
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "message"),
+    [
+        ("a.mp4,goal,1,2\nc.mp4,goal,1,2\n", HEAD, "row 2: no video"),
+        ("a.mp4,goal,3,2\n", HEAD, "row 1: start_s and end_s are no stretch of time"),
+        ("a.mp4,goal,-1,2\n", HEAD, "row 1: start_s"),
+        ("a.mp4,goal,,2\n", HEAD, "row 1: start_s"),
+        ("a.mp4,goal,soon,2\n", HEAD, "cannot be read as a table of events"),
+        ("a.mp4,goal,1\n", "video,label,start_s\n", "lacks a column"),
+        ("a.mp4,,,\n", HEAD, "has no events"),
+        ("", "", "cannot be read"),
+    ],
+)
+def test_wrong_tables_are_refused(tmp_path: Path, rows: str, head: str, message: str):
+    with pytest.raises(UsageError, match=message) as caught:
+        load_annotated(written(tmp_path, rows, head))
+    assert "\n" not in str(caught.value)
+
+
+def test_pieces_by_hand():
+    """20 s at 2 frames a second, one event from 5 to 14 s, windows of 4 s."""
+    t = np.arange(40) / 2
+    embedded = (t, t[:, None].astype(np.float32))
+    found = [
+        (label, float(x[0, 0]), float(x[-1, 0]))
+        for x, label in pieces(embedded, [TrueEvent("v", "a", 5, 14)], 4)
+    ]
+    assert found == [
+        ("a", 5.0, 8.0),  # 19 frames in 3 parts: 7, 6, 6
+        ("a", 8.5, 11.0),
+        ("a", 11.5, 14.0),
+        (None, 0.0, 2.0),  # 10 frames in 2 parts
+        (None, 2.5, 4.5),
+        (None, 14.5, 17.0),  # 11 frames in 2 parts
+        (None, 17.5, 19.5),
+    ]
+
+
+def stirred(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """60 s at 10 frames a second: noise, and in videos called e... strong motion from 20 to 30 s."""
+    random = np.random.default_rng(path.read_bytes()[0])
+    t = np.arange(600) / 10
+    motion = random.uniform(0, 0.02, (600, 96)).astype(np.float32)
+    if path.stem.startswith("e"):
+        motion[200:301] += 0.3
+    return t, motion
+
+
+def test_train_on_a_table_and_measure_on_videos_never_seen(tmp_path: Path):
+    names = [f"{kind}{n}" for kind in "en" for n in range(5)]
+    for number, name in enumerate(names):
+        (tmp_path / f"{name}.mp4").write_bytes(bytes([number]))
+    rows = [f"{name}.mp4,{'rush,20,30' if name[0] == 'e' else ',,'}\n" for name in names]
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text(HEAD + "".join(rows[:3] + rows[5:8]))
+    test.write_text(HEAD + "".join(rows[3:5] + rows[8:]))
+    made = train_from(
+        train,
+        tmp_path / "rush.safetensors",
+        stirred,
+        config=EventModelConfig(("any",), width=8, hidden=8),
+        settings=TrainSettings(max_epochs=25, held_out=0),
+        num_folds=0,
+    )
+    assert made.trained.model.config.labels == ("rush",)
+    assert made.report["groups"] == 6
+    model = load_events(made.weights)
+    report = evaluate_videos(test, model, stirred, min_score=0.5).to_json()
+    assert (report["num_videos"], report["num_true"], report["num_found"]) == (4, 2, 2)
+    assert report["map_0.7"] == report["spotting_map_1"] == 1.0
+
+
+def test_videos_without_the_models_events_cannot_be_measured(tmp_path: Path):
+    table = written(tmp_path, "a.mp4,goal,1,2\n")
+    made = EventModelConfig(("fight",))
+    from models.temporal import EventModel
+
+    with pytest.raises(UsageError, match="has no events of fight"):
+        evaluate_videos(table, EventModel(made, 14), stirred)
