@@ -20,7 +20,7 @@ from models.checkpoint import CheckpointError, load, save
 GRID_ROWS, GRID_COLUMNS, GRID_CHANNELS = 6, 8, 2
 GRID_SIZE = GRID_ROWS * GRID_COLUMNS * GRID_CHANNELS
 
-View = Literal["plain", "grid", "ranks"]
+View = Literal["plain", "grid", "ranks", "changes"]
 Cell = Literal["gru", "lstm", "rnn", "mean"]
 State = tuple[Tensor, ...]
 
@@ -29,12 +29,18 @@ _GAINS = (64.0, 1000.0)
 """Before the logarithm: 1 is then slow motion, and a grey difference of the size of sensor noise."""
 
 
+_TOP_CHANGES = (1, 3, 6, 12, 24, 64)
+_CHANGE_GAIN = 20.0
+"""The CNN's vector has unit length and 64 numbers; from frame to frame they change by 0.01."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Numbers start..stop of the embedding (as in a Python slice) and how the model looks at them.
 
     `plain` takes them as they are. `grid` and `ranks` are for a motion grid: `grid` takes the logarithm of
-    every cell, `ranks` only how strong the strongest cells are, wherever they lie.
+    every cell, `ranks` only how strong the strongest cells are, wherever they lie. `changes` is for the
+    CNN's numbers: how much those that changed most since the frame before did, whichever they are.
     """
 
     start: int
@@ -55,12 +61,13 @@ class Part:
         wanted = None if self.stop is None and self.start >= 0 else (self.stop or 0) - self.start
         if part.shape[-1] == 0 or (wanted is not None and wanted > 0 and part.shape[-1] != wanted):
             raise ValueError(f"embedding of {embeddings.shape[-1]} numbers has no part {self}")
-        if self.view != "plain" and part.shape[-1] != GRID_SIZE:
+        if self.view in ("grid", "ranks") and part.shape[-1] != GRID_SIZE:
             raise ValueError(f"a motion grid has {GRID_SIZE} numbers, {self} has {part.shape[-1]}")
         return part
 
 
 MOTION = Part(-GRID_SIZE, None, "ranks")
+CHANGES = Part(0, -GRID_SIZE, "changes")
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,10 @@ def look(parts: tuple[Part, ...], embeddings: Tensor) -> Tensor:
 def _view(part: Part, values: Tensor) -> Tensor:
     if part.view == "plain":
         return values
+    if part.view == "changes":
+        before = torch.cat([values[..., :1, :], values[..., :-1, :]], dim=-2)  # of the first: itself
+        ordered = torch.log1p(_CHANGE_GAIN * (values - before).abs()).sort(dim=-1, descending=True).values
+        return torch.stack([ordered[..., :n].mean(dim=-1) for n in _TOP_CHANGES], dim=-1)  # (B, T, 6)
     cells = values.reshape(*values.shape[:-1], GRID_ROWS * GRID_COLUMNS, GRID_CHANNELS)  # (B, T, 48, 2)
     cells = torch.log1p(cells.clamp_min(0) * cells.new_tensor(_GAINS))
     if part.view == "grid":
@@ -175,9 +186,12 @@ class EventModel(nn.Module):
         """The next (T, D) frames of one video: logits (T, labels) and the state after them; causal only."""
         if not self.config.causal or self.ahead is None:
             raise ValueError("only a causal model can be advanced")
-        known = state if state is None or len(state) > 1 else state[0]
-        out, after = self.ahead(self._enter(embeddings[None]), known)
-        return self._leave(out)[0], after if isinstance(after, tuple) else (after,)
+        # The state's last tensor is the last frame, to which the next one is compared.
+        cell, before = (None, embeddings[:1]) if state is None else (state[:-1], state[-1])
+        known = cell if cell is None or len(cell) > 1 else cell[0]
+        seen = self._enter(torch.cat([before, embeddings])[None])[:, 1:]
+        out, after = self.ahead(seen, known)
+        return self._leave(out)[0], (*(after if isinstance(after, tuple) else (after,)), embeddings[-1:])
 
     def _enter(self, embeddings: Tensor) -> Tensor:
         wanted = self.config.embedding_dim

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.evaluate.events import TrueEvent
 from pipeline.ids import content_id
 from pipeline.media.decode import decode_inline
 from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
+from pipeline.perceive import Perceiver
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".mpg", ".flv")
 
@@ -89,7 +91,30 @@ def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int
     Raises:
         InputError: the file cannot be decoded.
     """
-    video = video or VideoConfig()
+    frames = [(frame.t, frame.motion_grid) for frame in _sampled(path, video or VideoConfig(), size)]
+    return _stacked(path, frames)
+
+
+def perceived_by(perceiver: Perceiver, video: VideoConfig | None = None) -> Embed:
+    """Gives the whole frame embeddings, as `marey analyze` stores them."""
+    size = perceiver.settings.input_width, perceiver.settings.input_height
+
+    def embed(path: Path) -> Embedded:
+        frames = []
+        pictures = _sampled(path, video or VideoConfig(), size)
+        while batch := list(islice(pictures, perceiver.batch_size)):
+            seen = perceiver(np.stack([frame.picture for frame in batch]))
+            frames += [
+                (frame.t, np.concatenate([one.embedding, frame.motion_grid]))
+                for frame, one in zip(batch, seen, strict=True)
+            ]
+        return _stacked(path, frames)
+
+    return embed
+
+
+def _sampled(path: Path, video: VideoConfig, size: tuple[int, int]) -> Iterator[SampledFrame]:
+    """Frames of one file, their pictures their own."""
     job = DecodeJob(
         key=str(path),
         path=str(path),
@@ -99,16 +124,17 @@ def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int
         max_pixels=video.max_pixels,
         max_streams=video.max_streams,
     )
-    times, grids = [], []
     for item in decode_inline(job):
         if isinstance(item, SampledFrame):
-            times.append(item.t)
-            grids.append(item.motion_grid)
+            yield replace(item, picture=item.picture.copy())
         elif isinstance(item, JobEnd) and item.error is not None:
             raise item.error
-    if not grids:
+
+
+def _stacked(path: Path, frames: Sequence[tuple[float, npt.NDArray[np.float32]]]) -> Embedded:
+    if not frames:
         raise MediaError(f"{path.name} has no frames", remedy="leave it out")
-    return np.asarray(times), as_stored(np.stack(grids))
+    return np.asarray([t for t, _ in frames]), as_stored(np.stack([vector for _, vector in frames]))
 
 
 def as_stored(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from models.temporal import EventModel, EventModelConfig, save_events
+from models.files import file_digest, weights_path
+from models.temporal import CHANGES, MOTION, EventModel, EventModelConfig, Part, save_events
 from models.training.events import Trained, TrainSettings, cross_validate, decide, train_events
-from pipeline.config import EventsConfig
+from pipeline.config import EventsConfig, PerceiveConfig
 from pipeline.errors import UsageError
 from pipeline.evaluate.events import (
     ClipReport,
@@ -35,9 +36,29 @@ from pipeline.event_data import (
     load_annotated,
     load_clips,
     motion_of,
+    perceived_by,
     video_features,
 )
 from pipeline.events import EventDetector, FrameScorer
+from pipeline.perceive import Perceiver
+
+LOOKS = (CHANGES, MOTION)
+"""What a model that is trained here looks at."""
+
+
+def embed_for(parts: tuple[Part, ...], weights: str = "default") -> tuple[Embed, str]:
+    """How to embed for a model that looks at these parts, and the digest that stands for it in a cache.
+
+    Motion alone needs no CNN; `weights` are the detector's.
+
+    Raises:
+        ModelError: the weights cannot be used.
+    """
+    if parts == (MOTION,):
+        return motion_of, "motion"
+    perceiver = Perceiver(PerceiveConfig(weights=weights))
+    digest = file_digest(weights_path("detector" if weights == "default" else weights))
+    return perceived_by(perceiver), digest
 
 
 @dataclass(frozen=True)

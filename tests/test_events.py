@@ -16,14 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.temporal import GRID_SIZE, MOTION, EventModel, EventModelConfig, Part
+from models.temporal import GRID_SIZE, EventModel, EventModelConfig, Part, look
 from models.training.events import TrainSettings
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
 from pipeline.event_data import Clip, clip_features, load_clips, motion_of
 from pipeline.events import EventDetector, FrameScorer, Intervals, load_event_model
 from pipeline.lake.schema import EVENTS, FRAMES
-from pipeline.training_events import evaluate_clips, frame_scores, train_from
+from pipeline.training_events import LOOKS, embed_for, evaluate_clips, frame_scores, train_from
 from tests.helpers import shared_path
 
 CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 4),), width=8, hidden=8)
@@ -33,12 +33,14 @@ CONFIGS = [
     replace(CONFIG, cell="lstm", window_s=2.5),
     replace(CONFIG, causal=True),
     replace(CONFIG, cell="lstm", causal=True),
+    replace(CONFIG, parts=(Part(0, 4, "changes"),)),
+    replace(CONFIG, parts=(Part(0, 4, "changes"), Part(0, 4)), causal=True),
 ]
 
 
 def model_of(config: EventModelConfig = CONFIG) -> EventModel:
     torch.manual_seed(1)
-    model = EventModel(config, 4).eval()
+    model = EventModel(config, look(config.parts, torch.zeros(1, 1, 4)).shape[-1]).eval()
     with torch.no_grad():
         for weights in model.parameters():
             weights *= 2  # so that scores are not all near one half
@@ -319,22 +321,37 @@ def test_motion_of_a_real_clip():
     assert Clip(clip, "fight", "g").label == "fight"
 
 
+def test_perceived_frames_end_in_the_motion_of_the_clip():
+    """The CNN's numbers, of unit length, then the motion grid that needs no CNN."""
+    clip = shared_path("data/fights/val/fight/fi013.mp4")
+    embed, digest = embed_for(LOOKS)
+    t, embeddings = embed(clip)
+    t_motion, motion = motion_of(clip)
+    assert len(digest) == 32
+    assert np.array_equal(t, t_motion)
+    assert embeddings.shape == (len(t), 64 + GRID_SIZE)
+    assert np.array_equal(embeddings[:, 64:], motion)
+    assert np.allclose(np.linalg.norm(embeddings[:, :64], axis=1), 1, atol=0.01)
+
+
 def test_shipped_fight_weights_give_the_stored_numbers():
     model, _ = load_event_model("fight")
     assert model.config.labels == ("fight",)
-    assert model.config.parts == (MOTION,)
-    ramp = torch.linspace(0, 0.2, 30 * GRID_SIZE).reshape(1, 30, GRID_SIZE)
+    assert model.config.parts == LOOKS
+    ramp = torch.linspace(0, 0.2, 30 * 160).reshape(1, 30, 160)
+    ramp[..., :64] += 0.01 * torch.arange(30)[:, None] % 0.03
     with torch.no_grad():
         scores = torch.sigmoid(model(ramp, torch.tensor([30])))[0, [0, 10, 20, 29], 0]
-    assert scores.tolist() == pytest.approx([0.0765, 0.0467, 0.2665, 0.4658], abs=5e-4)
-    # Whatever the CNN says of the frames stands before the motion grid and is not looked at.
-    longer = torch.cat([torch.rand(1, 30, 64), ramp], dim=-1)
+    assert scores.tolist() == pytest.approx([0.7577, 0.8247, 0.8998, 0.8118], abs=5e-4)
+    # Which of the CNN's numbers changes does not matter: other detector weights give others.
+    mixed = torch.cat([ramp[..., torch.randperm(64)], ramp[..., 64:]], dim=-1)
     with torch.no_grad():
-        assert torch.equal(model(longer, torch.tensor([30])), model(ramp, torch.tensor([30])))
+        assert torch.allclose(model(mixed, torch.tensor([30])), model(ramp, torch.tensor([30])), atol=1e-4)
 
 
 def test_shipped_fight_weights_on_a_clip_of_the_validation_set():
     model, _ = load_event_model("fight")
-    scores = frame_scores(model, *motion_of(shared_path("data/fights/val/fight/fi013.mp4")))
+    embed, _ = embed_for(model.config.parts)
+    scores = frame_scores(model, *embed(shared_path("data/fights/val/fight/fi013.mp4")))
     assert len(scores) == 20
-    assert scores.mean() == pytest.approx(0.314, abs=0.02)
+    assert scores.mean() == pytest.approx(0.788, abs=0.03)

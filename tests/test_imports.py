@@ -30,8 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | {"lake", "media", "perceive", "track"},
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},
-    "event_data": BASE | {"evaluate", "media"},
-    "training_events": BASE | {"events", "evaluate", "event_data"},
+    "event_data": BASE | {"evaluate", "media", "perceive"},
+    "training_events": BASE | {"events", "evaluate", "event_data", "perceive"},
     "training_detector": BASE,
 }
 

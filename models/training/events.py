@@ -253,8 +253,7 @@ def augment(
 ) -> Features:
     """A stretch of the clip, played slower or faster, its motion stronger or weaker, maybe mirrored.
 
-    Only motion grids are scaled and mirrored; how the CNN's numbers change when a picture is mirrored is
-    not known.
+    Only motion grids are mirrored; how the CNN's numbers change when a picture is mirrored is not known.
     """
     speed = settings.speed ** random.uniform(-1, 1)
     length = max(2, round(len(clip) * random.uniform(settings.crop, 1)))
@@ -268,7 +267,11 @@ def augment(
     factor = speed * settings.gain ** random.uniform(-1, 1)
     mirrored = random.random() < 0.5
     for part in config.parts:
-        if part.view != "plain":
+        if part.view == "changes":
+            cnn = clip[:, part.start : part.stop]
+            mean = cnn.mean(axis=0)
+            clip[:, part.start : part.stop] = mean + (cnn - mean) * np.float32(factor / speed)
+        elif part.view != "plain":
             grid = clip[:, part.start : part.stop].reshape(len(clip), GRID_ROWS, GRID_COLUMNS, GRID_CHANNELS)
             grid = (grid[:, :, ::-1] if mirrored else grid) * np.float32(factor)
             clip[:, part.start : part.stop] = grid.reshape(len(clip), -1)

@@ -166,6 +166,7 @@ def evaluate_events(
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Score that makes a clip, or opens an interval.")
     ] = 0.5,
+    weights: Weights = "default",
     cache: Annotated[Path | None, typer.Option(help="Keep features here (.npz) between runs.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -174,11 +175,20 @@ def evaluate_events(
     Folders of clips named background or no... hold none of its events.
     """
     from pipeline.events import load_event_model
-    from pipeline.training_events import evaluate_clips, evaluate_videos
+    from pipeline.training_events import embed_for, evaluate_clips, evaluate_videos
 
     event_model, _ = load_event_model(model)
+    embed, digest = embed_for(event_model.config.parts, weights)
     evaluate = evaluate_videos if data.is_file() else evaluate_clips
-    report = evaluate(data, event_model, min_score=min_score, cache=cache, progress=_ticker("videos"))
+    report = evaluate(
+        data,
+        event_model,
+        embed,
+        digest=digest,
+        min_score=min_score,
+        cache=cache,
+        progress=_ticker("videos"),
+    )
     _show(report.to_json(), as_json)
 
 
@@ -271,6 +281,11 @@ def train_events_command(
     out: Out = Path("events.safetensors"),
     cache: Annotated[Path | None, typer.Option(help="Keep features here (.npz) between runs.")] = None,
     folds: Annotated[int, typer.Option(min=0, help="Of the cross-validation; 0 leaves it out.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Rounds over the data, at most.")] = 60,
+    held_out: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of the sources that decides when to stop; 0: none.")
+    ] = 0.2,
+    weights: Weights = "default",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -278,13 +293,19 @@ def train_events_command(
 
     Folders of clips named background or no... hold none of the events.
     """
+    from models.temporal import EventModelConfig
     from models.training.events import TrainSettings
-    from pipeline.training_events import train_from
+    from pipeline.training_events import LOOKS, embed_for, train_from
+
+    embed, digest = embed_for(LOOKS, weights)
 
     result = train_from(
         data,
         out,
-        settings=TrainSettings(seed=seed),
+        embed,
+        digest=digest,
+        config=EventModelConfig(("",), parts=LOOKS),
+        settings=TrainSettings(seed=seed, held_out=held_out, max_epochs=epochs),
         cache=cache,
         num_folds=folds,
         command=f"marey {' '.join(sys.argv[1:])}",

@@ -53,6 +53,18 @@ def test_ranks_do_not_depend_on_where_something_moves():
     assert (twice[..., :12] > first[..., :12]).all()
 
 
+def test_changes_are_those_of_the_numbers_that_changed_most():
+    """By hand: from (0, 0, 0) to (0.1, 0, -0.3) to the same."""
+    frames = torch.tensor([[[0.0, 0, 0], [0.1, 0, -0.3], [0.1, 0, -0.3]]])
+    part = Part(0, 3, "changes")
+    seen = look((part,), frames)
+    most, second = np.log1p(20 * 0.3), np.log1p(20 * 0.1)
+    assert seen.shape == (1, 3, 6)
+    assert seen[0, 1].tolist() == pytest.approx([most, *[(most + second) / 3] * 5], abs=1e-5)
+    assert (seen[0, [0, 2]] == 0).all()
+    assert torch.equal(look((part,), frames[..., [2, 0, 1]]), seen)
+
+
 def test_motion_is_found_at_the_end_of_any_embedding():
     random = torch.Generator().manual_seed(0)
     grid = torch.rand(1, 4, GRID_SIZE, generator=random)
