@@ -321,13 +321,18 @@ def test_motion_of_a_real_clip():
     assert Clip(clip, "fight", "g").label == "fight"
 
 
-def test_perceived_frames_end_in_the_motion_of_the_clip():
-    """The CNN's numbers, of unit length, then the motion grid that needs no CNN."""
-    clip = shared_path("data/fights/val/fight/fi013.mp4")
+@pytest.fixture(scope="module")
+def perceived() -> tuple[np.ndarray, np.ndarray]:
+    """Times and whole embeddings of a clip of the validation set."""
     embed, digest = embed_for(LOOKS)
-    t, embeddings = embed(clip)
-    t_motion, motion = motion_of(clip)
     assert len(digest) == 32
+    return embed(shared_path("data/fights/val/fight/fi013.mp4"))
+
+
+def test_perceived_frames_end_in_the_motion_of_the_clip(perceived: tuple[np.ndarray, np.ndarray]):
+    """The CNN's numbers, of unit length, then the motion grid that needs no CNN."""
+    t, embeddings = perceived
+    t_motion, motion = motion_of(shared_path("data/fights/val/fight/fi013.mp4"))
     assert np.array_equal(t, t_motion)
     assert embeddings.shape == (len(t), 64 + GRID_SIZE)
     assert np.array_equal(embeddings[:, 64:], motion)
@@ -349,9 +354,8 @@ def test_shipped_fight_weights_give_the_stored_numbers():
         assert torch.allclose(model(mixed, torch.tensor([30])), model(ramp, torch.tensor([30])), atol=1e-4)
 
 
-def test_shipped_fight_weights_on_a_clip_of_the_validation_set():
+def test_shipped_fight_weights_on_a_clip_of_the_validation_set(perceived: tuple[np.ndarray, np.ndarray]):
     model, _ = load_event_model("fight")
-    embed, _ = embed_for(model.config.parts)
-    scores = frame_scores(model, *embed(shared_path("data/fights/val/fight/fi013.mp4")))
+    scores = frame_scores(model, *perceived)
     assert len(scores) == 20
     assert scores.mean() == pytest.approx(0.788, abs=0.03)
