@@ -1,9 +1,9 @@
 """Simulated sequences like those of street cameras, with detections as a Faster R-CNN gives.
 
-A set to develop on: a change of the tracker is judged on these and on no recorded sequence. Kinds of scenes and
-cameras follow what the literature says of pedestrian benchmarks (arXiv 1504.01942): squares seen from above,
-streets at eye level, walked and pushed cameras, cars; 7 to 30 frames/s; scores from 0.5 on, half of them
-above 0.95 in the better scenes.
+A set to develop on: a change of the tracker is judged on these and on no recorded sequence. Kinds of scenes
+and cameras follow what the literature says of pedestrian benchmarks (arXiv 1504.01942): squares seen from
+above, streets at eye level, walked and pushed cameras, cars; 7 to 30 frames/s; scores from 0.5 on, half of
+them above 0.95 in the better scenes.
 """
 
 from __future__ import annotations
