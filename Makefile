@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # What a developer needs besides: training, tests, linters.
 $(VENV)/.developed: $(VENV)/.installed
-	$(PIP) --editable '.[openvino,train,dev]'
+	$(PIP) --editable '.[openvino,onnx,train,dev]'
 	touch $@
 
 setup: $(VENV)/.developed

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.peer import compare
 from pipeline.analyze import analyze
 from pipeline.analyze.interpret import stored_perception
 from pipeline.analyze.tools import Tools
@@ -81,6 +82,7 @@ def main() -> None:
             wall = statistics.median(w for w, _ in times)
             cpu = statistics.median(c for _, c in times)
             print(f"| {name} | {len(pictures) / wall:.1f} | {seconds / wall:.1f} | {cpu:.2f} |")
+        print(f"\n{compare(video)}")
 
 
 def _demo(folder: Path) -> Path:

@@ -64,9 +64,8 @@ def load_detector(path: Path) -> Detector:
         CheckpointError: see `load`; also tensors that do not fit the config.
     """
     tensors, values = load(path, "detector")
-    values.pop("kind")
     try:
-        config = DetectorConfig(**{**values, "classes": tuple(values["classes"])})
+        config = DetectorConfig.from_json(values)
         with torch.device("meta"):
             detector = Detector(config)
         detector.load_state_dict(tensors, assign=True)

@@ -6,8 +6,9 @@ box as distributions over bins (Generalized Focal Loss, arXiv 2006.04388), and a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.encoder import STRIDES, FrameEncoder, Separable
+from models.encoder import FAST_BLOCKS, STRIDES, FrameEncoder, Separable
 
 CLASSES = ("person", "cycle", "car", "bus", "truck")
 
 Array = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,33 @@ class DetectorConfig:
     bins: int = 10
     appearance: int = 32
     embedding: int = 64
+    blocks: tuple[int, ...] = FAST_BLOCKS  # of the backbone's stages
+    towers: tuple[int, ...] = (1, 2, 2)  # separable convolutions of the heads at strides 8, 16, 32
     input_width: int = field(default=512)
     input_height: int = field(default=288)
 
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("a detector needs at least one class")
+        if len(self.towers) != len(STRIDES):
+            raise ValueError(f"towers {self.towers}: one depth for each of the strides {STRIDES}")
         if self.input_width % 32 or self.input_height % 32:
             raise ValueError(f"input {self.input_width}x{self.input_height}: not multiples of 32")
 
     def to_json(self) -> dict[str, object]:
         return {"kind": "detector", **asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DetectorConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            TypeError, ValueError: a key or value that no detector has.
+        """
+        ready: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "kind"
+        }
+        return cls(**ready)
 
 
 class RawOutput(NamedTuple):
@@ -58,26 +76,25 @@ class Detections(NamedTuple):
 
     boxes: Array  # (K, 4), xyxy in input pixels
     scores: Array  # (K,), in [0, 1]
-    classes: npt.NDArray[np.int64]  # (K,), index into DetectorConfig.classes
+    classes: Indices  # (K,), index into DetectorConfig.classes
     appearance: Array  # (K, E), unit length
 
 
 class Head(nn.Module):
-    """Heads of one level: a tower for the class, one for the box, a layer for the appearance."""
+    """Heads of one level: one tower of `depth` separable convolutions, and a layer for each output."""
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetectorConfig, depth: int) -> None:
         super().__init__()
         c = config.channels
-        self.class_tower = nn.Sequential(Separable(c, c), Separable(c, c))
-        self.box_tower = nn.Sequential(Separable(c, c), Separable(c, c))
+        self.tower = nn.Sequential(*(Separable(c, c) for _ in range(depth)))
         self.logits = nn.Conv2d(c, len(config.classes), 1)
         self.sides = nn.Conv2d(c, 4 * config.bins, 1)
         self.appearance = nn.Conv2d(c, config.appearance, 1)
         nn.init.constant_(self.logits.bias, -4.6)  # type: ignore[arg-type]  # 1% of cells hold an object
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        seen = self.class_tower(x)
-        return self.logits(seen), self.sides(self.box_tower(x)), self.appearance(seen)
+        x = self.tower(x)
+        return self.logits(x), self.sides(x), self.appearance(x)
 
 
 class Detector(nn.Module):
@@ -86,16 +103,21 @@ class Detector(nn.Module):
     def __init__(self, config: DetectorConfig | None = None) -> None:
         super().__init__()
         self.config = config or DetectorConfig()
-        self.encoder = FrameEncoder(self.config.channels, self.config.embedding)
-        self.heads = nn.ModuleList(Head(self.config) for _ in STRIDES)
+        self.encoder = FrameEncoder(self.config.channels, self.config.embedding, self.config.blocks)
+        self.heads = nn.ModuleList(Head(self.config, depth) for depth in self.config.towers)
 
-    def forward(self, images: Tensor) -> RawOutput:
-        """`images` (N, 3, H, W), RGB in [0, 255], H and W multiples of 32."""
+    def cells(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `forward`, but sides (N, A, 4 * bins) and appearance (N, A, E) of any length."""
         maps, embedding = self.encoder(images)
         parts = [head(x) for head, x in zip(self.heads, maps, strict=True)]
         logits, sides, appearance = (
             torch.cat([p[i].flatten(2) for p in parts], dim=2).transpose(1, 2) for i in range(3)
         )  # each (N, A, channels)
+        return logits, sides, appearance, embedding
+
+    def forward(self, images: Tensor) -> RawOutput:
+        """`images` (N, 3, H, W), RGB in [0, 255], H and W multiples of 32."""
+        logits, sides, appearance, embedding = self.cells(images)
         n, cells, _ = logits.shape
         return RawOutput(
             logits,
@@ -125,72 +147,107 @@ def decode_boxes(sides: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
     return torch.cat([centres - low, centres + high], dim=-1)
 
 
-class Decoded(nn.Module):
-    """Network and box decoding in one graph: what an exported model computes.
+class Exported(nn.Module):
+    """The network as it is run, without what is cheaper done for the few cells that count.
 
-    `forward` takes (N, H, W, 3) uint8 RGB and returns scores (N, A, classes) in [0, 1], boxes (N, A, 4) xyxy
-    in input pixels, appearance (N, A, E) and the frame embedding (N, D).
+    `forward` takes (N, H, W, 3) uint8 RGB and returns scores (N, A, classes) in [0, 1], sides before the
+    softmax (N, A, 4 * bins), appearance (N, A, E) of any length and the frame embedding (N, D).
     """
 
-    centres: Tensor
-    strides: Tensor
-
-    def __init__(self, detector: Detector, height: int, width: int) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
-        centres, strides = cell_centres(height, width)
-        self.register_buffer("centres", centres, persistent=False)
-        self.register_buffer("strides", strides, persistent=False)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = next(self.detector.parameters()).dtype
         images = pictures.permute(0, 3, 1, 2).to(dtype)  # (N, 3, H, W), channels last in memory
-        raw = self.detector(images)
-        boxes = decode_boxes(raw.sides.float(), self.centres, self.strides)
+        logits, sides, appearance, embedding = self.detector.cells(images)
         # In float64, since the last elements of a float32 tensor are rounded differently from the others.
-        scores = raw.logits.double().sigmoid().float()
-        return scores, boxes, raw.appearance.float(), raw.embedding.float()
+        scores = logits.double().sigmoid().float()
+        return scores, sides.float(), appearance.float(), embedding.float()
 
 
-def select(
-    scores: Array,
-    boxes: Array,
-    appearance: Array,
-    *,
-    min_score: float,
-    nms_iou: float,
-    max_detections: int,
-    size: tuple[int, int],
-) -> Detections:
-    """Boxes of one picture from the outputs of all cells.
+class Grid(NamedTuple):
+    """Cells of the input, in the order of `RawOutput`."""
 
-    Args:
-        scores: (A, classes).
-        boxes: (A, 4), xyxy in input pixels.
-        appearance: (A, E).
-        min_score: cells and classes below it are dropped.
-        nms_iou: per class, of two boxes that overlap more the lower-scored is dropped.
-        max_detections: number of boxes kept.
-        size: width and height that boxes are clipped to, input pixels.
-    """
-    cells, classes = np.nonzero(scores >= min_score)
+    centres: Array  # (A, 2), input pixels
+    strides: Array  # (A,)
+    size: tuple[int, int]  # width and height of the input
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Grid:
+        centres, strides = cell_centres(height, width)
+        return cls(centres.numpy(), strides.numpy(), (width, height))
+
+    def boxes(self, cells: Indices, sides: Array) -> Array:
+        """Boxes (K, 4), xyxy in input pixels, of `cells` (K,) from their `sides` (K, 4 * bins)."""
+        bins = sides.reshape(len(cells), 4, sides.shape[1] // 4)
+        weights = np.exp(bins - bins.max(axis=2, keepdims=True))
+        mean = weights @ np.arange(bins.shape[2], dtype=np.float32) / weights.sum(axis=2)
+        distance = mean * self.strides[cells, None]  # (K, 4)
+        centres = self.centres[cells]
+        return np.concatenate([centres - distance[:, :2], centres + distance[:, 2:]], axis=1)
+
+    def looks(self, boxes: Array, scores: Array, appearance: Array) -> Array:
+        """Appearance (K, E) of boxes from elsewhere: of the three cells at each centre the surest one's."""
+        width, height = self.size
+        middle = np.clip((boxes[:, :2] + boxes[:, 2:]) / 2, 0, np.array([width - 1, height - 1], np.float32))
+        candidates, begin = [], 0
+        for stride in STRIDES:
+            columns, rows = (middle // stride).astype(np.int64).T
+            candidates.append(begin + rows * (width // stride) + columns)
+            begin += (width // stride) * (height // stride)
+        cells = np.stack(candidates)  # (strides, K)
+        surest = scores[cells].max(axis=2).argmax(axis=0)
+        return unit(appearance[cells[surest, np.arange(len(boxes))]])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which boxes of a picture are kept."""
+
+    min_score: float  # cells and classes below it are dropped
+    nms_iou: float  # per class, of two boxes that overlap more the lower-scored is dropped
+    max_detections: int
+
+
+def select(scores: Array, sides: Array, appearance: Array, grid: Grid, selection: Selection) -> Detections:
+    """Boxes of one picture from `scores` (A, classes), `sides` (A, 4 * bins), `appearance` (A, E)."""
+    cells, classes, values = best_first(scores, selection)
+    boxes = grid.boxes(cells, sides[cells])
+    kept = keep_best(boxes, classes, grid.size, selection)
+    looks = unit(appearance[cells[kept]])
+    return Detections(clip(boxes[kept], grid.size), values[kept], classes[kept], looks)
+
+
+def unit(vectors: Array) -> Array:
+    """Rows (K, E) brought to length 1."""
+    out: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return out
+
+
+def best_first(scores: Array, selection: Selection) -> tuple[Indices, Indices, Array]:
+    """Cells, classes and scores of what `scores` (A, classes) holds at or above the lowest score."""
+    cells, classes = np.nonzero(scores >= selection.min_score)
     values = scores[cells, classes]
-    order = np.argsort(-values, kind="stable")[: 10 * max_detections]
-    cells, classes, values = cells[order], classes[order], values[order]
-    kept_boxes = boxes[cells]
-    kept_boxes = np.clip(kept_boxes, 0, np.array([*size, *size], np.float32)).astype(np.float32)
-    alive = (kept_boxes[:, 2] - kept_boxes[:, 0] > 1) & (kept_boxes[:, 3] - kept_boxes[:, 1] > 1)
-    cells, classes, values, kept_boxes = cells[alive], classes[alive], values[alive], kept_boxes[alive]
-    keep = suppress(kept_boxes, classes, nms_iou)[:max_detections]
-    return Detections(
-        kept_boxes[keep],
-        values[keep].astype(np.float32),
-        classes[keep].astype(np.int64),
-        appearance[cells[keep]].astype(np.float32),
-    )
+    order = np.argsort(-values, kind="stable")[: 10 * selection.max_detections]
+    return cells[order], classes[order], values[order]
 
 
-def suppress(boxes: Array, classes: npt.NDArray[np.int64], max_iou: float) -> npt.NDArray[np.int64]:
+def clip(boxes: Array, size: tuple[int, int]) -> Array:
+    """Boxes cut to a picture of `size`, width and height."""
+    out: Array = np.clip(boxes, 0, np.array([*size, *size], np.float32)).astype(np.float32)
+    return out
+
+
+def keep_best(boxes: Array, classes: Indices, size: tuple[int, int], selection: Selection) -> Indices:
+    """Indices of the boxes, given best first, that are over a pixel in size and overlap no better one."""
+    inside = clip(boxes, size)
+    alive = np.flatnonzero((inside[:, 2:] - inside[:, :2] > 1).all(axis=1))
+    return alive[suppress(inside[alive], classes[alive], selection.nms_iou)[: selection.max_detections]]
+
+
+def suppress(boxes: Array, classes: Indices, max_iou: float) -> Indices:
     """Greedy non-maximum suppression per class; `boxes` (K, 4) best first. Returns the indices kept."""
     if len(boxes) == 0:
         return np.zeros(0, np.int64)

@@ -8,6 +8,7 @@ so that ImageNet weights published for it fit. Input is RGB, uint8 in [0, 255]; 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import gt
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,9 @@ LITE0 = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
-_TAPS = (2, 4, 6)  # stages whose outputs the neck takes: strides 8, 16, 32
+LITE0_BLOCKS = tuple(stage.blocks for stage in LITE0)
+FAST_BLOCKS = (1, 2, 2, 3, 2, 2, 0)
+"""Blocks kept of each stage: without the last ones of strides 16 and 32, a fifth of the time is saved."""
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -86,25 +89,28 @@ class InvertedResidual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """EfficientNet-Lite0 without its classifier.
+    """EfficientNet-Lite0 without its classifier, and with only the first `blocks` of each stage.
 
     `forward` takes (N, 3, H, W), normalised, H and W multiples of 32, and returns the maps at strides
-    8, 16 and 32 with 40, 112 and 320 channels.
+    8, 16 and 32 with `channels` channels.
     """
 
-    channels = tuple(LITE0[tap].channels for tap in _TAPS)
-
-    def __init__(self) -> None:
+    def __init__(self, blocks: tuple[int, ...] = FAST_BLOCKS) -> None:
         super().__init__()
+        if len(blocks) != len(LITE0) or min(blocks[:-1]) < 1 or any(map(gt, blocks, LITE0_BLOCKS)):
+            raise ValueError(f"blocks {blocks}: one number per stage, at most {LITE0_BLOCKS}")
+        self.blocks = blocks
+        self.taps = (2, 4, 6 if blocks[6] else 5)  # stages whose outputs are taken: strides 8, 16, 32
+        self.channels = tuple(LITE0[tap].channels for tap in self.taps)
         self.stem = SameConv(3, LITE0_STEM, 3, 2)
         stages, inputs = [], LITE0_STEM
-        for stage in LITE0:
-            blocks = []
-            for index in range(stage.blocks):
+        for stage, count in zip(LITE0, blocks, strict=True):
+            layers = []
+            for index in range(count):
                 stride = stage.stride if index == 0 else 1
-                blocks.append(InvertedResidual(inputs, stage.channels, stage.kernel, stride, stage.expansion))
+                layers.append(InvertedResidual(inputs, stage.channels, stage.kernel, stride, stage.expansion))
                 inputs = stage.channels
-            stages.append(nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*layers))
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -112,7 +118,7 @@ class Backbone(nn.Module):
         maps = []
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index in _TAPS:
+            if index in self.taps:
                 maps.append(x)
         return maps
 
@@ -121,19 +127,21 @@ def load_imagenet(backbone: Backbone, weights: Mapping[str, Tensor]) -> None:
     """Fill the backbone from a published EfficientNet-Lite0 state dict.
 
     The published names differ, the order of layers does not: stem, then blocks, each convolution followed by
-    its batch norm. The classifier's entries (`_conv_head`, `_bn1`, `_fc`) are left out.
+    its batch norm. The classifier's entries (`_conv_head`, `_bn1`, `_fc`) are left out, and the blocks that
+    the backbone does without.
 
     Raises:
         ValueError: a layer has another shape, or the number of layers differs.
     """
     theirs = [v for k, v in weights.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))]
-    ours = backbone.state_dict()
-    if len(theirs) != len(ours):
-        raise ValueError(f"{len(theirs)} tensors, EfficientNet-Lite0's backbone has {len(ours)}")
-    for (name, mine), new in zip(ours.items(), theirs, strict=True):
-        if mine.shape != new.shape:
-            raise ValueError(f"{name}: shape {tuple(new.shape)}, expected {tuple(mine.shape)}")
-        mine.copy_(new)
+    whole = Backbone(LITE0_BLOCKS).state_dict()
+    if len(theirs) != len(whole):
+        raise ValueError(f"{len(theirs)} tensors, EfficientNet-Lite0's backbone has {len(whole)}")
+    published = dict(zip(whole, theirs, strict=True))
+    for name, mine in backbone.state_dict().items():
+        if mine.shape != published[name].shape:
+            raise ValueError(f"{name}: shape {tuple(published[name].shape)}, expected {tuple(mine.shape)}")
+        mine.copy_(published[name])
 
 
 class Separable(nn.Module):
@@ -175,10 +183,12 @@ class FrameEncoder(nn.Module):
     what is in the scene, whatever its place. Where things move is told by the motion grid beside it.
     """
 
-    def __init__(self, channels: int = 96, embedding: int = 64) -> None:
+    def __init__(
+        self, channels: int = 96, embedding: int = 64, blocks: tuple[int, ...] = FAST_BLOCKS
+    ) -> None:
         super().__init__()
-        self.backbone = Backbone()
-        self.neck = Neck(Backbone.channels, channels)
+        self.backbone = Backbone(blocks)
+        self.neck = Neck(self.backbone.channels, channels)
         self.project = nn.Linear(channels * len(STRIDES), embedding)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:

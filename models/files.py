@@ -3,25 +3,108 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import tempfile
+import urllib.error
+import urllib.request
+from http.client import HTTPException
 from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
 
 WEIGHTS = Path(__file__).parent / "weights"
+_REMOTE = ("https://", "http://")
+_TIMEOUT_S = 60
+_MAX_BYTES = 2 << 30
 
 
 class CheckpointError(ValueError):
     """A weights file is missing, damaged, or of another kind than asked for."""
 
 
+def cache_folder(name: str) -> Path:
+    """Folder for what can be made or fetched again: below `MAREY_CACHE`, else ~/.cache/marey."""
+    return Path(os.environ.get("MAREY_CACHE", Path.home() / ".cache" / "marey")) / name
+
+
 def weights_path(name: str) -> Path:
-    """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...) or as a path."""
-    shipped = re.fullmatch(r"[\w-]+", name) is not None
-    return WEIGHTS / f"{name}.safetensors" if shipped else Path(name)
+    """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...), a path or an address.
+
+    Behind a path or address may stand `#sha256=` and the file's digest in hex; behind an address
+    (`https://`, `http://`) it must. The file is then fetched once and kept in the cache.
+
+    Raises:
+        CheckpointError: the file cannot be fetched, or has another digest.
+    """
+    if re.fullmatch(r"[\w-]+", name):
+        return WEIGHTS / f"{name}.safetensors"
+    place, mark, wanted = name.partition("#sha256=")
+    if mark and not re.fullmatch(r"[0-9a-f]{64}", wanted):
+        raise CheckpointError(f"{_shown(place)}: #sha256= is followed by 64 hex digits, got {wanted!r}")
+    if place.startswith("s3://"):
+        raise CheckpointError(f"{place}: weights are read from paths and https://, not from s3:// yet")
+    if not place.startswith(_REMOTE):
+        path = Path(place)
+        if mark and _sha256(path) != wanted:
+            raise CheckpointError(f"{path} has another SHA-256 than {wanted}")
+        return path
+    if not mark:
+        raise CheckpointError(
+            f"weights {_shown(place)} need #sha256= and the file's digest behind the address"
+        )
+    kept = cache_folder("weights") / f"{wanted}{Path(urlsplit(place).path).suffix}"
+    if not kept.exists() or _sha256(kept) != wanted:
+        _fetch(place, kept, wanted)
+    return kept
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a weights file, first 32 hex digits: what enters the ids of results."""
+    return _sha256(path)[:32]
+
+
+def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as exc:
         raise CheckpointError(f"weights {path} cannot be read: {exc.strerror}") from exc
+
+
+def _fetch(address: str, kept: Path, wanted: str) -> None:
+    """Write the file under its digest, or nothing at all."""
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=kept.parent) as folder,
+            urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer,
+        ):
+            part = Path(folder) / "part"
+            _copy(answer, part, address)
+            found = _sha256(part)
+            if found != wanted:
+                raise CheckpointError(f"weights {_shown(address)} have SHA-256 {found}, expected {wanted}")
+            part.replace(kept)
+    except CheckpointError:
+        raise
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        raise CheckpointError(f"weights {_shown(address)} cannot be fetched: {exc}") from exc
+    except (OSError, HTTPException, ValueError) as exc:
+        raise CheckpointError(f"weights {_shown(address)} cannot be fetched: {exc}") from exc
+
+
+def _copy(answer: IO[bytes], part: Path, address: str) -> None:
+    size = 0
+    with part.open("wb") as file:
+        while piece := answer.read(1 << 20):
+            size += file.write(piece)
+            if size > _MAX_BYTES:
+                raise CheckpointError(f"weights {_shown(address)} are larger than {_MAX_BYTES} bytes")
+
+
+def _shown(address: str) -> str:
+    """Without the query, which may hold a secret, and without a password."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}" if parts.scheme else address

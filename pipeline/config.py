@@ -72,10 +72,19 @@ class VideoConfig(Model):
 
 
 class PerceiveConfig(Model):
-    weights: str = result("default", "detector weights: `default` or the path of a .safetensors file")
+    weights: str = result(
+        "default", "detector weights: `default`, a .safetensors file, or https://...#sha256=<its digest>"
+    )
+    detector: str = result(
+        "",
+        "path of an ONNX detector with its TOML beside it, in place of marey's own; gives the input's size",
+    )
     input_width: int = result(512, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
     input_height: int = result(
         288, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32
+    )
+    fit: Literal["letterbox", "stretch"] = result(
+        "letterbox", "how a picture fills the input: with its aspect kept and grey beside it, or without"
     )
     min_score: float = result(0.1, "detections below this score are not kept", ge=0, le=1)
     nms_iou: float = result(
@@ -83,7 +92,9 @@ class PerceiveConfig(Model):
     )
     max_detections: int = result(300, "boxes kept per frame, the best-scored", gt=0)
     embeddings: bool = result(True, "store frame embeddings and appearance vectors")
-    precision: Literal["float32", "bfloat16"] = result("float32", "number format of the CNN")
+    precision: Literal["auto", "float32", "bfloat16"] = result(
+        "auto", "number format of the CNN; auto takes bfloat16 where the CPU and OpenVINO compute in it"
+    )
     device: Literal["auto", "cpu", "cuda"] = speed(
         "auto", "where the CNN runs; auto takes CUDA if there is one"
     )

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from pipeline.config import Config
 
-PERCEPTION_VERSION = 1
+PERCEPTION_VERSION = 2
 TRACKING_VERSION = 1
 EVENTS_VERSION = 2
 """Each is raised when the program gives other rows for the same input, config and weights."""
@@ -35,7 +35,7 @@ _LENGTH = 32
 _CHUNK_BYTES = 1 << 20
 
 # These name files; what is in the files enters as a digest instead.
-_BY_DIGEST = {"perceive": ("weights",), "track": ("weights",), "events": ("models",)}
+_BY_DIGEST = {"perceive": ("weights", "detector"), "track": ("weights",), "events": ("models",)}
 
 
 def digest(*parts: Any) -> str:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from models.brought import read_spec
+from models.files import CheckpointError, weights_path
+from models.precision import Precision, resolve
 from pipeline.config import PerceiveConfig
 from pipeline.errors import ModelError
 from pipeline.lake.schema import STAGED
+
+if TYPE_CHECKING:
+    from models.runtime import BroughtNetwork, Network
 
 Array = npt.NDArray[np.float32]
 
@@ -53,56 +60,86 @@ class Perceiver:
     """The CNN with its settings. One per process and device."""
 
     def __init__(self, settings: PerceiveConfig, *, threads: int = 0) -> None:
-        """Load the weights.
+        """Load the weights, and the detector that was brought if one was.
 
         Raises:
             ModelError: the weights cannot be used, or the device or runtime is not there.
         """
-        from models.checkpoint import weights_path
-        from models.runtime import open_network
+        from models.detector import Selection
 
-        name = "detector" if settings.weights == "default" else settings.weights
-        path = weights_path(name)
+        self.settings = settings = resolved(settings)
         try:
-            self.network = open_network(
-                path,
-                width=settings.input_width,
-                height=settings.input_height,
-                batch=settings.batch_size,
-                runtime=settings.runtime,
-                device=settings.device,
-                precision=settings.precision,
-                threads=threads,
-            )
+            self.network = _open(settings, threads)
         except (ValueError, RuntimeError) as exc:  # what runs the CNN says RuntimeError
             raise ModelError(str(exc), remedy="see [perceive] in `marey config --show`") from exc
-        self.settings = settings
+        self._selection = Selection(settings.min_score, settings.nms_iou, settings.max_detections)
 
     @property
     def batch_size(self) -> int:
         return self.settings.batch_size
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> list[Perceived]:
-        """Perceive up to `batch_size` pictures (N, H, W, 3), RGB."""
-        from models.detector import select
+        """Perceive up to `batch_size` pictures (N, H, W, 3), RGB.
 
-        s = self.settings
-        out = self.network.run(pictures)
+        Raises:
+            ModelError: a brought detector's outputs are not what its description says.
+        """
         names = self.network.classes
-        found = []
-        for scores, boxes, appearance, embedding in zip(*out, strict=True):
-            kept = select(
-                scores,
-                boxes,
-                appearance,
-                min_score=s.min_score,
-                nms_iou=s.nms_iou,
-                max_detections=s.max_detections,
-                size=(s.input_width, s.input_height),
+        try:
+            found = self.network.detect(pictures, self._selection)
+        except CheckpointError as exc:
+            raise ModelError(str(exc), remedy="see the TOML file beside the detector") from exc
+        return [
+            Perceived(d.boxes, d.scores, tuple(names[c] for c in d.classes), d.appearance, embedding)
+            for d, embedding in found
+        ]
+
+
+def resolved(settings: PerceiveConfig) -> PerceiveConfig:
+    """With what the machine and a brought detector decide: the number format and the size of the input.
+
+    Raises:
+        ModelError: the brought detector's description cannot be used.
+    """
+    chosen: dict[str, Any] = {"precision": resolve(settings.precision, settings.runtime, settings.device)}
+    if settings.detector:
+        try:
+            spec = read_spec(Path(settings.detector))
+        except CheckpointError as exc:
+            raise ModelError(str(exc), remedy="docs/recipes/detector.md shows such a file") from exc
+        chosen |= {"input_width": spec.input[0], "input_height": spec.input[1], "fit": spec.fit}
+    return settings.model_copy(update=chosen)
+
+
+def _open(settings: PerceiveConfig, threads: int) -> Network | BroughtNetwork:
+    from models.brought import open_brought
+    from models.runtime import BroughtNetwork, open_network
+
+    own = None
+    if settings.embeddings or not settings.detector:
+        if settings.input_width % 32 or settings.input_height % 32:
+            raise ValueError(
+                f"input {settings.input_width}x{settings.input_height} is no multiple of 32, as embeddings "
+                "beside the detector need: set embeddings = false"
             )
-            classes = tuple(names[c] for c in kept.classes)
-            found.append(Perceived(kept.boxes, kept.scores, classes, kept.appearance, embedding))
-        return found
+        own = open_network(
+            weights_path("detector" if settings.weights == "default" else settings.weights),
+            width=settings.input_width,
+            height=settings.input_height,
+            batch=settings.batch_size,
+            runtime=settings.runtime,
+            device=settings.device,
+            precision=_precision(settings),
+            threads=threads,
+        )
+        if not settings.detector:
+            return own
+    brought = open_brought(Path(settings.detector), settings.runtime, _precision(settings), threads)
+    return BroughtNetwork(brought, own)
+
+
+def _precision(settings: PerceiveConfig) -> Precision:
+    return resolve(settings.precision, settings.runtime, settings.device)
 
 
 def half(values: Array) -> Array:

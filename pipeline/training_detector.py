@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.checkpoint import load_detector, weights_path
@@ -32,6 +34,7 @@ class DetectorJob:
     learning_rate: float = 2e-3
     teacher: Path | None = None  # for the first of `data`
     skip_kinds: tuple[str, ...] = ()
+    repeat_kinds: tuple[tuple[str, int], ...] = ()  # kind, how often its images are seen for once of others
     device: str = "cpu"
     threads: int = 0
     seed: int = 0
@@ -51,13 +54,38 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
         torch.manual_seed(job.seed)
         detector = new_detector(DetectorConfig(classes=classes), start)
         say(f"{len(images)} images, classes {', '.join(classes)}, from {job.start}")
-        return train_detector(
+        weights = train_detector(
             images, detector, job.out, settings, device=job.device, on_progress=_teller(say)
         )
+        draw_losses(job.out / "losses.csv", job.out / "losses.png")
+        return weights
     except FloatingPointError as exc:
         raise UsageError(f"training failed: {exc}", remedy="try a smaller --learning-rate") from exc
     except (OSError, ValueError, KeyError) as exc:
         raise UsageError("training cannot go on", remedy=str(exc)) from exc
+
+
+def draw_losses(table: Path, picture: Path) -> None:
+    """Plot the losses of a training, and its learning rate, over the steps; a running mean of ten rows.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        raise ValueError("no plot of the losses: pip install 'marey[train]'") from exc
+    with table.open(newline="") as handle:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+    names = [name for name in (rows[0] if rows else {}) if name != "step"]
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 4).flat, names, strict=False):
+        values = np.array([row[name] for row in rows])
+        width = min(10, len(values))
+        smooth = np.convolve(values, np.full(width, 1 / width), "valid")
+        axes.plot([row["step"] for row in rows][width - 1 :], smooth)
+        axes.set(title=name.replace("_", " "), xlabel="step")
+    figure.savefig(picture, dpi=100)
 
 
 def _settings(job: DetectorJob) -> TrainSettings:
@@ -70,7 +98,7 @@ def _settings(job: DetectorJob) -> TrainSettings:
         batch=job.batch,
         pairs=min(3, job.batch // 4),
         learning_rate=job.learning_rate,
-        warmup=min(200, job.steps // 5),
+        warmup=min(200, job.steps // (5 if job.start == "imagenet" else 20)),
         seed=job.seed,
         augment=AugmentSettings(size=job.size),
     )
@@ -94,7 +122,14 @@ def _images(job: DetectorJob, classes: tuple[str, ...]) -> list[TrainingImage]:
     images = []
     for number, (path, folder) in enumerate(job.data):
         hints = read_json(job.teacher) if job.teacher and number == 0 else None
-        images += load_images(path, folder, classes, skip_kinds=job.skip_kinds, teacher=hints)
+        images += load_images(
+            path,
+            folder,
+            classes,
+            skip_kinds=job.skip_kinds,
+            repeat_kinds=dict(job.repeat_kinds),
+            teacher=hints,
+        )
     return images
 
 

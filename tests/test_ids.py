@@ -30,7 +30,7 @@ RULE = {
 }
 ALL = {"perception", "tracking", "analysis"}
 DOWNSTREAM = {"video": ALL, "perceive": ALL, "track": {"tracking", "analysis"}, "events": {"analysis"}}
-BY_DIGEST = {("perceive", "weights"), ("track", "weights"), ("events", "models")}
+BY_DIGEST = {("perceive", "weights"), ("perceive", "detector"), ("track", "weights"), ("events", "models")}
 
 
 def all_ids(config: Config, weights: str = "w", motion: str = "m", model: str = "e") -> dict[str, str]:

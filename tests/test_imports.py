@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
     "report": BASE | {"lake", "media"},
     "analyze": BASE | set(STAGES),
-    "evaluate": BASE | {"lake", "media", "perceive", "track"},
+    "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},
     "event_data": BASE | {"evaluate", "media", "perceive"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ class View:
     pixels: Image  # (size, size, 3), RGB
     boxes: Array  # (K, 4)
     classes: npt.NDArray[np.int64]  # (K,)
+    weights: Array  # (K,)
     objects: npt.NDArray[np.int64]  # (K,): index of the object in its image, or -1 in a mosaic
     ignore_boxes: Array  # (I, 4)
     ignore_classes: npt.NDArray[np.int64]  # (I,)
@@ -60,6 +61,7 @@ def make_mosaic(images: list[TrainingImage], settings: AugmentSettings, rng: np.
         pixels,
         np.concatenate([p.boxes + shift for p, shift in parts]),
         np.concatenate([p.classes for p, _ in parts]),
+        np.concatenate([p.weights for p, _ in parts]),
         np.full(sum(len(p.classes) for p, _ in parts), -1),
         np.concatenate([p.ignore_boxes + shift for p, shift in parts]),
         np.concatenate([p.ignore_classes for p, _ in parts]),
@@ -101,6 +103,7 @@ def _crop(
         np.asarray(pixels, np.uint8),
         boxes[keep],
         image.classes[keep],
+        image.weights[keep],
         np.flatnonzero(keep),
         np.concatenate([ignored[ignored_visible > 0], boxes[cut]]),
         np.concatenate([image.ignore_classes[ignored_visible > 0], image.classes[cut]]),
@@ -133,9 +136,7 @@ def _finish(view: View, rng: np.random.Generator) -> View:
     if rng.random() < 0.5:
         pixels = np.ascontiguousarray(pixels[:, ::-1])
         boxes, ignored = _mirror(boxes, pixels.shape[1]), _mirror(ignored, pixels.shape[1])
-    return View(
-        disturb(pixels, rng), boxes, view.classes, view.objects, ignored, view.ignore_classes, view.masked
-    )
+    return replace(view, pixels=disturb(pixels, rng), boxes=boxes, ignore_boxes=ignored)
 
 
 def _mirror(boxes: Array, width: int) -> Array:

@@ -1,7 +1,8 @@
 """Training images in COCO format, with classes that are annotated in some images only.
 
 An image's `complete_for` lists the category ids whose every object is annotated; absent means all. For the
-other classes a teacher's predictions, if given, fill the gaps.
+other classes a teacher's predictions, if given, fill the gaps, as objects that count as much as the teacher
+is sure of them (soft targets: Hinton, Vinyals and Dean, arXiv 1503.02531).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Teacher:
-    """How far predictions of a teacher are trusted, for classes that are not complete in an image."""
+    """How far predictions of a teacher are trusted."""
 
-    positive: float = 0.5  # at or above: an object
-    unsure: float = 0.1  # between: no loss there; below: background
+    positive: float = 0.3  # of a class that is not complete: at or above an object, of weight score / certain
+    certain: float = 0.6
+    unsure: float = 0.1  # between this and `positive`: no loss there; below: background
+    missed: float = 0.4  # of a complete class, where nobody drew a box: at or above no loss there
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class TrainingImage:
     height: int
     boxes: Array  # (K, 4)
     classes: npt.NDArray[np.int64]  # (K,)
+    weights: Array  # (K,), in (0, 1]: how sure it is that the object is there
     ignore_boxes: Array  # (I, 4): no loss for `ignore_classes` in these places
     ignore_classes: npt.NDArray[np.int64]  # (I,)
     masked: npt.NDArray[np.bool_]  # (classes,): no negative loss anywhere, nothing is known of them
@@ -65,6 +69,7 @@ def load_images(
     classes: Sequence[str],
     *,
     skip_kinds: Iterable[str] = (),
+    repeat_kinds: Mapping[str, int] | None = None,
     teacher: Mapping[str, list[list[float]]] | None = None,
     trust: Teacher | None = None,
 ) -> list[TrainingImage]:
@@ -75,7 +80,8 @@ def load_images(
         images: folder that `file_name` is relative to.
         classes: the detector's classes; others are left out.
         skip_kinds: images whose `kind` is one of these are left out.
-        teacher: image id -> [x, y, w, h, category id, score], for classes outside `complete_for`.
+        repeat_kinds: kind -> how often an image of it is seen while the others are seen once.
+        teacher: image id -> [x, y, w, h, category id, score].
         trust: the teacher's thresholds.
 
     Raises:
@@ -96,7 +102,8 @@ def load_images(
         if entry.get("kind") in skipped:
             continue
         hints = (teacher or {}).get(str(entry["id"])) if teacher is not None else None
-        out.append(_read_image(entry, by_image[entry["id"]], images, index_of, len(classes), hints, trust))
+        image = _read_image(entry, by_image[entry["id"]], images, index_of, len(classes), hints, trust)
+        out += [image] * (repeat_kinds or {}).get(entry.get("kind", ""), 1)
     return out
 
 
@@ -121,24 +128,34 @@ def _read_image(
         target = ignored if a.get("ignore") or a.get("iscrowd") else objects
         target.append((_xyxy(a["bbox"]), index_of[a["category_id"]]))
     masked = np.array([c not in complete for c in range(num_classes)])
+    weights = [1.0] * len(objects)
     if hints is not None:
         trust = trust or Teacher()
-        known = _stack(objects + ignored)
-        for *bbox, category, score in hints:
-            label = index_of.get(int(category))
-            if label is None or label in complete or score < trust.unsure:
-                continue
-            box = _xyxy(bbox)
-            same = known[1] == label
-            if same.any() and iou_matrix(np.array([box], np.float32), known[0][same]).max() > 0.5:
-                continue
-            (objects if score >= trust.positive else ignored).append((box, label))
+        for box, label, score in _unknown(hints, _stack(objects + ignored), index_of):
+            if label not in complete and score >= trust.positive:
+                objects.append((box, label))
+                weights.append(min(1.0, score / trust.certain))
+            elif score >= (trust.missed if label in complete else trust.unsure):
+                ignored.append((box, label))
         masked[:] = False
     boxes, labels = _stack(objects)
     ignore_boxes, ignore_labels = _stack(ignored)
     return TrainingImage(
-        encoded, entry["width"], entry["height"], boxes, labels, ignore_boxes, ignore_labels, masked
-    )
+        encoded, entry["width"], entry["height"], boxes, labels, np.array(weights, np.float32),
+        ignore_boxes, ignore_labels, masked,
+    )  # fmt: skip
+
+
+def _unknown(
+    hints: list[list[float]], known: tuple[Array, npt.NDArray[np.int64]], index_of: dict[int, int]
+) -> Iterator[tuple[list[float], int, float]]:
+    """Boxes, classes and scores of a teacher's predictions that no annotation of the class overlaps."""
+    for *bbox, category, score in hints:
+        label = index_of.get(int(category))
+        if label is not None:
+            box, same = _xyxy(bbox), known[1] == label
+            if not same.any() or iou_matrix(np.array([box], np.float32), known[0][same]).max() <= 0.5:
+                yield box, label, score
 
 
 def _xyxy(bbox: Sequence[float]) -> list[float]:

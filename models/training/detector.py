@@ -64,7 +64,7 @@ class Progress:
 def new_detector(config: DetectorConfig, start: Path | None = None) -> Detector:
     """A network to train: from `start`, else with the ImageNet backbone of the `train` extra.
 
-    Weights of other classes keep everything but the class layer.
+    Weights of other classes keep everything but the class layer; what another layout lacks starts anew.
 
     Raises:
         ValueError: the extra is not installed, or its file is not the expected one.
@@ -75,7 +75,8 @@ def new_detector(config: DetectorConfig, start: Path | None = None) -> Detector:
         return detector
     known = load_detector(start).state_dict()
     own = detector.state_dict()
-    detector.load_state_dict({k: known[k] if known[k].shape == v.shape else v for k, v in own.items()})
+    fits = {k: v for k, v in known.items() if k in own and own[k].shape == v.shape}
+    detector.load_state_dict({**own, **fits})
     return detector
 
 
@@ -229,7 +230,15 @@ class _Trainer:
 
 
 def _to_tensors(view: View, device: str) -> Targets:
-    values = (view.boxes, view.classes, view.objects, view.ignore_boxes, view.ignore_classes, view.masked)
+    values = (
+        view.boxes,
+        view.classes,
+        view.weights,
+        view.objects,
+        view.ignore_boxes,
+        view.ignore_classes,
+        view.masked,
+    )
     return Targets(*(torch.from_numpy(np.ascontiguousarray(v)).to(device) for v in values))
 
 

@@ -22,6 +22,7 @@ class Targets(NamedTuple):
 
     boxes: Tensor  # (K, 4)
     classes: Tensor  # (K,) int64
+    weights: Tensor  # (K,), in (0, 1]
     objects: Tensor  # (K,) int64, -1 unknown
     ignore_boxes: Tensor  # (I, 4)
     ignore_classes: Tensor  # (I,) int64
@@ -93,7 +94,7 @@ def assign(
     aligned = metric * own
     peak = aligned.amax(dim=1, keepdim=True).clamp(min=1e-9)
     reach = (iou * own).amax(dim=1, keepdim=True)
-    quality = (aligned / peak * reach).amax(dim=0)
+    quality = (aligned / peak * reach * target.weights[:, None]).amax(dim=0)
     best = torch.where(own.any(dim=1), aligned.argmax(dim=1), best)
     return Assignment(positive, owner, quality, best)
 

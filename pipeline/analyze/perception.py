@@ -235,6 +235,7 @@ def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJ
         first_sample=first,
         end_sample=end,
         sample_fps=video.sample_fps,
+        stretch=perceive.fit == "stretch",
         width=perceive.input_width,
         height=perceive.input_height,
         max_pixels=video.max_pixels,

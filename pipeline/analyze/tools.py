@@ -10,10 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.brought import brought_digest, read_spec
 from models.files import CheckpointError, file_digest, weights_path
 from pipeline import ids
-from pipeline.config import CLASSES, Config
+from pipeline.config import CLASSES, Config, PerceiveConfig
 from pipeline.errors import ModelError, UsageError
+from pipeline.perceive import resolved
 
 if TYPE_CHECKING:
     from models.motion import MotionModel
@@ -41,17 +43,15 @@ class Tools:
             ModelError: a weights file is missing, or two event models have one name.
             UsageError: a rule is for a class that the default weights do not know.
         """
-        self.config = config
+        self.config = config.model_copy(update={"perceive": resolved(config.perceive)})
         self._event_paths = _by_stem(config.events.models)
-        named = {"motion": config.track.weights} | (
-            {"detector": config.perceive.weights} if perceives else {}
-        )
-        self.digests = {
-            role: _digest(role if weights == "default" else weights) for role, weights in named.items()
-        }
-        if config.perceive.weights == "default":
+        self.perception_digests = _perception_digests(config.perceive) if perceives else {}
+        self.digests = {"motion": _digest("motion", config.track.weights), **self.perception_digests}
+        if config.perceive.detector:
+            _check_classes(config, tuple(read_spec(Path(config.perceive.detector)).classes))
+        elif config.perceive.weights == "default":
             _check_classes(config, CLASSES)
-        self.event_digests = {stem: _digest(name) for stem, name in self._event_paths.items()}
+        self.event_digests = {stem: _digest(stem, name) for stem, name in self._event_paths.items()}
 
     @cached_property
     def perceiver(self) -> Perceiver:
@@ -84,7 +84,7 @@ class Tools:
 
     def ids(self, content_id: str, camera: str | None) -> Ids:
         """The ids that an analysis of this content by this camera would have."""
-        perception = ids.perception_id(content_id, self.config, {"detector": self.digests["detector"]})
+        perception = ids.perception_id(content_id, self.config, self.perception_digests)
         return self.ids_of(perception, camera)
 
     def ids_of(self, perception_id: str, camera: str | None) -> Ids:
@@ -96,9 +96,20 @@ class Tools:
     def weights_json(self, perceived: Analysis | None) -> str:
         """Digests by role as JSON; of a perception that is taken over, its own detector's."""
         old = json.loads(perceived.weights or "{}") if perceived is not None else {}
-        kept = {"detector": old["detector"]} if "detector" in old else {}
+        kept = {role: old[role] for role in ("detector", "encoder") if role in old}
         events = {f"events.{stem}": digest for stem, digest in self.event_digests.items()}
         return json.dumps(self.digests | kept | events)
+
+
+def _perception_digests(settings: PerceiveConfig) -> dict[str, str]:
+    """By role: `detector`, and `encoder` for the weights that give the vectors beside a brought detector."""
+    if not settings.detector:
+        return {"detector": _digest("detector", settings.weights)}
+    try:
+        brought = {"detector": brought_digest(Path(settings.detector))}
+    except CheckpointError as exc:
+        raise ModelError(str(exc), remedy="give a path that exists") from exc
+    return brought | ({"encoder": _digest("detector", settings.weights)} if settings.embeddings else {})
 
 
 def program_version() -> str:
@@ -125,8 +136,8 @@ def _by_stem(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _digest(name: str) -> str:
+def _digest(role: str, weights: str) -> str:
     try:
-        return file_digest(weights_path(name))
+        return file_digest(weights_path(role if weights == "default" else weights))
     except CheckpointError as exc:
         raise ModelError(str(exc), remedy="give a path that exists, or `default`") from exc

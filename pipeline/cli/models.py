@@ -90,6 +90,7 @@ def track_command(
     "detector",
     "marey evaluate detector --data val.json --images val/",
     "marey evaluate detector --data val.json --images val/ --weights mine.safetensors --json",
+    "marey evaluate detector --data val.json --images val/ --report what-goes-wrong",
 )
 def evaluate_detector(
     data: Annotated[Path, typer.Option("--data", help="Truth in COCO format.", show_default=False)],
@@ -97,9 +98,18 @@ def evaluate_detector(
         Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
     ],
     weights: Weights = "default",
+    detector: Annotated[
+        Path | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
+    ] = None,
     size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "512x288",
     detections: Annotated[
         Path | None, typer.Option("--detections", help="Write them here, as COCO results.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Folder for precision-recall curves and the worst mistakes, as pictures."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -114,12 +124,33 @@ def evaluate_detector(
     except ValueError as exc:
         raise UsageError("--input is width x height", got=size, remedy="as in 512x288") from exc
     truth = read_truth(data)
-    perceiver = Perceiver(load(None, settings_for(weights, width, height)).perceive)
-    say(f"{perceiver.network.runtime} on {perceiver.network.device}, input {width}x{height}")
+    perceiver = Perceiver(load(None, settings_for(weights, width, height, detector)).perceive)
+    s = perceiver.settings
+    say(f"{perceiver.network.runtime} on {perceiver.network.device}, input {s.input_width}x{s.input_height}")
     found = detect_images(perceiver, truth, images, _ticker("images"))
     if detections is not None:
         write_detections(detections, found)
+    if report is not None:
+        from pipeline.evaluate.mistakes import write_report
+
+        write_report(report, truth, found, images)
     _show(score(truth, found), as_json)
+
+
+@command(evaluate_app, "appearance", "marey evaluate appearance --data val.json --images val/")
+def evaluate_appearance(
+    data: Annotated[Path, typer.Option("--data", help="Boxes in COCO format.", show_default=False)],
+    images: Annotated[
+        Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
+    ],
+    weights: Weights = "default",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """How often an object, and a picture, is found again in another view by its vector."""
+    from pipeline.evaluate.appearance import retrieval
+
+    _show(retrieval(weights, data, images, seed, _ticker("images")), as_json)
 
 
 @command(
@@ -217,6 +248,10 @@ def train_detector_command(
     skip: Annotated[
         list[str] | None, typer.Option("--skip-kind", help="Leave out images of this kind.")
     ] = None,
+    repeat: Annotated[
+        list[str] | None,
+        typer.Option("--repeat-kind", help="kind=2: see images of this kind twice as often as others."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
     seed: Seed = 0,
@@ -239,11 +274,21 @@ def train_detector_command(
         learning_rate=learning_rate,
         teacher=teacher,
         skip_kinds=tuple(skip or ()),
+        repeat_kinds=tuple(_kind_and_count(item) for item in repeat or ()),
         device=device,
         threads=threads,
         seed=seed,
     )
     say(f"weights: {train(job, say)}")
+
+
+def _kind_and_count(text: str) -> tuple[str, int]:
+    from pipeline.errors import UsageError
+
+    kind, _, count = text.rpartition("=")
+    if not kind or not count.isdecimal() or int(count) < 1:
+        raise UsageError("--repeat-kind is a kind and a number", got=text, remedy="as in coco=2")
+    return kind, int(count)
 
 
 @command(train_app, "motion", "marey train motion --out motion.safetensors")

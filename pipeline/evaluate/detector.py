@@ -6,13 +6,15 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
+from pipeline.config import PerceiveConfig
 from pipeline.errors import UsageError
 from pipeline.media.letterbox import GREY, Letterbox
 from pipeline.perceive import Perceiver, displayed
@@ -20,11 +22,14 @@ from pipeline.perceive import Perceiver, displayed
 MAX_DETECTIONS = 100  # per image, as COCO counts
 
 Detection = dict[str, Any]
+Picture = npt.NDArray[np.uint8]
 
 
-def settings_for(weights: str, width: int, height: int) -> dict[str, Any]:
+def settings_for(weights: str, width: int, height: int, detector: Path | None = None) -> dict[str, Any]:
     """Config values for measuring: as many boxes as COCO counts, down to low scores."""
     return {
+        "perceive.detector": str(detector or ""),
+        "perceive.embeddings": detector is None,
         "perceive.weights": weights,
         "perceive.input_width": width,
         "perceive.input_height": height,
@@ -98,9 +103,9 @@ def detect_images(
     entries = truth["images"]
     for begin in range(0, len(entries), perceiver.batch_size):
         batch = entries[begin : begin + perceiver.batch_size]
-        fitted = [_fit(images / e["file_name"], s.input_width, s.input_height) for e in batch]
-        perceived = perceiver(np.stack([picture for picture, _ in fitted]))
-        for entry, (_, box_map), seen in zip(batch, fitted, perceived, strict=True):
+        inputs = [fitted(_read(images / e["file_name"]), s) for e in batch]
+        perceived = perceiver(np.stack([picture for picture, _ in inputs]))
+        for entry, (_, box_map), seen in zip(batch, inputs, perceived, strict=True):
             boxes = displayed(seen.boxes, box_map)
             for box, name, score in zip(boxes, seen.classes, seen.scores, strict=True):
                 if name in ids:
@@ -117,11 +122,18 @@ def detect_images(
     return found
 
 
-def _fit(path: Path, width: int, height: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Letterbox]:
+def _read(path: Path) -> Picture:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise UsageError(f"picture {path} cannot be read", remedy="check --images, the folder of file_name")
-    box = Letterbox.fit(picture.shape[1], picture.shape[0], width, height)
+    return np.asarray(picture[..., ::-1], np.uint8)
+
+
+def fitted(picture: Picture, settings: PerceiveConfig) -> tuple[Picture, Letterbox]:
+    """A picture (H, W, 3), RGB, as the CNN's input, and the map of its boxes back."""
+    width, height = settings.input_width, settings.input_height
+    stretch = settings.fit == "stretch"
+    box = Letterbox.fit(picture.shape[1], picture.shape[0], width, height, stretch=stretch)
     how = cv2.INTER_AREA if box.scale_x < 1 else cv2.INTER_LINEAR
     content = cv2.resize(picture, (box.content_width, box.content_height), interpolation=how)
     out = np.full((height, width, 3), GREY, np.uint8)
@@ -129,7 +141,7 @@ def _fit(path: Path, width: int, height: int) -> tuple[np.ndarray[Any, np.dtype[
         slice(box.top, box.top + box.content_height),
         slice(box.left, box.left + box.content_width),
     )
-    out[rows, columns] = content[..., ::-1]
+    out[rows, columns] = content
     return out, box
 
 
@@ -138,6 +150,30 @@ def score(truth: dict[str, Any], detections: Sequence[Detection]) -> dict[str, A
 
     An image with `complete_for` takes part only for the classes listed there; crowd boxes are neither hits
     nor misses.
+
+    Raises:
+        UsageError: pycocotools is not installed.
+    """
+    classes = {}
+    for category, run in evaluations(truth, detections):
+        key, inside = category["id"], set(run.params.imgIds)
+        precision = run.eval["precision"][:, :, 0, 0, -1]  # (IoU thresholds, recalls)
+        classes[category["name"]] = {
+            "ap50": _mean(precision[0]),
+            "ap": _mean(precision),
+            "instances": _num_instances(truth, key, inside),
+            "images": len(inside),
+            "detections": sum(d["category_id"] == key for d in detections),
+        }
+    counted = [c for c in classes.values() if c["instances"]]
+    means = {f"mean_{k}": _average([float(c[k]) for c in counted]) for k in ("ap50", "ap")}
+    return {**means, "classes": classes, "images": len(truth["images"]), "detections": len(detections)}
+
+
+def evaluations(
+    truth: dict[str, Any], detections: Sequence[Detection]
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Per category, in the order of their ids, pycocotools' evaluation of its images.
 
     Raises:
         UsageError: pycocotools is not installed.
@@ -153,26 +189,16 @@ def score(truth: dict[str, Any], detections: Sequence[Detection]) -> dict[str, A
         answers.dataset = {**truth, "annotations": _annotations(detections)}
         reference.createIndex()
         answers.createIndex()
-        classes = {}
-        for category in sorted(truth["categories"], key=lambda c: c["id"]):
-            key = category["id"]
-            inside = [e["id"] for e in truth["images"] if key in e.get("complete_for", [key])]
-            run = COCOeval(reference, answers, "bbox")
-            run.params.catIds, run.params.imgIds = [key], inside
-            run.params.maxDets = [1, 10, MAX_DETECTIONS]
+    for category in sorted(truth["categories"], key=lambda c: c["id"]):
+        key = category["id"]
+        run = COCOeval(reference, answers, "bbox")
+        run.params.catIds = [key]
+        run.params.imgIds = [e["id"] for e in truth["images"] if key in e.get("complete_for", [key])]
+        run.params.maxDets = [1, 10, MAX_DETECTIONS]
+        with contextlib.redirect_stdout(io.StringIO()):
             run.evaluate()
             run.accumulate()
-            precision = run.eval["precision"][:, :, 0, 0, -1]  # (IoU thresholds, recalls)
-            classes[category["name"]] = {
-                "ap50": _mean(precision[0]),
-                "ap": _mean(precision),
-                "instances": _num_instances(truth, key, set(inside)),
-                "images": len(inside),
-                "detections": sum(d["category_id"] == key for d in detections),
-            }
-    counted = [c for c in classes.values() if c["instances"]]
-    means = {f"mean_{k}": _average([float(c[k]) for c in counted]) for k in ("ap50", "ap")}
-    return {**means, "classes": classes, "images": len(truth["images"]), "detections": len(detections)}
+        yield category, run
 
 
 def _num_instances(truth: dict[str, Any], category: int, images: set[int]) -> int:

@@ -34,7 +34,9 @@ class Course:
         self._reading, self._identity = job.reading, file_identity(job.path)
         self.reader = open_reader()
         info = self.reader.info
-        self.letterbox = Letterbox.fit(info.width_px, info.height_px, job.width, job.height)
+        self.letterbox = Letterbox.fit(
+            info.width_px, info.height_px, job.width, job.height, stretch=job.stretch
+        )
         self._time_base = info.time_base
         self._events = self.reader.events()
         self._display = Display[Frame](Grid.of(job.sample_fps, info.time_base) if job.sample_fps else None)

@@ -36,10 +36,11 @@ class DecodeJob:
     """Decode the samples `first_sample` <= s < `end_sample` of one file; None: to the file's end.
 
     `key` is the caller's name for the job and must be unique within a run. `sample_fps` 0 takes every frame;
-    samples are then numbers of frames. `width`, `height` are the CNN's input in pixels. `stall_s` is how
-    long a decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that
-    starts later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first;
-    files that are not plain enough for it are read by PyAV. `explain` asks for `JobEnd.read_from_start`.
+    samples are then numbers of frames. `width`, `height` are the CNN's input in pixels, which a picture fills
+    without its aspect if `stretch`. `stall_s` is how long a decoding process may go without progress,
+    `max_memory_bytes` how large it may grow. A job that starts later than `seek_after_s` seeks if the file is
+    safe for it; None: never. `reader` is tried first; files that are not plain enough for it are read by
+    PyAV. `explain` asks for `JobEnd.read_from_start`.
     """
 
     key: str
@@ -49,6 +50,7 @@ class DecodeJob:
     sample_fps: float = 10.0
     width: int = 512
     height: int = 288
+    stretch: bool = False
     max_pixels: int = Limits.max_pixels
     max_streams: int = Limits.max_streams
     stall_s: float = 60.0
@@ -67,8 +69,8 @@ class DecodeJob:
     @property
     def reading(self) -> tuple[object, ...]:
         """What decides which samples there are and how they look: jobs that agree in it can share a file."""
-        limits = self.max_pixels, self.max_streams
-        return self.path, self.sample_fps, self.width, self.height, *limits, self.reader
+        looks, limits = (self.width, self.height, self.stretch), (self.max_pixels, self.max_streams)
+        return self.path, self.sample_fps, *looks, *limits, self.reader
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; `from_json` is the inverse."""

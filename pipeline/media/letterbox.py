@@ -32,10 +32,14 @@ class Letterbox:
     top: int
 
     @classmethod
-    def fit(cls, display_width: int, display_height: int, width: int, height: int) -> Letterbox:
-        """The largest content with the picture's aspect; small pictures are enlarged."""
+    def fit(
+        cls, display_width: int, display_height: int, width: int, height: int, *, stretch: bool = False
+    ) -> Letterbox:
+        """The largest content with the picture's aspect, or with `stretch` the whole input."""
         if min(display_width, display_height, width, height) < 1:
             raise ValueError(f"sides are 1 or more, got {display_width}x{display_height} in {width}x{height}")
+        if stretch:
+            return cls(width, height, display_width, display_height, width, height, 0, 0)
         scale = min(width / display_width, height / display_height)
         content_width = min(width, max(1, round(display_width * scale)))
         content_height = min(height, max(1, round(display_height * scale)))

@@ -85,7 +85,7 @@ def write_detector(path: Path) -> Path:
         for coarse in neck.lateral[1:]:
             coarse.bn.weight.zero_()  # the finest map is not to hear of the coarser ones
         _pass(neck.lateral[0])
-        for separable in (neck.down[0], *head.class_tower):
+        for separable in (neck.down[0], *head.tower):
             _pass(separable.depthwise)
             _pass(separable.pointwise)
         # Colours are 0 to 2 here: 1.4 is yellow without blue, and the other way round.

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.errors import UsageError
 from pipeline.evaluate.detector import read_truth, score
+from pipeline.evaluate.mistakes import mistakes, write_report
 from tests.helpers import shared_path
 
 
@@ -87,3 +89,44 @@ def test_what_is_not_coco_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UsageError, match="not JSON"):
         read_truth(path)
+
+
+def coco(folder: Path) -> dict[str, object]:
+    """One picture with two objects, and a crowd that nobody has to find."""
+    cv2.imwrite(str(folder / "a.png"), np.full((100, 200, 3), 90, np.uint8))
+    boxes = {1: [10, 10, 40, 40], 2: [100, 20, 60, 60], 3: [0, 60, 30, 30]}
+    return {
+        "images": [{"id": 7, "file_name": "a.png", "width": 200, "height": 100}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": i, "image_id": 7, "category_id": 1, "bbox": b, "area": b[2] * b[3], "iscrowd": i == 3}
+            for i, b in boxes.items()
+        ],
+    }
+
+
+def test_false_boxes_and_missed_objects_are_told_apart(tmp_path: Path) -> None:
+    truth = coco(tmp_path)
+    found = [
+        {"image_id": 7, "category_id": 1, "bbox": box, "score": score}
+        for box, score in (
+            ([11, 10, 40, 40], 0.9),  # right
+            ([12, 10, 40, 40], 0.8),  # the same once more
+            ([5, 65, 10, 10], 0.7),  # in the crowd
+            ([150, 0, 20, 10], 0.6),  # nothing there
+        )
+    ]
+    worst = mistakes(truth, found, 5)
+    assert [(m.score, m.box[0]) for m in worst] == [(0.8, 12), (0.6, 150), (None, 100)]
+    write_report(tmp_path / "report", truth, found, tmp_path)
+    sheet = cv2.imread(str(tmp_path / "report" / "mistakes.png"))
+    assert sheet is not None
+    assert sheet.shape == (240, 6 * 240, 3)
+    assert (tmp_path / "report" / "curves.png").stat().st_size > 5000
+
+
+def test_a_report_without_mistakes_is_still_a_report(tmp_path: Path) -> None:
+    truth = coco(tmp_path)
+    truth["annotations"] = []
+    write_report(tmp_path, truth, [], tmp_path)
+    assert (tmp_path / "mistakes.png").exists()

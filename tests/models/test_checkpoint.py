@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -104,3 +109,51 @@ def test_the_shipped_detector_has_its_classes() -> None:
         "bus",
         "truck",
     )
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address it is served under."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_weights_come_from_an_address_once(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    folder, address = served
+    save(folder / "w.safetensors", {"a": torch.ones(2)}, {"kind": "x"})
+    digest = hashlib.sha256((folder / "w.safetensors").read_bytes()).hexdigest()
+    name = f"{address}/w.safetensors?key=secret#sha256={digest}"
+    assert load(weights_path(name), "x")[0]["a"].tolist() == [1, 1]
+    (folder / "w.safetensors").unlink()
+    kept = weights_path(name)
+    kept.write_bytes(b"spoilt")
+    with pytest.raises(CheckpointError, match="404") as refused:
+        weights_path(name)
+    assert "secret" not in str(refused.value)
+
+
+def test_other_bytes_than_the_digest_says_are_refused(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    folder, address = served
+    (folder / "w.safetensors").write_bytes(b"something else")
+    with pytest.raises(CheckpointError, match="expected 0000"):
+        weights_path(f"{address}/w.safetensors#sha256={64 * '0'}")
+    assert list((tmp_path / "cache" / "weights").iterdir()) == []
+    with pytest.raises(CheckpointError, match="another SHA-256"):
+        weights_path(f"{folder}/w.safetensors#sha256={64 * '0'}")
+    with pytest.raises(CheckpointError, match="need #sha256="):
+        weights_path(f"{address}/w.safetensors")
+    with pytest.raises(CheckpointError, match="64 hex digits"):
+        weights_path(f"{address}/w.safetensors#sha256=12")
+    with pytest.raises(CheckpointError, match="not from s3"):
+        weights_path("s3://bucket/w.safetensors")

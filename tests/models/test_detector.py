@@ -15,13 +15,16 @@ from models.checkpoint import save_detector
 from models.detector import (
     Detector,
     DetectorConfig,
+    Grid,
+    Selection,
     cell_centres,
     decode_boxes,
     iou_matrix,
     select,
     suppress,
 )
-from models.encoder import Backbone, load_imagenet
+from models.encoder import LITE0_BLOCKS, Backbone, load_imagenet
+from models.precision import resolve
 from models.runtime import open_network
 
 SMALL = DetectorConfig(channels=16, appearance=8, embedding=16)
@@ -57,6 +60,15 @@ def test_a_sharp_distribution_decodes_to_its_box() -> None:
     assert decode_boxes(sides, centres, strides)[0, 0].tolist() == pytest.approx([32, 4, 64, 20])
 
 
+def test_boxes_of_single_cells_equal_those_of_all() -> None:
+    grid = Grid.of(WIDTH, HEIGHT)
+    sides = torch.randn(1, len(grid.strides), 4, 10)
+    whole = decode_boxes(sides, *cell_centres(HEIGHT, WIDTH))[0].numpy()
+    cells = np.array([3, 100, 125])
+    np.testing.assert_allclose(grid.boxes(cells, sides[0, cells].flatten(1).numpy()), whole[cells], atol=1e-3)
+    assert grid.boxes(np.zeros(0, np.int64), np.zeros((0, 40), np.float32)).shape == (0, 4)
+
+
 boxes_strategy = st.lists(
     st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(1, 40)] * 2, st.integers(0, 1)), max_size=12
 )
@@ -75,14 +87,18 @@ def test_suppression_equals_the_plain_loop(items: list[tuple[int, ...]], limit: 
 
 
 def test_select_drops_low_scores_clips_and_keeps_the_best() -> None:
-    scores = np.array([[0.9, 0.0], [0.05, 0.0], [0.0, 0.6]], np.float32)
-    boxes = np.array([[-5, 2, 20, 30], [0, 0, 9, 9], [1, 2, 20, 30]], np.float32)
-    looks = np.eye(3, 4, dtype=np.float32)
-    found = select(scores, boxes, looks, min_score=0.1, nms_iou=0.5, max_detections=5, size=(WIDTH, HEIGHT))
-    assert found.scores.tolist() == pytest.approx([0.9, 0.6])
-    assert found.classes.tolist() == [0, 1]
-    assert found.boxes[0].tolist() == [0, 2, 20, 30]
-    assert found.appearance[1].tolist() == looks[2].tolist()
+    scores = np.array([[0.9, 0.0], [0.05, 0.0], [0.0, 0.6], [0.8, 0.0]], np.float32)
+    steps = np.array(
+        [[2, 1, 3, 4], [1, 1, 1, 1], [1, 1, 3, 4], [2, 1, 3, 4]]
+    )  # of 8 px from centres 4, 12...
+    sides = np.where(np.arange(10) == steps[..., None], 0, -50).reshape(4, 40).astype(np.float32)
+    looks = 3 * np.eye(4, dtype=np.float32)
+    found = select(scores, sides, looks, Grid.of(WIDTH, HEIGHT), Selection(0.1, 0.5, 5))
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert found.classes.tolist() == [0, 0, 1]
+    assert found.boxes.tolist() == [[0, 0, 28, 36], [12, 0, 52, 36], [12, 0, 44, 36]]
+    assert found.appearance.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert select(scores, sides, looks, Grid.of(WIDTH, HEIGHT), Selection(0.95, 0.5, 5)).boxes.shape == (0, 4)
 
 
 def test_a_frame_gives_the_same_numbers_in_any_company(weights: Path, pictures: np.ndarray) -> None:
@@ -102,16 +118,17 @@ def test_openvino_agrees_with_torch(weights: Path, pictures: np.ndarray) -> None
     ours = open_network(weights, runtime="torch", **size).run(pictures[:2])  # type: ignore[arg-type]
     theirs = open_network(weights, runtime="openvino", **size).run(pictures[:2])  # type: ignore[arg-type]
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.02)
+    np.testing.assert_allclose(ours.sides, theirs.sides, atol=1e-3)
     np.testing.assert_allclose(ours.appearance, theirs.appearance, atol=1e-3)
     np.testing.assert_allclose(ours.embedding, theirs.embedding, atol=1e-3)
 
 
 def test_vectors_have_unit_length(weights: Path, pictures: np.ndarray) -> None:
-    out = open_network(weights, width=WIDTH, height=HEIGHT, batch=2, runtime="torch", device="cpu").run(
-        pictures[:2]
-    )
-    np.testing.assert_allclose(np.linalg.norm(out.appearance, axis=-1), 1, atol=1e-5)
+    network = open_network(weights, width=WIDTH, height=HEIGHT, batch=2, runtime="torch", device="cpu")
+    out = network.run(pictures[:2])
+    for found, _ in network.detect(pictures[:2], Selection(0.001, 0.5, 20)):
+        assert len(found.scores) == 20
+        np.testing.assert_allclose(np.linalg.norm(found.appearance, axis=-1), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(out.embedding, axis=-1), 1, atol=1e-5)
 
 
@@ -119,21 +136,41 @@ def test_the_backbone_has_the_published_size() -> None:
     # EfficientNet-Lite0 has 4,652,008 parameters, of which its head convolution, that one's norm and the
     # classifier make 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000.
     head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
-    assert sum(p.numel() for p in Backbone().parameters()) == 4_652_008 - head
+    assert sum(p.numel() for p in Backbone(LITE0_BLOCKS).parameters()) == 4_652_008 - head
+    assert Backbone(LITE0_BLOCKS).channels == (40, 112, 320)
+    assert Backbone().channels == (40, 112, 192)
+
+
+def test_a_shorter_backbone_takes_the_published_weights_of_its_blocks() -> None:
+    whole, short = Backbone(LITE0_BLOCKS).state_dict(), Backbone()
+    load_imagenet(short, whole)
+    assert len(whole) > len(short.state_dict())
+    assert all(torch.equal(value, whole[name]) for name, value in short.state_dict().items())
+
+
+def test_the_number_format_is_that_of_the_machine_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.precision._cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert resolve("auto", "auto", "auto") == "bfloat16"
+    assert resolve("auto", "torch", "cpu") == "float32"
+    assert resolve("float32", "auto", "auto") == "float32"
+    monkeypatch.setattr("models.precision._cpu_has_bfloat16", lambda: False)
+    assert resolve("auto", "auto", "auto") == "float32"
+    assert resolve("bfloat16", "auto", "auto") == "bfloat16"
 
 
 def test_weights_of_another_network_are_refused() -> None:
     backbone = Backbone()
     with pytest.raises(ValueError, match="tensors"):
         load_imagenet(backbone, {"a": torch.zeros(3)})
-    wrong = {k: torch.zeros_like(v) for k, v in backbone.state_dict().items()}
+    wrong = {k: torch.zeros_like(v) for k, v in Backbone(LITE0_BLOCKS).state_dict().items()}
     first = next(iter(wrong))
     wrong[first] = torch.zeros(1)
     with pytest.raises(ValueError, match="shape"):
         load_imagenet(backbone, wrong)
 
 
-@pytest.mark.parametrize("values", [{"classes": ()}, {"input_width": 100}])
+@pytest.mark.parametrize("values", [{"classes": ()}, {"input_width": 100}, {"towers": (1, 2)}])
 def test_configs_that_cannot_be_built_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         DetectorConfig(**values)  # type: ignore[arg-type]

@@ -70,7 +70,8 @@ def targets(boxes: list[list[float]], classes: list[int], **more: torch.Tensor) 
         **more,
     }
     labels = torch.tensor(classes, dtype=torch.long)
-    return Targets(torch.tensor(boxes).reshape(-1, 4), labels, torch.arange(len(classes)), **values)
+    weights = values.pop("weights", torch.ones(len(classes)))
+    return Targets(torch.tensor(boxes).reshape(-1, 4), labels, weights, torch.arange(len(classes)), **values)
 
 
 def outputs(requires_grad: bool = True) -> RawOutput:
@@ -162,19 +163,43 @@ def test_a_mosaic_holds_objects_of_its_four_images(images: list[TrainingImage]) 
     assert max(counts) > 2
 
 
-def test_the_teacher_fills_only_classes_that_are_not_complete(tmp_path: Path) -> None:
+def test_objects_that_are_not_sure_ask_for_a_lower_score() -> None:
+    centres, strides = cell_centres(SIZE, SIZE)
+    boxes = torch.cat([centres - 12, centres + 12], dim=1)
+    scores = torch.rand(len(centres), 2)
+    sure, unsure = (
+        assign(scores, boxes, targets([[4, 4, 30, 30]], [0], weights=torch.tensor([w])), centres, strides)
+        for w in (1.0, 0.5)
+    )
+    assert torch.equal(sure.positive, unsure.positive)
+    assert torch.allclose(unsure.quality, sure.quality / 2)
+
+
+def test_the_teacher_fills_what_nobody_drew(tmp_path: Path) -> None:
     path = write_shapes(tmp_path, 1, complete_for=[1])
     data = json.loads(path.read_text())
     data["annotations"] = [a for a in data["annotations"] if a["category_id"] == 1]
     path.write_text(json.dumps(data))
-    sure, unsure, low = [[40, 40, 15, 15, 2, s] for s in (0.8, 0.3, 0.05)]
-    other = [0, 40, 15, 15, 1, 0.9]  # of a complete class: not taken
-    for hint, num_objects, num_ignored in ((sure, 2, 0), (unsure, 1, 1), (low, 1, 0)):
+    sure, likely, unsure, low = [[40, 40, 15, 15, 2, s] for s in (0.8, 0.3, 0.2, 0.05)]
+    other = [0, 40, 15, 15, 1, 0.9]  # of a complete class: never an object
+    for hint, weights, num_ignored in (
+        (sure, [1, 1], 1),
+        (likely, [1, 0.5], 1),
+        (unsure, [1], 2),
+        (low, [1], 1),
+    ):
         [image] = load_images(path, tmp_path, CLASSES, teacher={"1": [hint, other]}, trust=Teacher())
-        assert (len(image.boxes), len(image.ignore_boxes)) == (num_objects, num_ignored)
+        assert (image.weights.tolist(), len(image.ignore_boxes)) == (weights, num_ignored)
+        assert len(image.boxes) == len(weights)
         assert not image.masked.any()
     [alone] = load_images(path, tmp_path, CLASSES)
     assert alone.masked.tolist() == [False, True]
+
+
+def test_images_of_a_kind_are_seen_as_often_as_is_said(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path, 2, kind="street")
+    assert len(load_images(path, tmp_path, CLASSES, repeat_kinds={"street": 3, "room": 9})) == 6
+    assert load_images(path, tmp_path, CLASSES, skip_kinds=["street"]) == []
 
 
 def test_batches_depend_on_seed_and_step_alone(images: list[TrainingImage]) -> None:

@@ -1,0 +1,274 @@
+"""Detectors that somebody brings: an ONNX file, and a TOML file of the same name that says how to read it.
+
+    layout = "yolox"                  # or "boxes_scores_labels", "picodet": see `LAYOUTS`
+    input = [416, 416]                # width, height
+    fit = "letterbox"                 # aspect kept, in the middle, grey 114 beside it; or "stretch"
+    colour = "bgr"                    # or "rgb"
+    mean = [0, 0, 0]                  # of the colours in that order, on a scale of 0 to 255
+    scale = [1, 1, 1]                 # the network sees (pixel - mean) / scale
+    strides = [8, 16, 32]             # of the grids that a layout has cells of
+
+    [classes]                         # ours, and the numbers that the network gives them
+    person = [0]
+    cycle = [1, 3]
+
+Boxes are suppressed as marey's own are, by `perceive.nms_iou`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.files import CheckpointError
+
+Array = npt.NDArray[np.float32]
+Pictures = npt.NDArray[np.uint8]
+Outputs = Sequence[npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the TOML file says; see the head of this module."""
+
+    layout: str
+    input: tuple[int, int]
+    classes: dict[str, tuple[int, ...]]
+    fit: str = "letterbox"
+    colour: str = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    strides: tuple[int, ...] = (8, 16, 32)
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout {self.layout!r}: one of {', '.join(sorted(LAYOUTS))}")
+        if self.fit not in ("letterbox", "stretch"):
+            raise ValueError(f"fit {self.fit!r}: letterbox or stretch")
+        if self.colour not in ("rgb", "bgr"):
+            raise ValueError(f"colour {self.colour!r}: rgb or bgr")
+        if len(self.input) != 2 or min(self.input) < 1:
+            raise ValueError(f"input {self.input}: width and height in pixels")
+        if len(self.mean) != 3 or len(self.scale) != 3 or 0 in self.scale:
+            raise ValueError("mean and scale have three numbers each, those of scale other than 0")
+        if not self.classes or not all(self.classes.values()):
+            raise ValueError("[classes] names at least one class, and the network's numbers of each")
+
+
+def spec_path(model: Path) -> Path:
+    """The TOML file beside an ONNX file."""
+    return model.with_suffix(".toml")
+
+
+def read_spec(model: Path) -> Spec:
+    """The description beside an ONNX file.
+
+    Raises:
+        CheckpointError: it is missing, not TOML, or says what cannot be.
+    """
+    path = spec_path(model)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        unknown = set(values) - {field.name for field in fields(Spec)}
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        ready: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        ready["classes"] = {name: tuple(numbers) for name, numbers in values["classes"].items()}
+        return Spec(**ready)
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{path}, which says how to read {model.name}, is not there") from exc
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise CheckpointError(f"{path}: {exc}") from exc
+
+
+def brought_digest(model: Path) -> str:
+    """SHA-256 over the ONNX file and its description, first 32 hex digits: what enters the ids of results.
+
+    Raises:
+        CheckpointError: one of them cannot be read.
+    """
+    sha = hashlib.sha256()
+    for path in (model, spec_path(model)):
+        try:
+            sha.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as exc:
+            raise CheckpointError(f"{path} cannot be read: {exc.strerror}") from exc
+    return sha.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A brought detector ready to run.
+
+    `find` takes (N, H, W, 3) uint8 RGB of the size of `spec.input` and returns per picture boxes (A, 4), xyxy
+    in its pixels, and scores (A, C) of our classes.
+    """
+
+    find: Callable[[Pictures], list[tuple[Array, Array]]]
+    spec: Spec
+    runtime: str
+
+
+def open_brought(model: Path, runtime: str = "auto", precision: str = "float32", threads: int = 0) -> Brought:
+    """Load an ONNX detector into ONNX Runtime, or into OpenVINO where `runtime` says so.
+
+    Raises:
+        CheckpointError: the file or its description cannot be used.
+        ValueError: the runtime is not installed.
+    """
+    spec = read_spec(model)
+    if not model.exists():
+        raise CheckpointError(f"detector {model} is not there")
+    threads = threads or os.cpu_count() or 1
+    if runtime == "openvino":
+        run, batch, name = _openvino(model, precision, threads)
+    else:
+        run, batch, name = _onnxruntime(model, threads)
+    read = LAYOUTS[spec.layout]
+
+    def find(pictures: Pictures) -> list[tuple[Array, Array]]:
+        found: list[tuple[Array, Array]] = []
+        size = batch or len(pictures)
+        for begin in range(0, len(pictures), size):
+            part = _padded(pictures[begin : begin + size], size)
+            try:
+                boxes, scores = read(run(_prepare(part, spec)), spec)
+            except (IndexError, ValueError, RuntimeError) as exc:
+                said = " ".join(str(exc).split())[:200]
+                raise CheckpointError(
+                    f"{model}: its outputs are not of layout {spec.layout}: {said}"
+                ) from exc
+            found += zip(boxes, scores, strict=True)
+        return found[: len(pictures)]
+
+    return Brought(find, spec, name)
+
+
+def _padded(pictures: Pictures, size: int) -> Pictures:
+    empty = np.zeros((size - len(pictures), *pictures.shape[1:]), np.uint8)
+    return np.concatenate([pictures, empty]) if len(empty) else pictures
+
+
+def _prepare(pictures: Pictures, spec: Spec) -> Array:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) as the network wants it."""
+    ordered = pictures[..., ::-1] if spec.colour == "bgr" else pictures
+    x: Array = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), np.float32)
+    if any(spec.mean):
+        x -= np.array(spec.mean, np.float32)[:, None, None]
+    if set(spec.scale) != {1.0}:
+        x /= np.array(spec.scale, np.float32)[:, None, None]
+    return x
+
+
+_Run = tuple[Callable[[Array], Outputs], int, str]
+"""Function, the batch that the file is made for (0: any), and the runtime's name."""
+
+
+def _onnxruntime(model: Path, threads: int) -> _Run:
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise ValueError('a brought detector needs ONNX Runtime: pip install "marey[onnx]"') from exc
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # it raises exceptions of its own kinds, direct children of Exception
+        raise CheckpointError(f"{model} is not a model that ONNX Runtime reads: {exc}") from exc
+    first = session.get_inputs()[0]
+
+    def run(x: Array) -> Outputs:
+        outputs: Outputs = session.run(None, {first.name: x})
+        return outputs
+
+    batch = first.shape[0] if isinstance(first.shape[0], int) else 0
+    return run, batch, f"onnxruntime {onnxruntime.__version__} float32"
+
+
+def _openvino(model: Path, precision: str, threads: int) -> _Run:
+    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+    try:
+        import openvino as ov
+    except ImportError as exc:
+        raise ValueError('runtime = "openvino" needs: pip install "marey[openvino]"') from exc
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    try:
+        compiled = ov.Core().compile_model(str(model), "CPU", settings)
+    except RuntimeError as exc:
+        raise CheckpointError(f"{model} is not a model that OpenVINO reads: {exc}") from exc
+    request = compiled.create_infer_request()
+
+    def run(x: Array) -> Outputs:
+        request.infer([x])
+        return [request.get_output_tensor(i).data for i in range(len(compiled.outputs))]
+
+    shape = compiled.inputs[0].partial_shape
+    batch = shape[0].get_length() if shape[0].is_static else 0
+    return run, batch, f"openvino {ov.__version__.split('-')[0]} {precision}"
+
+
+def _ours(scores: Array, spec: Spec) -> Array:
+    """Scores (N, A, C) of our classes: the highest of the network's classes that each stands for."""
+    return np.stack([scores[..., list(numbers)].max(axis=-1) for numbers in spec.classes.values()], axis=-1)
+
+
+def _cells(spec: Spec) -> tuple[Array, Array]:
+    """Upper left corners (A, 2) of the cells in cells, and strides (A, 1); row by row, stride by stride."""
+    corners, strides = [], []
+    for stride in spec.strides:
+        rows, columns = np.mgrid[: -(-spec.input[1] // stride), : -(-spec.input[0] // stride)]
+        corners.append(np.stack([columns, rows], axis=-1).reshape(-1, 2))
+        strides.append(np.full((len(corners[-1]), 1), stride))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
+def _yolox(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
+    """One output (N, A, 5 + classes): centre in cells, log of size in strides, objectness, classes."""
+    out = np.asarray(outputs[0], np.float32)
+    corners, strides = _cells(spec)
+    centre = (out[..., :2] + corners) * strides
+    half = np.exp(out[..., 2:4]) * strides / 2
+    scores = _ours(out[..., 5:], spec) * out[..., 4:5]
+    return np.concatenate([centre - half, centre + half], axis=-1), scores
+
+
+def _picodet(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
+    """Per stride class probabilities (N, A, classes), then per stride sides (N, A, 4 * bins)."""
+    levels = len(spec.strides)
+    scores = np.concatenate([np.asarray(o, np.float32) for o in outputs[:levels]], axis=1)
+    sides = np.concatenate([np.asarray(o, np.float32) for o in outputs[levels : 2 * levels]], axis=1)
+    bins = sides.reshape(*sides.shape[:2], 4, -1)
+    weights = np.exp(bins - bins.max(axis=-1, keepdims=True))
+    corners, strides = _cells(spec)
+    distance = weights @ np.arange(bins.shape[-1], dtype=np.float32) / weights.sum(axis=-1) * strides
+    centre = (corners + 0.5) * strides
+    boxes = np.concatenate([centre - distance[..., :2], centre + distance[..., 2:]], axis=-1)
+    return boxes, _ours(scores, spec)
+
+
+def _boxes_scores_labels(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
+    """Boxes (N, A, 4), xyxy in input pixels, scores (N, A), labels (N, A); or without N."""
+    boxes, values, labels = (np.asarray(o) for o in outputs[:3])
+    boxes, values, labels = boxes.reshape(-1, *boxes.shape[-2:]), np.atleast_2d(values), np.atleast_2d(labels)
+    scores = [np.where(np.isin(labels, numbers), values, 0) for numbers in spec.classes.values()]
+    return boxes.astype(np.float32), np.stack(scores, axis=-1).astype(np.float32)
+
+
+LAYOUTS: dict[str, Callable[[Outputs, Spec], tuple[Array, Array]]] = {
+    "yolox": _yolox,
+    "picodet": _picodet,
+    "boxes_scores_labels": _boxes_scores_labels,
+}

@@ -1,0 +1,86 @@
+"""How well the vectors tell things apart: which object, which picture is it, seen again in another view?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.detector import Array
+from models.runtime import Network
+from models.training.augment import AugmentSettings, View, make_view
+from models.training.coco import TrainingImage, load_images
+from pipeline.config import PerceiveConfig
+from pipeline.errors import UsageError
+from pipeline.perceive import Perceiver
+
+VIEW_PX = 288
+
+
+def retrieval(
+    weights: str,
+    data: Path,
+    images: Path,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Two augmented views of each image (crop, scale, mirror, colour, blur, noise, compression).
+
+    An object of the first view is right if, of all objects of its class in the second view, its own vector is
+    the nearest; counted where there are two or more to choose from, at the true boxes. A picture is right if,
+    of all second views, its own frame embedding is the nearest.
+
+    Raises:
+        UsageError: the data cannot be read.
+        ModelError: the weights cannot be used.
+    """
+    size = {"input_width": VIEW_PX, "input_height": VIEW_PX, "batch_size": 2}
+    perceiver = Perceiver(PerceiveConfig(weights=weights, **size))
+    network = perceiver.network
+    if not isinstance(network, Network):
+        raise TypeError("a perceiver without a brought detector runs our own")
+    try:
+        pictures = load_images(data, images, network.classes)
+    except (ValueError, OSError) as exc:
+        raise UsageError("the data cannot be read", got=str(exc)) from exc
+    right = asked = 0
+    chance = 0.0
+    frames: list[Array] = []
+    for number, image in enumerate(pictures):
+        views = _views(image, np.random.default_rng([seed, number]))
+        out = network.run(np.stack([view.pixels for view in views]))
+        frames.append(out.embedding)
+        looks = [
+            network.grid.looks(view.boxes, out.scores[i], out.appearance[i]) for i, view in enumerate(views)
+        ]
+        for hit, choices in _matches(views, looks):
+            right, asked, chance = right + hit, asked + 1, chance + 1 / choices
+        on_progress(number + 1, len(pictures))
+    nearest = np.stack([f[0] for f in frames]) @ np.stack([f[1] for f in frames]).T
+    return {
+        "objects_right": right / max(asked, 1),
+        "objects_by_chance": chance / max(asked, 1),
+        "objects": asked,
+        "frames_right": float((nearest.argmax(axis=1) == np.arange(len(frames))).mean()) if frames else 0.0,
+        "frames_by_chance": 1 / max(len(frames), 1),
+        "frames": len(frames),
+    }
+
+
+def _views(image: TrainingImage, rng: np.random.Generator) -> tuple[View, View]:
+    settings = AugmentSettings(size=VIEW_PX)
+    return make_view(image, settings, rng), make_view(image, settings, rng)
+
+
+def _matches(views: tuple[View, View], looks: list[Array]) -> list[tuple[bool, int]]:
+    """For each object of the first view that the second one shows too: found or not, among how many."""
+    first, second = views
+    found = []
+    for place, (label, number) in enumerate(zip(first.classes, first.objects, strict=True)):
+        rivals = np.flatnonzero(second.classes == label)
+        if len(rivals) > 1 and number in second.objects[rivals]:
+            nearest = rivals[(looks[1][rivals] @ looks[0][place]).argmax()]
+            found.append((bool(second.objects[nearest] == number), len(rivals)))
+    return found

@@ -1,0 +1,65 @@
+"""Classes of a user's own, from data to figures: train from the shipped weights, go on, measure, run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.config import PerceiveConfig, load
+from pipeline.errors import UsageError
+from pipeline.evaluate.appearance import retrieval
+from pipeline.evaluate.detector import detect_images, read_truth, score, settings_for
+from pipeline.perceive import Perceiver
+from pipeline.training_detector import DetectorJob, train
+from tests.models.test_detector_training import CLASSES, write_shapes
+
+
+def test_own_classes_are_trained_resumed_and_measured(tmp_path: Path) -> None:
+    data, out, said = write_shapes(tmp_path, 8), tmp_path / "out", list[str]()
+    settings = {"data": ((data, tmp_path),), "out": out, "batch": 4, "size": 64, "threads": 1}
+    weights = train(DetectorJob(**settings, steps=12), said.append)  # type: ignore[arg-type]
+    assert "classes disc, square, from default" in said[0]
+    with (out / "losses.csv").open(newline="") as handle:
+        assert [row["step"] for row in csv.DictReader(handle)] == ["10"]
+    assert cv2.imread(str(out / "losses.png")) is not None
+    before = weights.read_bytes()
+    train(DetectorJob(**settings, steps=12), said.append)  # type: ignore[arg-type]
+    assert weights.read_bytes() == before  # nothing was left to do
+    with pytest.raises(UsageError, match=r"other settings \(steps"):
+        train(DetectorJob(**settings, steps=13), said.append)  # type: ignore[arg-type]
+
+    truth = read_truth(data)
+    perceiver = Perceiver(load(None, settings_for(str(weights), 64, 64)).perceive, threads=1)
+    figures = score(truth, detect_images(perceiver, truth, tmp_path))
+    assert set(figures["classes"]) == set(CLASSES)
+    told = retrieval(str(weights), data, tmp_path)
+    assert told["frames"] == 8
+    assert 0 <= told["frames_right"] <= 1
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Perceiver:
+    return Perceiver(PerceiveConfig(batch_size=1, min_score=0.3), threads=1)
+
+
+def test_data_with_nothing_of_the_classes_is_refused(shipped: Perceiver, tmp_path: Path) -> None:
+    truth = read_truth(write_shapes(tmp_path, 1))
+    with pytest.raises(UsageError, match="no category of the data is a class of the detector"):
+        detect_images(shipped, truth, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["black", "white", "noise", "enlarged 16x16"])
+def test_there_is_nothing_where_nothing_is(shipped: Perceiver, what: str) -> None:
+    rng = np.random.default_rng(0)
+    pictures = {
+        "black": np.zeros((288, 512, 3), np.uint8),
+        "white": np.full((288, 512, 3), 255, np.uint8),
+        "noise": rng.integers(0, 256, (288, 512, 3), dtype=np.uint8),
+        "enlarged 16x16": cv2.resize(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), (512, 288)),
+    }
+    [found] = shipped(pictures[what][None])
+    assert len(found.scores) <= 2

@@ -1,0 +1,189 @@
+"""Detectors that somebody brings: what they say arrives as boxes of our classes, or is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.brought import LAYOUTS, Spec, brought_digest, open_brought, read_spec
+from models.files import CheckpointError
+from pipeline.analyze import analyze
+from pipeline.analyze.tools import Tools
+from pipeline.config import PerceiveConfig, load
+from pipeline.errors import ModelError
+from pipeline.lake.query import query
+from pipeline.perceive import Perceiver
+from tests.helpers import ROOT, shared_path
+from tests.media.make import write_video
+
+needs_onnx = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")),
+    reason="onnx and onnxruntime are not installed",
+)
+TEXT = 'layout = "boxes_scores_labels"\ninput = [64, 32]\n[classes]\nperson = [0]\ncycle = [1, 3]\n'
+
+
+def spec(**more: object) -> Spec:
+    values = {"layout": "yolox", "input": (32, 32), "classes": {"person": (0,), "cycle": (1, 3)}, **more}
+    return Spec(**values)  # type: ignore[arg-type]
+
+
+def write_constant(folder: Path, text: str = TEXT) -> Path:
+    """An ONNX file that finds the same three boxes in every picture."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    boxes = np.array([[[4, 4, 20, 28], [30, 8, 60, 30], [5, 4, 20, 28]]], np.float32)
+    outputs = {
+        "boxes": boxes,
+        "scores": np.array([[0.9, 0.8, 0.3]], np.float32),
+        "labels": np.array([[0, 3, 0]]),
+    }
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value, name))
+        for name, value in outputs.items()
+    ]
+    nodes.append(helper.make_node("ReduceMax", ["image"], ["top"], keepdims=0))
+    kinds = {"boxes": TensorProto.FLOAT, "scores": TensorProto.FLOAT, "labels": TensorProto.INT64}
+    graph = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 64])],
+        [helper.make_tensor_value_info(name, kinds[name], value.shape) for name, value in outputs.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    path = folder / "three.onnx"
+    save(model, path)
+    path.with_suffix(".toml").write_text(text)
+    return path
+
+
+def test_yolox_cells_become_boxes_of_our_classes() -> None:
+    out = np.zeros((1, 21, 5 + 4), np.float32)  # 16 + 4 + 1 cells
+    out[0, 6] = [0.5, 0.25, np.log(2), np.log(1), 0.8, 0.1, 0.3, 0.9, 0.5]  # column 2, row 1 of stride 8
+    boxes, scores = LAYOUTS["yolox"]([out], spec())
+    assert boxes[0, 6].tolist() == pytest.approx([12, 6, 28, 14])
+    assert scores[0, 6].tolist() == pytest.approx([0.08, 0.4])  # the best of bicycle and motorcycle
+    assert scores.shape == (1, 21, 2)
+
+
+def test_picodet_distances_become_boxes() -> None:
+    scores = [np.zeros((1, n, 4), np.float32) for n in (16, 4, 1)]
+    sides = [np.zeros((1, n, 32), np.float32) for n in (16, 4, 1)]
+    scores[1][0, 3, 1] = 0.7
+    sides[1][0, 3] = np.where(np.arange(8) == np.array([1, 0, 0, 2])[:, None], 40, 0).reshape(32)
+    boxes, found = LAYOUTS["picodet"]([*scores, *sides], spec())
+    assert boxes[0, 19].tolist() == pytest.approx([8, 24, 24, 56], abs=1e-3)
+    assert found[0, 19].tolist() == pytest.approx([0, 0.7])
+
+
+@needs_onnx
+@pytest.mark.parametrize("embeddings", [True, False])
+def test_a_brought_detector_takes_the_place_of_ours(tmp_path: Path, embeddings: bool) -> None:
+    path = write_constant(tmp_path)
+    settings = PerceiveConfig(detector=str(path), embeddings=embeddings, batch_size=4)
+    perceiver = Perceiver(settings, threads=1)
+    assert (perceiver.settings.input_width, perceiver.settings.input_height) == (64, 32)
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 32, 64, 3), dtype=np.uint8)
+    found = perceiver(pictures)
+    assert len(found) == 3
+    for one in found:
+        assert one.classes == ("person", "cycle")
+        assert one.boxes.tolist() == [[4, 4, 20, 28], [30, 8, 60, 30]]
+        assert one.scores.tolist() == pytest.approx([0.9, 0.8])
+        assert one.appearance.shape == (2, 32 if embeddings else 0)
+        assert len(one.embedding) == (64 if embeddings else 0)
+        if embeddings:
+            np.testing.assert_allclose(np.linalg.norm(one.appearance, axis=1), 1, atol=1e-5)
+
+
+@needs_onnx
+@pytest.mark.parametrize("runtime", ["auto", "openvino"])
+def test_yolox_nano_finds_the_people_of_a_photograph(tmp_path: Path, runtime: str) -> None:
+    model = shared_path("peers", "yolox-nano-416-coco.onnx")
+    shutil.copy(model, tmp_path)
+    shutil.copy(ROOT / "docs" / "recipes" / f"{model.stem}.toml", tmp_path)
+    found = open_brought(tmp_path / model.name, runtime, threads=1).find(
+        np.full((2, 416, 416, 3), 114, np.uint8)
+    )
+    assert [boxes.shape for boxes, _ in found] == [(3549, 4)] * 2
+    assert max(scores.max() for _, scores in found) < 0.1  # there is nothing in grey
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("layout = ", "toml"),
+        ('layout = "ssd"\ninput = [8, 8]\n[classes]\na = [0]', "layout 'ssd': one of"),
+        ('layout = "yolox"\ninput = [8]\n[classes]\na = [0]', "width and height"),
+        ('layout = "yolox"\ninput = [8, 8]\n[classes]\na = []', "numbers of each"),
+        ('layout = "yolox"\ninput = [8, 8]', "classes"),
+        ('layout = "yolox"\ninput = [8, 8]\nsize = 3\n[classes]\na = [0]', "unknown: size"),
+        ('layout = "yolox"\ninput = [8, 8]\nscale = [0, 1, 1]\n[classes]\na = [0]', "other than 0"),
+        ('layout = "yolox"\ninput = [8, 8]\nfit = "crop"\n[classes]\na = [0]', "letterbox or stretch"),
+    ],
+)
+def test_descriptions_that_say_nothing_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "d.toml").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        read_spec(tmp_path / "d.onnx")
+
+
+@needs_onnx
+def test_what_is_no_detector_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "d.onnx"
+    with pytest.raises(ModelError, match=r"d\.toml, which says how to read d\.onnx, is not there"):
+        Perceiver(PerceiveConfig(detector=str(path)))
+    path.with_suffix(".toml").write_text(TEXT)
+    with pytest.raises(ModelError, match="is not there"):
+        Perceiver(PerceiveConfig(detector=str(path), embeddings=False))
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="not a model that ONNX Runtime reads"):
+        Perceiver(PerceiveConfig(detector=str(path), embeddings=False))
+    other = write_constant(tmp_path, TEXT.replace("boxes_scores_labels", "yolox"))
+    perceiver = Perceiver(PerceiveConfig(detector=str(other), embeddings=False))
+    with pytest.raises(ModelError, match="not of layout yolox"):
+        perceiver(np.zeros((1, 32, 64, 3), np.uint8))
+
+
+@needs_onnx
+def test_another_description_is_another_detector(tmp_path: Path) -> None:
+    path = write_constant(tmp_path)
+    first = brought_digest(path)
+    assert brought_digest(path) == first
+    path.with_suffix(".toml").write_text(TEXT + "car = [2]\n")
+    assert brought_digest(path) != first
+
+
+@needs_onnx
+def test_what_is_perceived_depends_on_file_description_and_encoder(tmp_path: Path) -> None:
+    path = write_constant(tmp_path)
+    changes: list[dict[str, object]] = [{}, {"perceive.embeddings": False}]
+    tools = [Tools(load(None, {"perceive.detector": str(path), **more})) for more in changes]
+    assert [set(t.perception_digests) for t in tools] == [{"detector", "encoder"}, {"detector"}]
+    before = tools[0].ids("c" * 32, None).perception
+    path.with_suffix(".toml").write_text(TEXT + "car = [2]\n")
+    assert Tools(tools[0].config).ids("c" * 32, None).perception != before
+
+
+@needs_onnx
+def test_a_video_is_analysed_with_it(tmp_path: Path) -> None:
+    """The picture is as wide as the input and as high, so boxes are those that the network says, doubled."""
+    clip = write_video(tmp_path / "a.mp4", range(0, 3000, 100), size=(128, 64))
+    path = write_constant(tmp_path)
+    config = load(None, {"perceive.detector": str(path), "events.models": []})
+    lake = str(tmp_path / "lake")
+    analyze([str(clip)], lake, config)
+    rows = query(
+        lake, "SELECT class, x1, y1, x2, y2, count(*) AS n FROM detections GROUP BY 1,2,3,4,5 ORDER BY 1"
+    )
+    assert [tuple(row.values()) for row in rows.to_pylist()] == [
+        ("cycle", 60, 16, 120, 60, 30),
+        ("person", 8, 8, 40, 56, 30),
+    ]
+    objects = query(lake, "SELECT class FROM objects ORDER BY class").to_pylist()
+    assert [row["class"] for row in objects] == ["cycle", "person"]
