@@ -1,6 +1,6 @@
 """`marey demo` as a stranger runs it.
 
-The floors lie a little under what the first weights reach: 9 people for 6, and 7 of 10 events.
+The floors lie a little under what the weights reach: 11 people for 6, and 9 of 10 events.
 """
 
 from __future__ import annotations
