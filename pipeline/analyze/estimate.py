@@ -13,7 +13,7 @@ TABLES_MB_PER_HOUR = 20.4
 
 _SPEED = (
     "SELECT sum(v.duration_s) AS video_s, "
-    "sum(to_unixtime(a.committed_at) - to_unixtime(a.started_at)) AS work_s "
+    "sum(extract(epoch FROM a.committed_at) - extract(epoch FROM a.started_at)) AS work_s "
     "FROM analyses_current AS a JOIN videos AS v ON a.video_id = v.video_id "
     "WHERE a.perception_run_id = a.events_run_id AND v.duration_s IS NOT NULL"
 )
