@@ -38,7 +38,7 @@ WRONG_USE = {
     "scheme": (["analyze", "gs://b/x.mp4"], "gs:// inputs are not supported: give files, directories,"),
     "unknown key": (
         ["analyze", "text.mp4", "-c", "typo.toml"],
-        "config typo.toml: unknown key 'video.fps': `mar",
+        "config typo.toml, line 2: unknown key 'video.fps': `mar",
     ),
     "no TOML": (["analyze", "text.mp4", "-c", "not.toml"], "config not.toml is not TOML: Expected ']'"),
     "no config": (["analyze", "text.mp4", "-c", "no.toml"], "config no.toml cannot be read: No such file or"),
