@@ -225,6 +225,17 @@ def test_camera_motion_is_followed() -> None:
     assert centre == pytest.approx(400 + place, abs=3)
 
 
+def test_a_moved_camera_does_not_break_a_link() -> None:
+    """A short track is given up while the camera pans, and is found again when the camera has panned on."""
+    pan = 12.0
+    camera = [None, *({"dx": pan, "dy": 0.0, "scale": 1.0, "rotation": 0.0} for _ in range(69))]
+    seen = [i for i in range(70) if not 10 <= i < 26]
+    boxes = [figure(i, 100 + 4 * i + pan * i, 500, 150) for i in seen]
+    boxes += [figure(i, 700 + pan * i, 480, 140) for i in range(70)]
+    tracks, objects = track(*tables(70, boxes, camera=camera))
+    assert (objects.num_rows, tracks.num_rows) == (2, 140)
+
+
 def test_camera_path_goes_there_and_back() -> None:
     path = CameraPath((320.0, 240.0))
     boxes = np.array([[100.0, 100, 140, 200]] * 4)

@@ -45,6 +45,7 @@ class Follower:
         self._groups: dict[str, int] = {}
         self._born = 0
         self._num_frames = 0
+        self._sample = 0
         self._now = -np.inf
         self._step_s = 0.0  # recent time between frames
         self._score_counts = np.zeros(SCORE_BINS, np.int64)
@@ -54,6 +55,7 @@ class Follower:
         if frame.camera is not None and self.tracks:
             move = frame.camera
             self._state = self._state.warp(move.dx, move.dy, move.scale, move.rotation, self._centre)
+        self._sample = frame.sample
         self._clock(frame.t)
         self._end_lost(frame.t)
         group = np.array([self._group_of(name) for name in frame.classes], np.int64)
@@ -94,6 +96,7 @@ class Follower:
     def _drop(self, gone: NDArray[np.bool_]) -> None:
         for i in np.nonzero(gone)[0]:
             self.tracks[i].end = self._state.take(np.array([i]))
+            self.tracks[i].end_sample = self._sample
         self.tracks = [track for track, out in zip(self.tracks, gone, strict=True) if not out]
         self._state, self._last_t, self._group = (
             self._state.take(~gone),

@@ -46,7 +46,7 @@ def find_links(
     firsts, lasts = _unique([a for a, _ in pairs]), _unique([b for _, b in pairs])
     rows = np.array([firsts[a] for a, _ in pairs])
     columns = np.array([lasts[b] for _, b in pairs])
-    ends = [path.carry(_end_of(a), a.samples[-1]) for a in firsts]
+    ends = [path.carry(_end_of(a), a.end_sample) for a in firsts]
     forward = ends[0].join(*ends[1:]).take(rows)
     backward = follow_back(list(lasts), model, path, settings.evidence).take(columns)
     gaps = np.array([b.first_t - a.last_t for a, b in pairs])

@@ -34,7 +34,10 @@ class Track:
     best_score: float = 0.0
     class_scores: dict[str, float] = field(default_factory=dict)
     look: Array | None = None
-    end: MotionState | None = None  # the state at the last observation, when the track is no longer followed
+    end: MotionState | None = None  # the state when the track is no longer followed
+    end_sample: int = (
+        0  # the frame in whose picture that state is: the camera may have moved on since its box
+    )
     settled: bool = False  # its beginning is decided: no earlier track will be put before it
     kept: bool = False
     track_id: int = 0
@@ -72,7 +75,7 @@ class Track:
         for name, score in later.class_scores.items():
             self.class_scores[name] = self.class_scores.get(name, 0.0) + score
         self.look = later.look if later.look is not None else self.look
-        self.end = later.end
+        self.end, self.end_sample = later.end, later.end_sample
 
     def forget_before(self, t: float) -> None:
         """Drop observations before `t`, but not the last one."""
