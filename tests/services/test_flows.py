@@ -166,9 +166,9 @@ def test_missing_input_beside_a_good_one(
         ({"config": {"video": {"sample_fps": -1}}}, "parameter config: video.sample_fps = -1"),
         ({"config": {"rules": [{"name": "gate", "kind": "dwell"}]}}, "parameter config: rule 'gate'"),
         ({"config": "site.toml"}, "config site.toml cannot be read: No such file"),
-        ({"lake": "s3n://bucket/lake"}, "a lake is a local directory"),
+        ({"lake": "s3n://bucket/lake"}, "a lake is a directory or s3://bucket/prefix"),
         ({"inputs": ["/gone/gate.mp4"]}, "/gone/gate.mp4 does not exist"),
-        ({"inputs": ["https://u:hunter2@host/a.mp4?token=hunter2"]}, "https:// inputs are not supported"),
+        ({"inputs": ["ftp://u:hunter2@host/a.mp4?token=hunter2"]}, "ftp:// inputs are not supported"),
     ],
 )
 def test_what_is_wrong_fails_at_once(
