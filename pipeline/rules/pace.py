@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class _Rest:
     y: float
 
 
-class PaceFollower:
+class PaceFollower(ABC):
     """Stretches of time in which an object moves in some manner, measured over windows.
 
     Windows are `SPEED_WINDOW_S` long (or min_duration_s, if shorter); those in which the manner holds are
@@ -59,9 +60,9 @@ class PaceFollower:
         rest, self._rest = self._rest, None
         return self._report(rest, row) if rest else []
 
+    @abstractmethod
     def _holds(self, path: Array, start: Ints, stop: Ints, height: Array) -> npt.NDArray[np.bool_]:
         """Whether the object moves so from row `start` to `stop` of `path`, (N,) each; height in pixels."""
-        raise NotImplementedError
 
     def _join(
         self,
