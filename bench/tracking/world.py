@@ -1,6 +1,9 @@
 """Simulated camera scenes: people and vehicles on a ground plane, seen by a camera.
 
-The tracker is compared on these scenes, never tuned on a recorded sequence.
+The tracker is compared on these scenes, never tuned on a recorded sequence. They go further than those that
+the motion model was trained on (`models/training/trajectories.py`), which its weights fix until it is trained
+anew.
+
 A scene has a pinhole camera (fixed, carried or driven, panning and shaking), objects as upright cuboids that
 walk, drive, turn, stop and go in groups and streams, things that only hide others, and ghosts: places of the
 background that a detector takes for a person. `bench.tracking.detector` adds the detector.

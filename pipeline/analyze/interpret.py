@@ -19,8 +19,8 @@ from pipeline.lake.schema import DETECTIONS, EVENTS
 from pipeline.rules import RuleEngine
 
 FLUSH_BYTES = 8_000_000
-"""Rows of one video and table above this are appended before its end: memory is not to grow with length. At
-64 MB an hour of footage took a quarter more memory than five minutes, at 8 MB a twentieth."""
+"""Rows of one video and table above this are appended before its end, so that memory does not grow with
+length (tests/soak/test_memory.py)."""
 
 Pair = tuple[pa.Table, pa.Table]
 
