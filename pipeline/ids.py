@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from pipeline.config import Config
 
 PERCEPTION_VERSION = 2
-TRACKING_VERSION = 2
+TRACKING_VERSION = 3
 EVENTS_VERSION = 2
 """Each is raised when the program gives other rows for the same input, config and weights."""
 

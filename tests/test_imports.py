@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "event_data": BASE | {"evaluate", "media", "perceive"},
     "training_events": BASE | {"events", "evaluate", "event_data", "perceive"},
     "training_detector": BASE,
+    "training_motion": BASE | {"evaluate", "track"},
 }
 
 

@@ -19,6 +19,7 @@ from pipeline.evaluate.tracks import evaluate_motion, evaluate_tracks
 from pipeline.lake.schema import DETECTIONS, FRAMES, OBJECTS, TRACKS
 from pipeline.track import Tracker, track_mot
 from pipeline.track.camera import CameraPath
+from pipeline.track.ego import EgoMotion
 from pipeline.track.observe import CameraMotion
 from pipeline.track.summary import MAX_POINTS, Summary, simplified
 from tests.helpers import shared_path
@@ -223,6 +224,41 @@ def test_camera_motion_is_followed() -> None:
     assert objects.num_rows == 1 and tracks.num_rows == 40
     centre = (tracks["x1"].to_numpy() + tracks["x2"].to_numpy()) / 2
     assert centre == pytest.approx(400 + place, abs=3)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_shaken_camera_is_felt_from_the_boxes(every: int) -> None:
+    """Eight people on a pavement, filmed by somebody who stumbles: jolts of half a box height."""
+    rng = np.random.default_rng(4)
+    jolt = rng.normal(0, 40, (60, 2)) * (rng.random((60, 1)) < 0.3)
+    boxes = [
+        figure(i, 200 + 110 * k + (-1) ** k * 5 * i + jolt[i, 0], 500 + 12 * k + jolt[i, 1])
+        for i in range(0, 60, every)
+        for k in range(8)
+    ]
+    frames, detections = tables(60, boxes)
+    _, objects = track(frames.filter(pa.array(np.arange(60) % every == 0)), detections)
+    assert objects.num_rows == 8
+
+
+def test_people_who_walk_the_same_way_are_not_taken_for_the_camera() -> None:
+    boxes = [figure(i, 100 + 120 * k + 6 * i, 500) for i in range(40) for k in range(5)]
+    tracks, _ = track(*tables(40, boxes))
+    first = tracks.filter(pa.array(tracks["track_id"].to_numpy() == 1))
+    assert first["x1"].to_numpy() == pytest.approx(70 + 6 * np.arange(40), abs=1)
+
+
+def test_the_shift_of_the_picture_is_the_one_most_boxes_agree_on() -> None:
+    rng = np.random.default_rng(1)
+    mean = np.column_stack([rng.uniform(0, 1200, 12), rng.uniform(300, 700, 12), np.full((12, 2), 5.0)])
+    variance = np.full((12, 4), 4.0)
+    moved = mean + [33, -14, 0, 0] + rng.normal(0, 1, (12, 4)) * [3, 3, 0.02, 0.02]
+    moved[:2, 0] += 60  # two who turned
+    found = EgoMotion().estimate(mean, variance, moved)
+    assert found is not None and (found.scale, found.rotation) == (1.0, 0.0)
+    assert (found.dx, found.dy) == (pytest.approx(33, abs=4), pytest.approx(-14, abs=4))
+    assert EgoMotion().estimate(mean, variance, mean + rng.normal(0, 1, (12, 4)) * [3, 3, 0.02, 0.02]) is None
+    assert EgoMotion().estimate(mean[:3], variance[:3], moved[:3]) is None
 
 
 def test_a_moved_camera_does_not_break_a_link() -> None:

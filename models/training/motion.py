@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from models.motion import (
     box_nll,
     save_motion,
 )
-from models.training.trajectories import sequences
+from models.training.trajectories import Scene, sequences
 
 Array = NDArray[np.float64]
 Progress = Callable[[dict[str, float]], None]
@@ -184,12 +184,17 @@ def _terms(state: _Tensors, boxes: Tensor, dt_s: Tensor) -> Tensor:
 
 
 def train_motion(
-    settings: MotionTraining, *, out: Path | None = None, progress: Progress | None = None
+    settings: MotionTraining,
+    recorded: Sequence[Scene] = (),
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Motion, dict[str, float]]:
     """Train on simulated trajectories; equal settings give equal weights unless `max_cpu_seconds` cuts it.
 
     Args:
         settings: model, data and limits.
+        recorded: true tracks of the user's own cameras, that half of the training is then made of.
         out: where to write the weights, if anywhere.
         progress: called every 50 steps with step, loss and CPU seconds.
 
@@ -202,7 +207,8 @@ def train_motion(
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     held_out = sequences(rng, settings.num_held_out, settings.length)
-    data = torch.from_numpy(normalised(sequences(rng, settings.num_scenes, settings.length))).float()
+    seen = sequences(rng, settings.num_scenes, settings.length, recorded=recorded)
+    data = torch.from_numpy(normalised(seen)).float()
     net = MotionNet(settings.model)
     steps = _fit(net, data, settings, rng, began, progress)
     motion = net.eval().export()

@@ -8,6 +8,7 @@ more so what is hidden; its scores follow the same latent quality, and low score
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -317,23 +318,33 @@ def random_detector(rng: np.random.Generator) -> DetectorSettings:
     )
 
 
+RECORDED_S = 10.0
+"""Seconds of a recorded scene that one training scene takes, as long as a simulated one."""
+
 FUTURE_S = (0.1, 3.0)
 """Seconds ahead, between which each observation of a training trajectory gets a later one to forecast."""
 
 
 def sequences(
-    rng: np.random.Generator, num_scenes: int, length: int, settings: SceneSettings | None = None
+    rng: np.random.Generator,
+    num_scenes: int,
+    length: int,
+    settings: SceneSettings | None = None,
+    recorded: Sequence[Scene] = (),
 ) -> Array:
     """Observed trajectories for training, (N, length, 11).
 
     Columns are t in seconds, x1, y1, x2, y2, score, and t, x1, y1, x2, y2 of a later observation, drawn from
     `FUTURE_S` ahead, NaN where the trajectory ends before. Trajectories are single objects as a random
     detector sees them, cut at random; shorter ones are padded with NaN at the end, and those of fewer than 6
-    observations are left out.
+    observations are left out. Where there are recorded scenes, every second scene is ten seconds of one.
     """
     out = []
-    for _ in range(num_scenes):
-        scene = simulate_scene(rng, settings)
+    for i in range(num_scenes):
+        if recorded and i % 2:
+            scene = _stretch(rng, recorded[int(rng.integers(len(recorded)))], RECORDED_S)
+        else:
+            scene = simulate_scene(rng, settings)
         found = detect(rng, scene, random_detector(rng))
         table = np.column_stack([scene.t[found.frame], found.boxes, found.scores])
         for thing in np.unique(found.thing[found.thing >= 0]):
@@ -345,6 +356,41 @@ def sequences(
                 padded[: len(rows)] = rows
                 out.append(padded)
     return np.stack(out) if out else np.empty((0, length, 11))
+
+
+def recorded_scene(
+    frame: NDArray[np.int64], number: NDArray[np.int64], boxes: Array, visibility: Array, fps: float
+) -> Scene:
+    """A scene of persons from a recording's true boxes.
+
+    Args:
+        frame: (N,) from 0.
+        number: (N,) which object.
+        boxes: (N, 4) xyxy pixels.
+        visibility: (N,) 0..1.
+        fps: frames per second.
+    """
+    things, thing = np.unique(number, return_inverse=True)
+    shape = (len(things), int(frame.max()) + 1)
+    whole = np.zeros((*shape, 4))
+    present, seen = np.zeros(shape, np.bool_), np.zeros(shape)
+    whole[thing, frame], present[thing, frame], seen[thing, frame] = boxes, True, visibility
+    right, bottom = boxes[:, 2:].max(axis=0)
+    size = (max(1, round(float(right))), max(1, round(float(bottom))))
+    return Scene(np.arange(shape[1]) / fps, whole, present, seen, np.full(shape[0], PERSON), size)
+
+
+def _stretch(rng: np.random.Generator, scene: Scene, seconds: float) -> Scene:
+    """A random part of a scene, without what is not in it; now and then only every second to fourth frame."""
+    every = int(rng.choice([1, 1, 2, 3, 4]))
+    frames = max(2, int(seconds / (scene.t[1] - scene.t[0])))
+    start = int(rng.integers(0, max(1, len(scene.t) - frames)))
+    part = slice(start, start + frames, every)
+    there = scene.present[:, part].any(axis=1)
+    return Scene(
+        scene.t[part] - scene.t[start], scene.boxes[there, part], scene.present[there, part],
+        scene.visibility[there, part], scene.kinds[there], scene.size_px,
+    )  # fmt: skip
 
 
 def _with_future(rng: np.random.Generator, rows: Array) -> Array:

@@ -291,27 +291,40 @@ def _kind_and_count(text: str) -> tuple[str, int]:
     return kind, int(count)
 
 
-@command(train_app, "motion", "marey train motion --out motion.safetensors")
+@command(
+    train_app,
+    "motion",
+    "marey train motion --out motion.safetensors",
+    "marey train motion --gt cam1/gt/gt.txt --gt cam2/gt/gt.txt --out mine.safetensors",
+)
 def train_motion_command(
     out: Out = Path("motion.safetensors"),
     cell: Annotated[str, typer.Option(help="gru, lstm or rnn.")] = "gru",
+    gt: Annotated[
+        list[Path] | None,
+        typer.Option(help="True tracks in MOT format, for half of the training; may be repeated."),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so many minutes of CPU time.")] = 10.0,
     seed: Seed = 20,
     as_json: Json = False,
 ) -> None:
-    """Train the motion model on simulated trajectories."""
+    """Train the motion model on simulated trajectories, and on your own true tracks if given."""
     from models.motion import MotionConfig
     from models.training.motion import MotionTraining, train_motion
     from pipeline.errors import UsageError
+    from pipeline.training_motion import recorded_tracks
 
     try:
         model = MotionConfig(cell=cell)
         settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    _, metrics = train_motion(
-        settings, out=out, progress=lambda m: say(", ".join(f"{k} {v:.4g}" for k, v in m.items()))
-    )
+    recorded = [recorded_tracks(path) for path in gt or ()]
+
+    def tell(numbers: dict[str, float]) -> None:
+        say(", ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+
+    _, metrics = train_motion(settings, recorded, out=out, progress=tell)
     _show(metrics, as_json)
 
 

@@ -12,6 +12,7 @@ from models.motion import MotionState
 from pipeline.track.observe import CameraMotion
 
 Array = NDArray[np.float64]
+Complexes = NDArray[np.complex128]
 
 
 class CameraPath:
@@ -25,6 +26,7 @@ class CameraPath:
         self.centre = complex(*centre)
         self.still = True
         self._ways: deque[tuple[int, complex, complex]] = deque()
+        self._known: tuple[NDArray[np.int64], Complexes, Complexes] | None = None  # the same, as arrays
 
     def append(self, sample: int, motion: CameraMotion | None) -> None:
         """Add the next frame, and how the picture moved to it."""
@@ -35,11 +37,13 @@ class CameraPath:
             a, b = turn * a, turn * b + shift
             self.still = False
         self._ways.append((sample, a, b))
+        self._known = None
 
     def forget_before(self, sample: int) -> None:
         """Drop older frames and make the oldest that is left the reference."""
         while self._ways and self._ways[0][0] < sample:
             self._ways.popleft()
+        self._known = None
         if self._ways and not self.still:
             _, a0, b0 = self._ways[0]
             self._ways = deque((s, a / a0, b - a / a0 * b0) for s, a, b in self._ways)
@@ -67,13 +71,18 @@ class CameraPath:
         shift = -complex(b[0]) * turn
         return state.warp(shift.real, shift.imag, abs(turn), cmath.phase(turn), (0.0, 0.0))
 
-    def _lookup(self, samples: list[int]) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-        known = np.array([s for s, _, _ in self._ways])
+    def _lookup(self, samples: list[int]) -> tuple[Complexes, Complexes]:
+        if self._known is None:
+            self._known = (
+                np.array([s for s, _, _ in self._ways]),
+                np.array([a for _, a, _ in self._ways]),
+                np.array([b for _, _, b in self._ways]),
+            )
+        known, a, b = self._known
         index = np.clip(np.searchsorted(known, samples), 0, len(known) - 1)
-        ways = np.array([(a, b) for _, a, b in self._ways])
-        return ways[index, 0], ways[index, 1]
+        return a[index], b[index]
 
 
-def _moved(z: Array, a: NDArray[np.complex128], b: NDArray[np.complex128]) -> Array:
+def _moved(z: Array, a: Complexes, b: Complexes) -> Array:
     centre = (z[:, 0] + 1j * z[:, 1]) * a + b
     return np.column_stack([centre.real, centre.imag, z[:, 2:] + np.log(np.abs(a))[:, None]])

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from models.motion import MotionModel, MotionState
 from pipeline.track.associate import Weighing, assign, doubles, gains
-from pipeline.track.observe import GROUPS, Frame
+from pipeline.track.ego import EgoMotion
+from pipeline.track.observe import GROUPS, CameraMotion, Frame
 from pipeline.track.tracks import Track
 
 Array = NDArray[np.float64]
@@ -43,6 +44,8 @@ class Follower:
         self._last_t = np.empty(0)
         self._group = np.empty(0, np.int64)
         self._groups: dict[str, int] = {}
+        self.camera: CameraMotion | None = None
+        self._ego = EgoMotion()
         self._born = 0
         self._num_frames = 0
         self._sample = 0
@@ -52,17 +55,33 @@ class Follower:
 
     def step(self, frame: Frame) -> list[Track]:
         """Take in the next frame; returns the tracks that began. Those that ended got their `end`."""
-        if frame.camera is not None and self.tracks:
-            move = frame.camera
-            self._state = self._state.warp(move.dx, move.dy, move.scale, move.rotation, self._centre)
-        self._sample = frame.sample
         self._clock(frame.t)
         self._end_lost(frame.t)
+        self._sample = frame.sample
         group = np.array([self._group_of(name) for name in frame.classes], np.int64)
-        taken = (
-            self._continue(frame, group) if self.tracks and len(frame.z) else np.zeros(len(frame.z), np.bool_)
-        )
+        taken = np.zeros(len(frame.z), np.bool_)
+        self.camera = frame.camera
+        if self.tracks:
+            mean, variance = self._expect(frame)
+            if len(frame.z):
+                taken = self._continue(frame, group, mean, variance)
         return self._begin(frame, group, taken)
+
+    def _expect(self, frame: Frame) -> tuple[Array, Array]:
+        """Boxes (T, 4) expected in this frame, and variances, after the camera's motion, given or felt."""
+        if frame.camera is not None:
+            self._move(frame.camera)
+        mean, variance = self._model.predict(self._state, frame.t - self._last_t)
+        if frame.camera is None:
+            sure = frame.scores >= self._settings.start_score
+            self.camera = self._ego.estimate(mean, variance, frame.z[sure])
+            if self.camera is not None:
+                self._move(self.camera)
+                mean[:, :2] += (self.camera.dx, self.camera.dy)
+        return mean, variance
+
+    def _move(self, by: CameraMotion) -> None:
+        self._state = self._state.warp(by.dx, by.dy, by.scale, by.rotation, self._centre)
 
     def end_all(self) -> None:
         """End every track; for the end of the video."""
@@ -104,11 +123,12 @@ class Follower:
             self._group[~gone],
         )
 
-    def _continue(self, frame: Frame, group: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _continue(
+        self, frame: Frame, group: NDArray[np.int64], mean: Array, variance: Array
+    ) -> NDArray[np.bool_]:
         """Match boxes to tracks, the confident ones first; returns which boxes were taken."""
         weighing = self._settings.weighing
         dt = frame.t - self._last_t
-        mean, variance = self._model.predict(self._state, dt)
         gain = gains(mean, variance, frame.z, self._looks(frame), weighing)
         gain[self._group[:, None] != group[None]] = -np.inf
         count = int(np.searchsorted(-frame.scores, -self._settings.start_score, side="right"))

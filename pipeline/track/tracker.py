@@ -114,9 +114,9 @@ class Tracker:
             self._first_sample = frame.sample
             self._epoch = self._epoch_of(frame.t)
         self._last_sample = frame.sample
-        self._path.append(frame.sample, frame.camera)
         self._frames.append((frame.sample, frame.t))
         self._tracks += self._follower.step(frame)
+        self._path.append(frame.sample, self._follower.camera)
         epoch = self._epoch_of(frame.t)
         if epoch > self._epoch or self._limits.epoch_s == 0:
             self._epoch = epoch

@@ -27,6 +27,8 @@ from models.training.trajectories import (
     sequences,
     simulate_scene,
 )
+from pipeline.errors import InputError
+from pipeline.training_motion import recorded_tracks
 
 CELLS = ("gru", "lstm", "rnn")
 
@@ -189,6 +191,24 @@ def test_training_is_repeatable() -> None:
     first, _ = train_motion(settings)
     second, _ = train_motion(settings)
     assert all(np.array_equal(first.tensors[k], second.tensors[k]) for k in first.tensors)
+
+
+def test_recorded_tracks_take_part_in_training(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text(
+        "".join(f"{i},{k},{9 * i},{50 + 90 * k},40,80,1,-1,-1,-1\n" for i in range(1, 61) for k in range(3))
+        + "5,9,1,2,30,60,0,-1,-1,-1\n"  # a row that does not count
+    )
+    (tmp_path / "seqinfo.ini").write_text("[Sequence]\nframeRate=20\nseqLength=60\n")
+    scene = recorded_tracks(tmp_path / "gt.txt")
+    assert scene.present.shape == (3, 60) and scene.present.all()
+    assert scene.t[1] == 0.05
+    assert scene.boxes[1, 2].tolist() == [27, 140, 67, 220]
+    rows = sequences(np.random.default_rng(0), 40, 8, SceneSettings(num_objects=1), [scene])
+    speeds = (rows[:, 1, 1] - rows[:, 0, 1]) / (rows[:, 1, 0] - rows[:, 0, 0])
+    assert (abs(speeds - 9 / 0.05) < 60).sum() > 20  # half of the scenes hold three such tracks each
+    (tmp_path / "few.txt").write_text("1,1,1,2,30,60\n")
+    with pytest.raises(InputError, match="1 frames"):
+        recorded_tracks(tmp_path / "few.txt")
 
 
 def test_shipped_weights_beat_a_constant_velocity() -> None:
