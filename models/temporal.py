@@ -74,20 +74,22 @@ CHANGES = Part(0, -GRID_SIZE, "changes")
 class EventModelConfig:
     """Everything but the tensors.
 
-    `embedding_dim` is the length of the embeddings, None where only their end is used. `sample_fps` is the
-    rate of the frames it was trained on. A causal model sees the past only; else it sees windows of
-    `window_s` seconds, and `mean`, the non-recurrent average over the window, exists only so.
+    `embedding_dim` is the length of the embeddings, None where only their end is used; `detector` the digest
+    of the weights that gave those it was trained on, None where it does not matter. `sample_fps` is the rate
+    of the frames it was trained on. A causal model sees the past only; else it sees windows of `window_s`
+    seconds, and `mean`, the non-recurrent average over the window, exists only so.
     """
 
     labels: tuple[str, ...]
     parts: tuple[Part, ...] = (MOTION,)
     embedding_dim: int | None = None
+    detector: str | None = None
     sample_fps: float = 10.0
     cell: Cell = "gru"
     causal: bool = False
     width: int = 16
     hidden: int = 16
-    window_s: float = 4.0
+    window_s: float = 6.0
     dropout: float = 0.3
 
     def __post_init__(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.config import VideoConfig
+from pipeline.config import PerceiveConfig, VideoConfig
 from pipeline.errors import InputError, MediaError, UsageError
 from pipeline.evaluate.events import TrueEvent
 from pipeline.ids import content_id
@@ -25,6 +27,9 @@ from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
 from pipeline.perceive import Perceiver
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".mpg", ".flv")
+
+SAVE_EVERY_S = 30.0
+"""A run that is killed has lost no more of the features that it computed."""
 
 Embedded = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # (T,) seconds, (T, D) embeddings
 Embed = Callable[[Path], Embedded]
@@ -95,11 +100,19 @@ def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int
     return _stacked(path, frames)
 
 
-def perceived_by(perceiver: Perceiver, video: VideoConfig | None = None) -> Embed:
-    """Gives the whole frame embeddings, as `marey analyze` stores them."""
-    size = perceiver.settings.input_width, perceiver.settings.input_height
+def perceived_by(settings: PerceiveConfig, video: VideoConfig | None = None) -> Embed:
+    """Gives the whole frame embeddings, as `marey analyze` stores them; loads the CNN when first asked.
+
+    Raises:
+        ModelError: (when asked) the weights cannot be used.
+    """
+    loaded: list[Perceiver] = []
 
     def embed(path: Path) -> Embedded:
+        if not loaded:
+            loaded.append(Perceiver(settings))
+        [perceiver] = loaded
+        size = perceiver.settings.input_width, perceiver.settings.input_height
         frames = []
         pictures = _sampled(path, video or VideoConfig(), size)
         while batch := list(islice(pictures, perceiver.batch_size)):
@@ -154,26 +167,39 @@ def clip_features(
     Args:
         clips: what to embed.
         embed: gives times and embeddings of a file.
-        cache: .npz file that is read and extended; entries are known by the file's content and `digest`.
+        cache: .npz file that is read, and extended now and then; entries are known by the file's content and
+            `digest`.
         digest: stands for all that can change what `embed` gives (weights, sampling, input size).
         progress: called with the number of clips done and in all.
     """
     known = _read_cache(cache)
     found: list[Embedded] = []
-    fresh = False
+    unsaved, saved_at = 0, time.monotonic()
     for number, clip in enumerate(clips, start=1):
         key = f"{content_id(clip.path)}-{digest}"
         if f"{key}:t" not in known:
             known[f"{key}:t"], known[f"{key}:x"] = embed(clip.path)
-            fresh = True
+            unsaved += 1
         found.append((known[f"{key}:t"], known[f"{key}:x"]))
         if progress is not None:
             progress(number, len(clips))
-    if cache is not None and fresh:
-        temporary = cache.with_suffix(".tmp.npz")
+        late = time.monotonic() - saved_at > SAVE_EVERY_S
+        if cache is not None and unsaved and (late or number == len(clips)):
+            _write_cache(cache, known)
+            unsaved, saved_at = 0, time.monotonic()
+    return found
+
+
+def _write_cache(cache: Path, known: Mapping[str, npt.NDArray[Any]]) -> None:
+    temporary = cache.with_suffix(f".{os.getpid()}.tmp.npz")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(temporary, allow_pickle=False, **known)
         temporary.replace(cache)
-    return found
+    except OSError as exc:
+        raise InputError(
+            f"feature cache {cache} cannot be written", got=str(exc), remedy="name another with --cache"
+        ) from exc
 
 
 def _read_cache(cache: Path | None) -> dict[str, npt.NDArray[Any]]:

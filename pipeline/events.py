@@ -54,6 +54,21 @@ def load_event_model(name: str) -> tuple[EventModel, str]:
         ) from exc
 
 
+def behind_another_detector(name: str, model: EventModel, detector: str | None) -> str | None:
+    """A line for the user where the model learned from another detector's embeddings; else None.
+
+    Scores are then not those that its card tells of. `detector` is the digest of what gives the embeddings,
+    None where it is not known.
+    """
+    trained = model.config.detector
+    if trained is None or detector is None or trained == detector:
+        return None
+    return (
+        f"event model {name!r} was trained behind another detector ({trained[:12]}, here {detector[:12]}): "
+        "its scores are not to be trusted; train it again behind this one with marey train events"
+    )
+
+
 class EventDetector:
     """Frames of one video in, events of one model out, piece by piece, in constant memory."""
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from models.files import file_digest, weights_path
+from models.files import CheckpointError, cache_folder, file_digest, weights_path
 from models.temporal import CHANGES, MOTION, EventModel, EventModelConfig, Part, save_events
-from models.training.events import Trained, TrainSettings, cross_validate, decide, train_events
+from models.training.clips import clip_scores, decide
+from models.training.event_settings import TrainSettings
+from models.training.events import Trained, train_events
+from models.training.folds import cross_validate
 from pipeline.config import EventsConfig, PerceiveConfig
-from pipeline.errors import UsageError
+from pipeline.errors import ModelError, UsageError
 from pipeline.evaluate.events import (
     ClipReport,
     FoundEvent,
@@ -28,6 +27,7 @@ from pipeline.evaluate.events import (
     mean_average_precision,
     mean_spotting_precision,
 )
+from pipeline.event_card import card, draw_training
 from pipeline.event_data import (
     Embed,
     Embedded,
@@ -40,25 +40,32 @@ from pipeline.event_data import (
     video_features,
 )
 from pipeline.events import EventDetector, FrameScorer
-from pipeline.perceive import Perceiver
 
 LOOKS = (CHANGES, MOTION)
 """What a model that is trained here looks at."""
 
 
+def features_cache(digest: str) -> Path:
+    """Where features are kept unless somebody says otherwise; they are known by content."""
+    return cache_folder("features") / f"{digest}.npz"
+
+
 def embed_for(parts: tuple[Part, ...], weights: str = "default") -> tuple[Embed, str]:
     """How to embed for a model that looks at these parts, and the digest that stands for it in a cache.
 
-    Motion alone needs no CNN; `weights` are the detector's.
+    Motion alone needs no CNN; `weights` are the detector's. The network is loaded when something is not in
+    the cache.
 
     Raises:
         ModelError: the weights cannot be used.
     """
     if parts == (MOTION,):
         return motion_of, "motion"
-    perceiver = Perceiver(PerceiveConfig(weights=weights))
-    digest = file_digest(weights_path("detector" if weights == "default" else weights))
-    return perceived_by(perceiver), digest
+    try:
+        digest = file_digest(weights_path("detector" if weights == "default" else weights))
+    except CheckpointError as exc:
+        raise ModelError(str(exc), remedy="give a path that exists, or `default`") from exc
+    return perceived_by(PerceiveConfig(weights=weights)), digest
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class EventTraining:
     report: dict[str, object]
     weights: Path
     card: Path
+    plot: Path | None  # None where matplotlib is not installed
 
 
 def train_from(
@@ -84,13 +92,15 @@ def train_from(
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> EventTraining:
-    """Train an event model, cross-validate it, write weights and model card.
+    """Train an event model, cross-validate it, write weights, model card and a picture of the training.
+
+    Killed and called again it goes on from the round that it had reached, if features have a cache.
 
     Args:
         data: a folder of clips, see `load_clips`, or a table of events, see `load_annotated`.
-        output: .safetensors file; the card is written beside it with the suffix .md.
+        output: .safetensors file; beside it are written the card, .md, and losses and confusion, .png.
         embed: gives times and embeddings of a file; the default needs no CNN.
-        digest: stands for `embed` in the cache.
+        digest: stands for `embed` in the cache and, but for motion alone, in the model's config.
         config: model; its labels are replaced by the data's. None takes the default.
         settings: how to train. None takes the default.
         cache: where features are kept between runs.
@@ -102,26 +112,48 @@ def train_from(
         UsageError: the clips cannot be trained on.
         InputError: a clip cannot be decoded.
     """
-    window_s = (config or EventModelConfig(("any",))).window_s
-    features, labels, groups = examples(data, window_s, embed, cache, digest, progress)
-    names = tuple(sorted({label for label in labels if label is not None}))
+    config = config or EventModelConfig(("any",))
     settings = settings or TrainSettings()
+    features, labels, groups = examples(data, config.window_s, embed, cache, digest, progress)
+    names = tuple(sorted({label for label in labels if label is not None}))
+    state = output.with_suffix(".state")
+    state.mkdir(parents=True, exist_ok=True)
+    validation = None
     try:
-        config = replace(config, labels=names) if config else EventModelConfig(names)
-        report: dict[str, object] = {"command": command, "groups": len(set(groups))}
+        config = replace(config, labels=names, detector=None if config.parts == (MOTION,) else digest)
         if num_folds:
-            scores = cross_validate(features, labels, groups, config, settings, num_folds)
-            found = [names[n] if n >= 0 else None for n in decide(scores)]
-            report["cross_validation"] = {"folds": num_folds, **clip_report(labels, found, groups).to_json()}
-        trained = train_events(features, labels, groups, config, settings)
+            scores = cross_validate(features, labels, groups, config, settings, num_folds, state)
+            validation = clip_report(labels, _labels(names, scores), groups)
+        trained = train_events(features, labels, groups, config, settings, state / "whole.safetensors")
     except ValueError as exc:
         raise UsageError(f"{data} cannot be trained on", remedy=str(exc)) from exc
+    report: dict[str, object] = {"command": command, "groups": len(set(groups))}
+    if validation is not None:
+        report["cross_validation"] = {"folds": num_folds, **validation.to_json()}
     report |= _report(trained, settings)
-    output.parent.mkdir(parents=True, exist_ok=True)
     save_events(output, trained.model)
-    card = output.with_suffix(".md")
-    card.write_text(_card(output.stem, report), encoding="utf-8")
-    return EventTraining(trained, report, output, card)
+    card_path, picture = output.with_suffix(".md"), output.with_suffix(".png")
+    card_path.write_text(card(output.stem, report), encoding="utf-8")
+    measured_on = "cross-validation" if validation is not None else "held out"
+    held = validation or _held_report(trained, features, labels)
+    losses = {"training": trained.train_loss, "held out": trained.held_loss}
+    drawn = draw_training(picture, losses, trained.best_epoch, held and held.confusion, measured_on)
+    shutil.rmtree(state, ignore_errors=True)
+    return EventTraining(trained, report, output, card_path, picture if drawn else None)
+
+
+def _labels(names: Sequence[str], scores: npt.NDArray[np.float32]) -> list[str | None]:
+    return [names[n] if n >= 0 else None for n in decide(scores)]
+
+
+def _held_report(
+    trained: Trained, features: Sequence[npt.NDArray[np.float32]], labels: Sequence[str | None]
+) -> ClipReport | None:
+    """Of the clips that decided when to stop."""
+    if not trained.held:
+        return None
+    scores = clip_scores(trained.model, [features[n] for n in trained.held])
+    return clip_report([labels[n] for n in trained.held], _labels(trained.model.config.labels, scores))
 
 
 def _report(trained: Trained, settings: TrainSettings) -> dict[str, object]:
@@ -131,33 +163,10 @@ def _report(trained: Trained, settings: TrainSettings) -> dict[str, object]:
         "clips": trained.num_clips,
         "epochs": len(trained.train_loss),
         "best_epoch": trained.best_epoch,
+        "held_accuracy": trained.held_accuracy,
         "train_loss": trained.train_loss,
         "held_loss": trained.held_loss,
     }
-
-
-def _card(name: str, report: dict[str, object]) -> str:
-    """The model card: what it is, what it was trained on, how, and how good it is."""
-    validation = report.get("cross_validation")
-    measured = "not measured"
-    if isinstance(validation, dict):
-        folds = f"{validation['folds']}-fold cross-validation, whole sources"
-        measured = f"{validation['accuracy']:.1%} of clips right ({folds})"
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    lines = [
-        f"# {name}",
-        "",
-        "Event model on frame embeddings.",
-        "",
-        f"- Made: {datetime.now(UTC):%Y-%m-%d} on {machine}",
-        f"- Command: `{report['command'] or 'marey train events'}`",
-        f"- Clips by label: {json.dumps(report['clips'])}, from {report['groups']} sources",
-        f"- Accuracy: {measured}",
-        f"- Model: `{json.dumps(report['config'])}`",
-        f"- Training: `{json.dumps(report['settings'])}`",
-        f"- Best of {report['epochs']} epochs: number {report['best_epoch']}",
-    ]
-    return "\n".join([*lines, ""])
 
 
 def evaluate_clips(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.temporal import EventModelConfig, load_events
-from models.training.events import TrainSettings
+from models.training.event_settings import TrainSettings
 from pipeline.errors import UsageError
 from pipeline.evaluate.events import TrueEvent
 from pipeline.event_data import load_annotated, pieces

@@ -17,11 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.temporal import GRID_SIZE, EventModel, EventModelConfig, Part, look
-from models.training.events import TrainSettings
+from models.training.event_settings import TrainSettings
+from pipeline import event_data
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
 from pipeline.event_data import Clip, clip_features, load_clips, motion_of
-from pipeline.events import EventDetector, FrameScorer, Intervals, load_event_model
+from pipeline.events import (
+    EventDetector,
+    FrameScorer,
+    Intervals,
+    behind_another_detector,
+    load_event_model,
+)
 from pipeline.lake.schema import EVENTS, FRAMES
 from pipeline.training_events import LOOKS, embed_for, evaluate_clips, frame_scores, train_from
 from tests.helpers import shared_path
@@ -292,6 +299,9 @@ def test_train_store_and_evaluate_on_folders(tmp_path: Path):
     )
     assert made.report["cross_validation"]["accuracy"] >= 0.9
     assert "marey train events --data clips" in made.card.read_text()
+    assert made.plot is not None and made.plot.read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.glob("*.state"))
+    assert made.trained.model.config.detector is None  # of motion alone
     json.dumps(made.report)
     model, digest = load_event_model(str(made.weights))
     assert len(digest) == 32
@@ -300,6 +310,50 @@ def test_train_store_and_evaluate_on_folders(tmp_path: Path):
     assert report.accuracy >= 0.9
     t, embeddings = made_motion(tmp_path / "rush/3.mp4")
     assert frame_scores(model, t, embeddings).mean() > 0.5
+
+
+def test_what_was_computed_before_a_kill_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(event_data, "SAVE_EVERY_S", 0.0)
+    touch_clips(tmp_path, ["fight/1.mp4", "fight/2.mp4", "fight/3.mp4"])
+    asked: list[str] = []
+
+    def embed(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(path.stem)
+        if asked == ["1", "2", "3"]:
+            raise KeyboardInterrupt
+        return np.arange(3.0), np.zeros((3, 2), np.float32)
+
+    with pytest.raises(KeyboardInterrupt):
+        clip_features(load_clips(tmp_path), embed, tmp_path / "cache/features.npz")
+    clip_features(load_clips(tmp_path), embed, tmp_path / "cache/features.npz")
+    assert asked == ["1", "2", "3", "3"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["features.npz"]
+
+
+def test_a_model_knows_the_detector_behind_which_it_was_trained(tmp_path: Path):
+    touch_clips(tmp_path / "clips", [f"{label}/{n}.mp4" for label in ("rush", "none") for n in range(4)])
+
+    def embed(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        t, motion = made_motion(path)
+        return t, np.concatenate([np.ones((len(t), 8), np.float32), motion], axis=1)
+
+    made = train_from(
+        tmp_path / "clips",
+        tmp_path / "rush.safetensors",
+        embed,
+        digest="d1" * 16,
+        config=EventModelConfig(("",), parts=LOOKS),
+        settings=TrainSettings(max_epochs=1),
+        num_folds=0,
+    )
+    model, _ = load_event_model(str(made.weights))
+    assert "d1" * 16 in made.card.read_text()
+    assert behind_another_detector("rush", model, "d1" * 16) is None
+    line = behind_another_detector("rush", model, "d2" * 16)
+    assert line is not None and line.startswith(
+        "event model 'rush' was trained behind another detector (d1d1d1d1d1d1, here d2d2d2d2d2d2)"
+    )
+    assert line.endswith("train it again behind this one with marey train events")
 
 
 def test_clips_of_one_label_cannot_be_trained_on(tmp_path: Path):

@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},
     "event_data": BASE | {"evaluate", "media", "perceive"},
-    "training_events": BASE | {"events", "evaluate", "event_data", "perceive"},
+    "event_card": {"evaluate"},
+    "training_events": BASE | {"events", "evaluate", "event_card", "event_data"},
     "training_detector": BASE,
     "training_motion": BASE | {"evaluate", "track"},
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import TypeVar
 
 from pipeline.analyze.changes import event_changes
@@ -31,6 +32,7 @@ from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
 from pipeline.sources import Missing, Source, Spool, changed_since, find
 
 _TRIES = 3
+_STARTS = 16  # attempts without decoding that begin in one commit
 _Todo = TypeVar("_Todo")
 
 
@@ -95,6 +97,7 @@ class Run:
         self._again: list[VideoPlan] = []  # to be planned anew in the next round
         self._overtaken = False
         self._taken = 0
+        self._told: set[str] = set()
 
     def analyze_all(self, entries: Sequence[Source | Missing], planner: Planner) -> None:
         """Work through the inputs; on the way out what is finished is committed, the rest given up."""
@@ -117,9 +120,13 @@ class Run:
         """Redo what needs no decoding, for the videos of which `plans` wants it."""
 
         def one_round(wanted: Sequence[str]) -> None:
-            for plan in plans(wanted):
+            planned = iter(plans(wanted))
+            while some := list(islice(planned, _STARTS)):
                 self.tools.load()
-                self._reuse(self._start(plan))
+                for plan in some:
+                    self._warn(plan)
+                for attempt in self._start(some):
+                    self._reuse(attempt)
 
         self._in_rounds(videos, one_round, lambda plan: plan.name.video_id)
 
@@ -245,7 +252,8 @@ class Run:
             perceives = plan.step is Step.PERCEPTION
             if plan.error is None:
                 self.tools.load(perceiver=perceives)
-            attempt = self._start(plan)
+                self._warn(plan)
+            [attempt] = self._start([plan])
             if plan.error is not None:
                 self._spool.release(plan.source)
                 self._hand_over(attempt.failed(plan.error))
@@ -289,8 +297,22 @@ class Run:
         if work.all_asked and not self._decoding[work.plan.name.video_id]:
             self._spool.release(work.plan.source)
 
-    def _start(self, plan: VideoPlan) -> Attempt:
-        row = Analysis(
+    def _warn(self, plan: VideoPlan) -> None:
+        """Tell once what is wrong with the models."""
+        for line in self.tools.warnings(plan.perceived):
+            if line not in self._told:
+                self._told.add(line)
+                self.reporter.note(line)
+
+    def _start(self, plans: Sequence[VideoPlan]) -> list[Attempt]:
+        """Attempts at videos, written in one commit."""
+        rows = start_attempts(self.lake, [self._running(plan) for plan in plans])
+        begun = [Attempt(plan, row, fresh_runs(plan)) for plan, row in zip(plans, rows, strict=True)]
+        self._attempts.update({attempt.row.attempt_id: attempt for attempt in begun})
+        return begun
+
+    def _running(self, plan: VideoPlan) -> Analysis:
+        return Analysis(
             video_id=plan.name.video_id,
             camera=plan.name.camera,
             date=plan.name.date,
@@ -306,10 +328,6 @@ class Run:
             marey_version=program_version(),
             started_at=datetime.now(UTC),
         )
-        [row] = start_attempts(self.lake, [row])
-        attempt = Attempt(plan, row, fresh_runs(plan))
-        self._attempts[row.attempt_id] = attempt
-        return attempt
 
     def _finish_ready(self) -> None:
         ready = [video for video, attempt in self._decoded.items() if attempt.work and attempt.work.finished]

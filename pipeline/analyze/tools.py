@@ -93,6 +93,15 @@ class Tools:
         analysis = ids.analysis_id(tracking, self.config, self.event_digests, camera)
         return Ids(perception_id, tracking, analysis)
 
+    def warnings(self, perceived: Analysis | None) -> list[str]:
+        """What to tell the user of the event models over this perception; None: over a new one."""
+        from pipeline.events import behind_another_detector
+
+        digests = self.perception_digests if perceived is None else json.loads(perceived.weights or "{}")
+        detector = digests.get("encoder", digests.get("detector"))
+        lines = [behind_another_detector(n, model, detector) for n, model in self.event_models.items()]
+        return [line for line in lines if line is not None]
+
     def weights_json(self, perceived: Analysis | None) -> str:
         """Digests by role as JSON; of a perception that is taken over, its own detector's."""
         old = json.loads(perceived.weights or "{}") if perceived is not None else {}

@@ -198,18 +198,22 @@ def evaluate_events(
         float, typer.Option(min=0, max=1, help="Score that makes a clip, or opens an interval.")
     ] = 0.5,
     weights: Weights = "default",
-    cache: Annotated[Path | None, typer.Option(help="Keep features here (.npz) between runs.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep features here (.npz); else in marey's cache.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Accuracy of an event model on clips; on untrimmed videos, mean average precision at tIoU and spotting.
 
     Folders of clips named background or no... hold none of its events.
     """
-    from pipeline.events import load_event_model
-    from pipeline.training_events import embed_for, evaluate_clips, evaluate_videos
+    from pipeline.events import behind_another_detector, load_event_model
+    from pipeline.training_events import embed_for, evaluate_clips, evaluate_videos, features_cache
 
     event_model, _ = load_event_model(model)
     embed, digest = embed_for(event_model.config.parts, weights)
+    if line := behind_another_detector(model, event_model, digest):
+        say(line)
     evaluate = evaluate_videos if data.is_file() else evaluate_clips
     report = evaluate(
         data,
@@ -217,7 +221,7 @@ def evaluate_events(
         embed,
         digest=digest,
         min_score=min_score,
-        cache=cache,
+        cache=cache or features_cache(digest),
         progress=_ticker("videos"),
     )
     _show(report.to_json(), as_json)
@@ -337,7 +341,9 @@ def train_motion_command(
 def train_events_command(
     data: EventData,
     out: Out = Path("events.safetensors"),
-    cache: Annotated[Path | None, typer.Option(help="Keep features here (.npz) between runs.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep features here (.npz); else in marey's cache.")
+    ] = None,
     folds: Annotated[int, typer.Option(min=0, help="Of the cross-validation; 0 leaves it out.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Rounds over the data, at most.")] = 60,
     held_out: Annotated[
@@ -349,14 +355,13 @@ def train_events_command(
 ) -> None:
     """Train an event model on clips, or on untrimmed videos and a table of their events.
 
-    Folders of clips named background or no... hold none of the events.
+    Folders of clips named background or no... hold none of the events. Killed and called again it goes on.
     """
     from models.temporal import EventModelConfig
-    from models.training.events import TrainSettings
-    from pipeline.training_events import LOOKS, embed_for, train_from
+    from models.training.event_settings import TrainSettings
+    from pipeline.training_events import LOOKS, embed_for, features_cache, train_from
 
     embed, digest = embed_for(LOOKS, weights)
-
     result = train_from(
         data,
         out,
@@ -364,12 +369,13 @@ def train_events_command(
         digest=digest,
         config=EventModelConfig(("",), parts=LOOKS),
         settings=TrainSettings(seed=seed, held_out=held_out, max_epochs=epochs),
-        cache=cache,
+        cache=cache or features_cache(digest),
         num_folds=folds,
         command=f"marey {' '.join(sys.argv[1:])}",
         progress=_ticker("videos"),
     )
-    say(f"weights: {result.weights}, model card: {result.card}")
+    plot = result.plot or "none, pip install 'marey[train]'"
+    say(f"weights: {result.weights}, model card: {result.card}, picture: {plot}")
     _show(result.report, as_json)
 
 

@@ -144,7 +144,7 @@ def _fixed_sides(bins: int, level: int) -> torch.Tensor:
 def write_event_model(path: Path) -> Path:
     """A recurrent event model with random weights over the motion grids."""
     torch.manual_seed(3)
-    model = EventModel(EventModelConfig(("stir",), sample_fps=FPS, width=8, hidden=8), 14)
+    model = EventModel(EventModelConfig(("stir",), sample_fps=FPS, width=8, hidden=8, window_s=4.0), 14)
     with torch.no_grad():
         model.leave[1].weight.mul_(120.0)
         model.leave[1].bias.mul_(10.0).sub_(34.5)  # so that it says now yes, now no

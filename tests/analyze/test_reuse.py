@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.files import file_digest
+from models.temporal import load_events, save_events
 from pipeline.analyze import Options, Summary, analyze, reinterpret
+from pipeline.analyze.outcome import Silent
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.ids import EVENTS_VERSION
 from tests.analyze.build import LINE, ask, config, counts, rows, write_clip
 
 RUNS = "perception_run_id, tracking_run_id, events_run_id"
@@ -122,6 +128,36 @@ def test_reinterpret_keeps_what_a_video_was_perceived_with(
         lake, "SELECT c.config FROM configs AS c JOIN analyses_current AS a ON a.config_id = c.config_id"
     )
     assert '"sample_fps":5.0' in stored["config"]
+
+
+class Told(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_an_event_model_of_another_detector_is_told_once(folder: Path, lake: Path, tmp_path: Path) -> None:
+    model = load_events(folder / "stir.safetensors")
+    own = file_digest(folder / "tiny.safetensors")
+    for name, digest in (("mine", own), ("theirs", "ab" * 16)):
+        model.config = replace(model.config, detector=digest)
+        save_events(tmp_path / f"{name}.safetensors", model)
+    videos = [str(folder / "short.mp4"), str(folder / "long.mp4")]
+    for name, wanted in (("mine", 0), ("theirs", 1)):
+        settings = config(folder, events__models=[str(tmp_path / f"{name}.safetensors")])
+        told = Told()
+        analyze(videos, str(tmp_path / name), settings, reporter=told)
+        assert [note.split(";")[0] for note in told.notes] == wanted * [
+            f"event model {name!r} was trained behind another detector (abababababab, here {own[:12]}): "
+            "its scores are not to be trusted"
+        ]
+        told = Told()
+        reinterpret(str(tmp_path / "mine"), settings, reporter=told)
+        assert len(told.notes) == wanted
 
 
 def test_dry_runs_write_nothing(folder: Path, lake: Path, known: Path) -> None:
@@ -280,3 +316,31 @@ def test_a_rule_for_an_unknown_class_is_refused_before_any_work(folder: Path, la
     with pytest.raises(UsageError, match="rule 'gate': unknown class 'dragon'") as caught:
         analyzed(folder / "short.mp4", lake, settings)
     assert "person" in str(caught.value)
+
+
+def test_every_event_can_be_traced(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """To rule or model and version, to the objects involved, to the frame of its peak and to a time of day."""
+    path = tmp_path / "gate/2026/03/01/120000.mp4"
+    path.parent.mkdir(parents=True)
+    shutil.copy2(folder / "long.mp4", path)
+    analyze([str(path)], str(lake), config(folder))
+    found = rows(lake)
+    assert {row["source"] for row in found["events"]} == {"rule", "model"}
+    objects = {row["track_id"] for row in found["objects"]}
+    times = [row["t"] for row in found["frames"]]
+    began = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    digest = file_digest(folder / "stir.safetensors")
+    for row in found["events"]:
+        details = json.loads(row["details"])
+        assert details["version"] == EVENTS_VERSION
+        for name in ("start", "end"):
+            at = began + timedelta(seconds=row[f"t_{name}"])
+            assert abs(row[f"{name}_utc"] - at) <= timedelta(microseconds=1)
+        assert row["t_start"] <= row["t_peak"] <= row["t_end"]
+        if row["source"] == "model":
+            assert (details["model"], details["weights"]) == ("stir", digest)
+            assert row["t_peak"] in times
+        else:
+            assert details["rule"] and details["kind"] in ("line_crossing", "zone_entry")
+            assert row["track_ids"] and set(row["track_ids"]) <= objects
+            assert times[0] <= row["t_peak"] <= times[-1]

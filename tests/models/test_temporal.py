@@ -23,16 +23,10 @@ from models.temporal import (
     save_events,
     turn,
 )
-from models.training.events import (
-    TrainSettings,
-    augment,
-    clip_scores,
-    cross_validate,
-    decide,
-    grouped_folds,
-    pad,
-    train_events,
-)
+from models.training.clips import augment, clip_scores, decide, joined_windows, pad
+from models.training.event_settings import TrainSettings
+from models.training.events import _Fit, train_events
+from models.training.folds import cross_validate, grouped_folds
 
 CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 8),), embedding_dim=8, width=8, hidden=8)
 CELLS = ["gru", "lstm", "rnn", "mean"]
@@ -267,3 +261,79 @@ def test_padding_is_zero():
     assert padded.shape == (2, 4, 3)
     assert lengths.tolist() == [2, 4]
     assert padded[0, 2:].abs().sum() == 0
+
+
+def test_joined_windows_say_which_frames_are_of_which_clip():
+    """Clips of constant strength: a frame's strength tells its label, wherever the joint lies."""
+    config = EventModelConfig(("a",), parts=(Part(0, 4),), embedding_dim=4, window_s=3.0)
+    settings = TrainSettings(speed=1, gain=1, crop=1)
+    clips = [np.full((20, 4), level, np.float32) for level in (1.0, 2.0)]
+    targets = torch.tensor([[0.0], [1.0]])
+    both = 0
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        windows, present = joined_windows(clips, targets, config, settings, random)
+        assert windows.shape == (2, 30, 4)
+        assert torch.equal(present[..., 0], windows[..., 0] - 1)
+        both += int((present.amin(dim=1) < present.amax(dim=1)).sum())
+    assert both
+
+
+def test_the_first_frame_of_a_joined_clip_moves_as_at_a_cut():
+    config = EventModelConfig(("a",), window_s=2.0)
+    clips = [np.zeros((10, GRID_SIZE), np.float32)]
+    still = TrainSettings(speed=1, gain=1, crop=1)
+    windows, _ = joined_windows(clips, torch.ones(1, 1), config, still, np.random.default_rng(0))
+    level = windows[0].mean(dim=1)
+    assert int((level > 0.1).sum()) == 2
+    assert int((level == 0).sum()) == 18
+    assert clips[0].max() == 0
+
+
+def test_joining_teaches_where_an_event_begins():
+    """A burst between calm clips: trained on single clips a model smears it, on joined ones it does not."""
+    clips, labels, groups = made_clips()
+    config = EventModelConfig(("burst",), width=8, hidden=8, window_s=6.0)
+    calm, burst = (made_clips(2, seed=5)[0][n] for n in (0, 1))
+    video = torch.from_numpy(np.concatenate([calm, burst, calm]))[None]
+    truth = torch.zeros(video.shape[1])
+    truth[len(calm) : len(calm) + len(burst)] = 1
+    errors = []
+    for joined in (0.0, 2.0):
+        model = train_events(clips, labels, groups, config, replace(FAST, joined=joined)).model
+        with torch.no_grad():
+            scores = torch.sigmoid(model(video, torch.tensor([video.shape[1]])))[0, :, 0]
+        errors.append(float((scores - truth).abs().mean()))
+    assert errors[1] < errors[0]
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clips, labels, groups = made_clips()
+    config, state = EventModelConfig(("burst",), width=8, hidden=8), tmp_path / "state.safetensors"
+    whole = train_events(clips, labels, groups, config, FAST)
+    epoch, done = _Fit.epoch, []
+
+    def dies_in_the_fifth(fit: _Fit) -> None:
+        if len(done) == 4:
+            raise Stop
+        done.append(epoch(fit))
+
+    monkeypatch.setattr(_Fit, "epoch", dies_in_the_fifth)
+    with pytest.raises(Stop):
+        train_events(clips, labels, groups, config, FAST, state)
+    monkeypatch.setattr(_Fit, "epoch", lambda fit: done.append(epoch(fit)))
+    again = train_events(clips, labels, groups, config, FAST, state)
+    assert len(done) == len(whole.train_loss)
+    assert again.train_loss == whole.train_loss
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[key], value)
+    other = train_events(clips, labels, groups, config, replace(FAST, seed=5), state)
+    assert other.train_loss != whole.train_loss
+    state.write_bytes(b"broken")
+    assert train_events(clips, labels, groups, config, FAST, state).train_loss == whole.train_loss
