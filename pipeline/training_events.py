@@ -137,7 +137,8 @@ def train_from(
     measured_on = "cross-validation" if validation is not None else "held out"
     held = validation or _held_report(trained, features, labels)
     losses = {"training": trained.train_loss, "held out": trained.held_loss}
-    drawn = draw_training(picture, losses, trained.best_epoch, held and held.confusion, measured_on)
+    confusion = held.confusion if held is not None else None
+    drawn = draw_training(picture, losses, trained.best_epoch, confusion, measured_on)
     shutil.rmtree(state, ignore_errors=True)
     return EventTraining(trained, report, output, card_path, picture if drawn else None)
 

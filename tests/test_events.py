@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.files import file_digest, weights_path
 from models.temporal import GRID_SIZE, EventModel, EventModelConfig, Part, look
 from models.training.event_settings import TrainSettings
 from pipeline import event_data
@@ -128,7 +129,7 @@ def test_scores_are_those_of_the_model_itself():
         direct = torch.sigmoid(causal(torch.from_numpy(embeddings)[None], torch.tensor([40])))[0].numpy()
     assert np.allclose(scores, direct, atol=1e-6)
     # Frames of 1 to 3 s lie in the middle half of the window from 0 to 4 s.
-    both = model_of()
+    both = model_of(replace(CONFIG, window_s=4.0))
     _, scores = scored(both, frames_of(embeddings))
     with torch.no_grad():
         direct = torch.sigmoid(both(torch.from_numpy(embeddings)[None], torch.tensor([40])))[0].numpy()
@@ -397,11 +398,12 @@ def test_shipped_fight_weights_give_the_stored_numbers():
     model, _ = load_event_model("fight")
     assert model.config.labels == ("fight",)
     assert model.config.parts == LOOKS
+    assert model.config.detector == file_digest(weights_path("detector"))
     ramp = torch.linspace(0, 0.2, 30 * 160).reshape(1, 30, 160)
     ramp[..., :64] += 0.01 * torch.arange(30)[:, None] % 0.03
     with torch.no_grad():
         scores = torch.sigmoid(model(ramp, torch.tensor([30])))[0, [0, 10, 20, 29], 0]
-    assert scores.tolist() == pytest.approx([0.1504, 0.2185, 0.3103, 0.3491], abs=5e-4)
+    assert scores.tolist() == pytest.approx([0.1150, 0.1161, 0.2079, 0.3507], abs=5e-4)
     # Which of the CNN's numbers changes does not matter: other detector weights give others.
     mixed = torch.cat([ramp[..., torch.randperm(64)], ramp[..., 64:]], dim=-1)
     with torch.no_grad():
@@ -412,4 +414,4 @@ def test_shipped_fight_weights_on_a_clip_of_the_validation_set(perceived: tuple[
     model, _ = load_event_model("fight")
     scores = frame_scores(model, *perceived)
     assert len(scores) == 20
-    assert scores.mean() == pytest.approx(0.676, abs=0.03)
+    assert scores.mean() == pytest.approx(0.565, abs=0.03)

@@ -319,7 +319,7 @@ def test_a_rule_for_an_unknown_class_is_refused_before_any_work(folder: Path, la
 
 
 def test_every_event_can_be_traced(folder: Path, lake: Path, tmp_path: Path) -> None:
-    """To rule or model and version, to the objects involved, to the frame of its peak and to a time of day."""
+    """To rule or model and version, to the objects involved, the frame of its peak and a time of day."""
     path = tmp_path / "gate/2026/03/01/120000.mp4"
     path.parent.mkdir(parents=True)
     shutil.copy2(folder / "long.mp4", path)
