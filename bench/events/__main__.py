@@ -46,11 +46,11 @@ from pipeline.training_events import LOOKS, embed_for, found_events
 
 NETS: dict[str, tuple[EventModelConfig, float]] = {
     "GRU (shipped)": (EventModelConfig(("",), parts=LOOKS), 1.0),
-    "LSTM": (EventModelConfig(("",), parts=LOOKS, cell="lstm"), 1.0),
-    "RNN": (EventModelConfig(("",), parts=LOOKS, cell="rnn"), 1.0),
     "average": (EventModelConfig(("",), parts=LOOKS, cell="mean"), 1.0),
     "average, window 2 s": (EventModelConfig(("",), parts=LOOKS, cell="mean", window_s=2.0), 1.0),
     "GRU, single clips alone": (EventModelConfig(("",), parts=LOOKS), 0.0),
+    "LSTM": (EventModelConfig(("",), parts=LOOKS, cell="lstm"), 1.0),
+    "RNN": (EventModelConfig(("",), parts=LOOKS, cell="rnn"), 1.0),
 }
 """By name the model and the weight of windows joined from clips in its training."""
 
@@ -107,6 +107,7 @@ def main() -> None:
                 found[fold.seed].append(_precision(fold.joined, model))
             print(f"{name}, seed {fold.seed}: {found[fold.seed][-1:]}", file=sys.stderr)
         accuracies[name] = [float(np.mean(hits[seed])) for seed in range(asked.seeds)]
+        print(f"{name}: {_spread(accuracies[name])} of clips", file=sys.stderr)
         means[name] = list(found.values())
     means |= _without_a_model([fold.joined for fold in folds if fold.joined is not None])
     _print(len(clips), folds, accuracies, means)
