@@ -108,7 +108,7 @@ def main() -> None:
             print(f"{name}, seed {fold.seed}: {found[fold.seed][-1:]}", file=sys.stderr)
         accuracies[name] = [float(np.mean(hits[seed])) for seed in range(asked.seeds)]
         print(f"{name}: {_spread(accuracies[name])} of clips", file=sys.stderr)
-        means[name] = list(found.values())
+        means[name] = [of_seed for of_seed in found.values() if of_seed]
     means |= _without_a_model([fold.joined for fold in folds if fold.joined is not None])
     _print(len(clips), folds, accuracies, means)
 
@@ -224,6 +224,8 @@ def _print(
 
 
 def _columns(by_seed: Sequence[Sequence[Means]], key: str) -> str:
+    if not by_seed:
+        return "--"
     every = ", ".join(f"{100 * fold[key]:.0f}" for folds in by_seed for fold in folds)
     return f"{_spread([float(np.mean([fold[key] for fold in folds])) for folds in by_seed])} ({every})"
 
