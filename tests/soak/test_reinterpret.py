@@ -17,7 +17,7 @@ from tests.helpers import shared_path
 
 NUM_VIDEOS = 100
 MAX_SHARE = 0.02
-LINE = {"name": "door", "kind": "appear"}
+LINE = {"name": "door", "kind": "appear", "zone": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
 ZONE = {"name": "left", "kind": "occupancy", "zone": [[0.0, 0.0], [0.9, 0.0], [0.9, 1.0], [0.0, 1.0]]}
 EVENTS = """SELECT camera, event_id, source, label, t_start, t_end, t_peak, score, track_ids, zone, direction,
     details FROM events ORDER BY camera, event_id"""
