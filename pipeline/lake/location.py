@@ -144,7 +144,7 @@ class Directory(Location):
         """
         entry = self.path / table / "_delta_log" / f"{version:020d}.json"
         try:
-            actions = [json.loads(line) for line in entry.read_text(encoding="utf-8").splitlines() if line]
+            actions = [json.loads(line) for line in entry.read_text(encoding="utf-8").split("\n") if line]
         except FileNotFoundError:
             return
         files = [self.path / table / unquote(action["add"]["path"]) for action in actions if "add" in action]

@@ -288,3 +288,11 @@ def test_the_same_name_is_stored_once(lake: Lake) -> None:
     assert lake.table("videos").count() == 1
     commit(lake, [Ending(analysis=row, names=(name_of(row, etag="2"),))])
     assert lake.table("videos").count() == 2
+
+
+def test_names_with_signs_that_unicode_counts_as_line_ends_are_committed(lake: Lake) -> None:
+    analyse(lake, "v1", camera="a\u2028b\u0085c\u001cd", uri="/archive/\u2029.mp4")
+    assert (
+        query(str(lake.location), "SELECT camera FROM videos")["camera"][0].as_py()
+        == "a\u2028b\u0085c\u001cd"
+    )
