@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "config_lines": set(),
     "config_text": {"config"},
     **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
-    "report": BASE | {"lake", "media"},
+    "report": BASE | {"lake", "media", "events"},
     "analyze": BASE | set(STAGES),
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
     "demo": BASE | {"lake", "analyze", "report", "media"},

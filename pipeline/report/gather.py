@@ -1,0 +1,162 @@
+"""All that a lake knows of one video, found by its name, its id, or the id of an event."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from pipeline.config import Config, Rule
+from pipeline.errors import UsageError
+from pipeline.lake import schema
+from pipeline.lake.lookup import quoted
+from pipeline.lake.query import query
+
+Row = Mapping[str, Any]
+
+TABLES = ("tracks", "objects", "events")
+_ORDER = {"tracks": "track_id, sample", "objects": "track_id", "events": "t_start, event_id"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is current of one video.
+
+    `video` is its row of `videos`, `analysis` of `analyses_current` (None: it was never analysed with
+    success), `failures` the rows of `analyses` that failed since; `tracks`, `objects`, `events` are rows of
+    these tables in order of time, `sample_times` (N,) the seconds of all sampled frames.
+    """
+
+    video: Row
+    analysis: Row | None
+    failures: tuple[Row, ...]
+    config: Mapping[str, Any]
+    tracks: pa.Table
+    objects: pa.Table
+    events: pa.Table
+    sample_times: pa.ChunkedArray
+
+    @property
+    def file(self) -> Path | None:
+        """The video itself, if it is a file that lies where it was analysed."""
+        path = Path(self.video["uri"])
+        return path if path.is_absolute() and path.is_file() else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in displayed pixels; where they are not known, such as hold all boxes."""
+        width, height = self.video["width_px"], self.video["height_px"]
+        if width and height:
+            return width, height
+        far = [max((v for v in self.tracks[name].to_pylist()), default=0.0) for name in ("x2", "y2")]
+        return max(int(far[0]), 16), max(int(far[1]), 9)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds; where the container does not say, up to the last that is known."""
+        known = self.video["duration_s"]
+        if known:
+            return float(known)
+        ends = [*self.objects["t_end"].to_pylist(), *self.events["t_end"].to_pylist()]
+        return float(max([*ends, *self.sample_times.to_pylist()[-1:], 0.1]))
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of its config that were for its camera; none where this program cannot read them."""
+        try:
+            return Config.model_validate({"rules": self.config.get("rules", ())}).rules_for(
+                self.video["camera"]
+            )
+        except ValidationError:
+            return ()
+
+
+def find(lake: str, wanted: str) -> tuple[str, Row | None]:
+    """The video_id that is meant, and the event if it was named by one.
+
+    Args:
+        lake: the lake.
+        wanted: a video's path, address or id, the end of a path that only one has, or an event's id; ids may
+            be cut short to eight or more digits.
+
+    Raises:
+        UsageError: nothing is called so, or more than one thing.
+    """
+    names = {wanted, os.path.abspath(wanted)}
+    listed = ", ".join(quoted(name) for name in sorted(names))
+    begin, end = f"starts_with({{}}, {quoted(wanted)})", f"ends_with(uri, {quoted('/' + wanted)})"
+    short = len(wanted) >= 8
+    asked = [
+        f"SELECT DISTINCT video_id FROM videos WHERE uri IN ({listed}) OR video_id = {quoted(wanted)}",
+        f"SELECT DISTINCT video_id FROM videos WHERE {end}"
+        + (f" OR {begin.format('video_id')}" if short else ""),
+    ]
+    for sql in asked:
+        if ids := query(lake, sql)["video_id"].to_pylist():
+            return _only(ids, wanted), None
+    where = begin.format("event_id") if short else f"event_id = {quoted(wanted)}"
+    events: list[dict[str, Any]] = query(lake, f"SELECT * FROM events WHERE {where}").to_pylist()
+    if not events:
+        raise UsageError(f"no video or event of lake {lake} is called {wanted}", remedy="see `marey query`")
+    _only([event["event_id"] for event in events], wanted)
+    return events[0]["video_id"], events[0]
+
+
+def _only(ids: list[str], wanted: str) -> str:
+    if len(ids) > 1:
+        raise UsageError(f"{len(ids)} are called {wanted}", remedy=f"give an id, such as {ids[0]}")
+    return ids[0]
+
+
+def gather(lake: str, video_id: str) -> Record:
+    """Read what is current of a video.
+
+    Raises:
+        StorageError: the lake cannot be read.
+        UsageError: there is no such lake.
+    """
+    mine = f"WHERE video_id = {quoted(video_id)}"
+    current = _rows(lake, f"SELECT * FROM analyses_current {mine}")
+    analysis = current[0] if current else None
+    names = _rows(lake, f"SELECT * FROM videos {mine} ORDER BY uri")
+    since = analysis["revision"] if analysis else 0
+    failures = _rows(
+        lake, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
+    )
+    # Of several names the one under which the bytes were read
+    read_as = [name for name in names if analysis is not None and name["uri"] == analysis["uri"]]
+    tables = {name: _table(lake, name, mine) for name in TABLES}
+    return Record(
+        video=(read_as or names)[0],
+        analysis=analysis,
+        failures=tuple(failures),
+        config=_config(lake, analysis),
+        sample_times=query(lake, f"SELECT t FROM frames {mine} ORDER BY t")["t"],
+        **tables,
+    )
+
+
+def _table(lake: str, name: str, where: str) -> pa.Table:
+    stage: pa.Schema = getattr(schema, name.upper())
+    columns = ", ".join(f'"{column}"' for column in stage.names)
+    return query(lake, f"SELECT {columns} FROM {name} {where} ORDER BY {_ORDER[name]}").cast(stage)
+
+
+def _config(lake: str, analysis: Row | None) -> Mapping[str, Any]:
+    if analysis is None or analysis["config_id"] is None:
+        return {}
+    where = f"config_id = {quoted(analysis['config_id'])}"
+    rows = _rows(lake, f"SELECT config FROM configs WHERE {where} LIMIT 1")
+    found: Mapping[str, Any] = json.loads(rows[0]["config"]) if rows else {}
+    return found
+
+
+def _rows(lake: str, sql: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = query(lake, sql).to_pylist(maps_as_pydicts="lossy")
+    return rows
