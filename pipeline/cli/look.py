@@ -1,4 +1,4 @@
-"""`marey show`: pages for people."""
+"""`marey show` and `marey clip`: for people to look at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Lake, app, command, put, say
+from pipeline.cli.app import Json, Lake, app, command, put, say
 
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
@@ -51,3 +51,55 @@ def show_command(
     folder = out or Path(f"show-{video_id[:12]}")
     page = write_show(record, folder, event=event, curves=score_curves(lake, record), copy=copy)
     hand_over(page, opened)
+
+
+@command(
+    app,
+    "clip",
+    "marey clip 3f2a9c01d4e5 --lake ./lake",
+    "marey clip --where \"label = 'gate' and score > 0.9\" --annotate --out clips",
+)
+def clip_command(
+    event_id: Annotated[
+        str | None, typer.Argument(metavar="EVENT_ID", help="An event's id; eight digits are enough.")
+    ] = None,
+    lake: Lake = "./lake",
+    where: Annotated[
+        str | None, typer.Option("--where", help="All events of this condition, in SQL over `events`.")
+    ] = None,
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Draw boxes, trails, lines and captions on it.")
+    ] = False,
+    around: Annotated[
+        float, typer.Option("--around", min=0, help="Seconds before the event and after it.")
+    ] = 2.0,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the clips.")] = Path("clips"),
+    as_json: Json = False,
+) -> int:
+    """Cut the video around events; beside each clip lies a JSON that says what it shows.
+
+    Without --annotate packets are copied, without loss, from the key frame before, where the file allows it.
+    """
+    from pipeline.cli.output import to_json
+    from pipeline.errors import InputError
+    from pipeline.report.clips import find_events, write_clip
+    from pipeline.report.gather import gather
+
+    events = find_events(lake, event_id, where)
+    written, failed = [], 0
+    record = None
+    for event in events:
+        if record is None or record.video["video_id"] != event["video_id"]:
+            record = gather(lake, event["video_id"])
+        try:
+            told = write_clip(record, event, out, around_s=around, drawn=annotate)
+        except InputError as exc:
+            failed += 1
+            say(f"marey: event {event['event_id']}: {exc}")
+            continue
+        written.append(told)
+        if not as_json:
+            put(told["clip"]["file"])
+    if as_json:
+        put(to_json(written))
+    return 1 if failed else 0

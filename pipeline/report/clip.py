@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from pipeline.config import Rule
-from pipeline.errors import StorageError
+from pipeline.errors import MediaError, StorageError
 from pipeline.media.container import Limits, undecodable
 from pipeline.media.info import VideoInfo
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Frame
+from pipeline.media.scan import Scanner
 from pipeline.report.overlay import TRAIL_S, Overlay
 
 CRF = "23"
@@ -26,8 +28,19 @@ CRF = "23"
 
 PROGRESS_FRAMES = 25
 
+LEAD_S = 5.0
+"""A stretch that begins later is sought, where the file allows it; others are read from the file's start."""
+
 Progress = Callable[[float], None]
 """Called with the time in seconds up to which frames are done."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What was written: how many frames, and the time of the first in the video, in seconds."""
+
+    frames: int
+    t_start: float
 
 
 def annotate(
@@ -38,12 +51,13 @@ def annotate(
     rules: Sequence[Rule] = (),
     *,
     trail_s: float = TRAIL_S,
+    span: tuple[float, float] | None = None,
     progress: Progress | None = None,
     limits: Limits | None = None,
-) -> int:
-    """Write the video with boxes, trails, rules and captions over it as H.264 in MP4; returns its frames.
+) -> Annotated:
+    """Write the video with boxes, trails, rules and captions over it as H.264 in MP4.
 
-    Every frame keeps its time, counted from the first displayed one; sound is left out. Pictures are upright
+    Every frame keeps its time, counted from the first one; sound is left out. Pictures are upright
     and of the displayed size (an odd last row or column is cut off). Boxes between samples are interpolated;
     filled-in ones (`observed = false`) show their corners only.
 
@@ -54,36 +68,61 @@ def annotate(
         events: EVENTS rows of the video.
         rules: the rules whose lines and zones are drawn.
         trail_s: seconds of past that trails show.
+        span: begin and end in seconds: only the frames on display in between.
         progress: called now and then.
         limits: on pixels and streams of the video.
 
     Raises:
-        SourceError, MediaError: the video cannot be read; nothing is written.
+        SourceError, MediaError: the video cannot be read, or has no frame in `span`; nothing is written.
         StorageError: `out_path` cannot be written.
     """
     with PyavReader(video_path, limits or Limits()) as reader:
         if reader.origin is None:
             raise undecodable(video_path)
         overlay = Overlay(tracks, events, rules, reader.info.width_px, reader.info.height_px, trail_s)
-        frames = (event for event in reader.events() if isinstance(event, Frame))
+        if span is not None:
+            _seek(video_path, reader, reader.origin, span[0])
+        frames: Iterator[Frame] = (event for event in reader.events() if isinstance(event, Frame))
+        if span is not None:
+            frames = _within(frames, span, reader.info.time_base)
         try:
             return _write(out_path, reader.info, frames, overlay, progress)
         except OSError as exc:
             raise StorageError(f"{out_path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
+def _seek(video_path: Path, reader: PyavReader, origin: int, begin_s: float) -> None:
+    """Go to a key frame before a time, if the file may be entered there."""
+    if begin_s > LEAD_S and Scanner().scan(str(video_path), Limits(), lambda: None).unsafe is None:
+        reader.seek(origin + round((begin_s - 1) / reader.info.time_base))
+
+
+def _within(frames: Iterable[Frame], span: tuple[float, float], base: Fraction) -> Iterator[Frame]:
+    """Of frames those that are on display between two times."""
+    shown: Frame | None = None
+    for frame in frames:
+        t = float(frame.ticks * base)
+        if t >= span[1]:
+            break
+        if t > span[0] and shown is not None:
+            yield shown
+        shown = frame
+    if shown is not None:
+        yield shown
+
+
 def _write(
     out_path: Path, info: VideoInfo, frames: Iterable[Frame], overlay: Overlay, progress: Progress | None
-) -> int:
+) -> Annotated:
     """Encode beside `out_path` and move it there when it is whole."""
     unfinished = out_path.with_name(f".{out_path.name}.part")
     try:
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            count = _encode(container, _stream(container, info), info, frames, overlay, progress)
+            written = _encode(container, _stream(container, info), info, frames, overlay, progress)
         os.replace(unfinished, out_path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return count
+    return written
 
 
 def _stream(container: OutputContainer, info: VideoInfo) -> VideoStream:
@@ -104,14 +143,15 @@ def _encode(
     frames: Iterable[Frame],
     overlay: Overlay,
     progress: Progress | None,
-) -> int:
-    last, count = -1, 0
+) -> Annotated:
+    last, count, first = -1, 0, 0
     for frame in frames:
+        first = frame.ticks if not count else first
         picture = np.ascontiguousarray(frame.render(info.width_px, info.height_px))
         t = float(frame.ticks * info.time_base)
         overlay.draw(picture, t)
         # H.264 in MP4 wants rising times: a frame shown together with the one before comes a tick later
-        last, count = max(frame.ticks, last + 1), count + 1
+        last, count = max(frame.ticks - first, last + 1), count + 1
         drawn = av.VideoFrame.from_ndarray(
             np.ascontiguousarray(picture[: stream.height, : stream.width]), format="rgb24"
         )
@@ -119,5 +159,7 @@ def _encode(
         container.mux(stream.encode(drawn))
         if progress is not None and count % PROGRESS_FRAMES == 0:
             progress(t)
+    if not count:
+        raise MediaError("the video has no frame in that stretch")
     container.mux(stream.encode(None))
-    return count
+    return Annotated(count, float(first * info.time_base))

@@ -58,7 +58,13 @@ def shown_at(tick: int) -> float:
     return np.floor(tick / SAMPLE_FPS * FPS + 1e-9) / FPS
 
 
-def square_rows(label: str = "gate", kind: str = "person", events: int = 5) -> dict[str, pa.Table]:
+def event_id(video: int, event: int) -> str:
+    return f"{video:016x}{event:016x}"
+
+
+def square_rows(
+    label: str = "gate", kind: str = "person", number: int = 1, events: int = 5
+) -> dict[str, pa.Table]:
     """Rows of the square as track 7, and events every two seconds."""
     ticks = range(SECONDS * SAMPLE_FPS)
     frames = [{"sample": n, "pts": None, "t": shown_at(n), "reused": False} for n in ticks]
@@ -68,7 +74,7 @@ def square_rows(label: str = "gate", kind: str = "person", events: int = 5) -> d
         for n in ticks
     ]  # fmt: skip
     found = [
-        {"event_id": f"{n:032x}", "source": "rule", "label": label, "t_start": 2.0 * n + 1.0,
+        {"event_id": event_id(number, n), "source": "rule", "label": label, "t_start": 2.0 * n + 1.0,
          "t_end": 2.0 * n + 1.4, "t_peak": 2.0 * n + 1.2, "score": 0.9, "track_ids": [7], "zone": label,
          "direction": "left_to_right", "details": "{}"}
         for n in range(events)
@@ -100,7 +106,7 @@ def square_lake(
     }  # fmt: skip
     video_id = f"{number:032x}"
     analyse(
-        lake, video_id, uri=str(video), camera=camera, rows=square_rows(label, kind), name=facts | name,
-        config_id=config_id, marey_version="0", weights='{"detector": "abc"}',
+        lake, video_id, uri=str(video), camera=camera, name=facts | name,
+        rows=square_rows(label, kind, number), config_id=config_id, marey_version="0", weights='{"detector": "abc"}',
     )  # fmt: skip
     return video_id

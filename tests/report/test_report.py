@@ -83,7 +83,7 @@ GATE = Rule(name="gate", kind="line_crossing", line=((0.5, 0.1), (0.5, 0.95)))
 
 def test_every_frame_keeps_its_time(tmp_path: Path) -> None:
     source, out = grey_video(tmp_path / "in.mp4"), tmp_path / "out.mp4"
-    assert annotate(source, out, tracks(), events({}), [GATE]) == len(TIMES_MS)
+    assert annotate(source, out, tracks(), events({}), [GATE]).frames == len(TIMES_MS)
     times, pictures = read(out)
     assert times == pytest.approx([ms / 1000 for ms in TIMES_MS], abs=1e-6)
     assert {picture.shape for picture in pictures} == {(HEIGHT, WIDTH, 3)}
@@ -141,7 +141,7 @@ def test_pictures_stand_upright(tmp_path: Path) -> None:
 
     info = probe(source)
     out = tmp_path / "out.mp4"
-    assert annotate(source, out, tracks().slice(0, 0), events()) > 0
+    assert annotate(source, out, tracks().slice(0, 0), events()).frames > 0
     assert read(out)[1][0].shape[:2] == (info.height_px & ~1, info.width_px & ~1)
 
 

@@ -19,7 +19,7 @@ from pipeline.report.gather import find, gather
 from pipeline.report.packed import pack
 from pipeline.report.show import write_show
 from tests.cli.run import is_one_line, marey
-from tests.report.scenes import HOSTILE, SECONDS, square_lake, square_rows, square_video
+from tests.report.scenes import HOSTILE, SECONDS, event_id, square_lake, square_rows, square_video
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_video_is_found_by_path_end_of_path_and_id(lake: Path) -> None:
 
 def test_an_event_is_found_by_its_id(tmp_path: Path) -> None:
     square_lake(tmp_path / "lake", "/a.mp4")
-    video_id, event = find(str(tmp_path / "lake"), f"{3:032x}")
+    video_id, event = find(str(tmp_path / "lake"), event_id(1, 3))
     assert video_id == f"{1:032x}"
     assert event is not None
     assert event["t_start"] == 7.0

@@ -12,7 +12,17 @@ import pytest
 
 from pipeline.report.gather import find, gather
 from pipeline.report.show import write_show
-from tests.report.scenes import FPS, HEIGHT, HOSTILE, WIDTH, shown_at, square, square_lake, square_video
+from tests.report.scenes import (
+    FPS,
+    HEIGHT,
+    HOSTILE,
+    WIDTH,
+    event_id,
+    shown_at,
+    square,
+    square_lake,
+    square_video,
+)
 from tests.services.browser import axe_source, chromium, faults, open_page, until
 
 FRAME_S = 1 / FPS
@@ -206,7 +216,7 @@ def test_boxes_of_long_videos_come_from_files_beside_the_page(
 def test_a_page_of_an_event_begins_before_it(browser: Any, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     square_lake(lake, square_video(tmp_path / "square.mp4"))
-    video_id, event = find(str(lake), f"{2:032x}")
+    video_id, event = find(str(lake), event_id(1, 2))
     path = write_show(gather(str(lake), video_id), tmp_path / "page", event=event)
     page, errors = open_page(browser, path)
     until(page, "marey.clock.now > 0")
