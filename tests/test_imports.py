@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "config_text": {"config"},
     **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
     "report": BASE | {"lake", "media", "events"},
+    "exchange": BASE | {"lake", "media", "report"},
     "analyze": BASE | set(STAGES),
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
     "demo": BASE | {"lake", "analyze", "report", "media"},

@@ -107,6 +107,7 @@ def square_lake(
     video_id = f"{number:032x}"
     analyse(
         lake, video_id, uri=str(video), camera=camera, name=facts | name,
-        rows=square_rows(label, kind, number), config_id=config_id, marey_version="0", weights='{"detector": "abc"}',
+        rows=square_rows(label, kind, number), config_id=config_id, marey_version="0",
+        weights='{"detector": "abc"}',
     )  # fmt: skip
     return video_id

@@ -1,0 +1,84 @@
+"""`marey export` and `marey import`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.app import Lake, app, command, put, say
+
+if TYPE_CHECKING:
+    from pipeline.report.gather import Record
+
+
+class ExportFormat(StrEnum):
+    mot = "mot"
+    coco = "coco"
+    cvat = "cvat"
+    csv = "csv"
+
+
+class ImportFormat(StrEnum):
+    coco = "coco"
+    cvat = "cvat"
+
+
+@command(
+    app,
+    "export",
+    "marey export gate.mp4 --format mot --lake ./lake",
+    "marey export gate.mp4 yard.mp4 --format coco --pictures --out to-correct",
+)
+def export_command(
+    videos: Annotated[
+        list[str], typer.Argument(metavar="VIDEO...", help="Paths, addresses or ids.", show_default=False)
+    ],
+    form: Annotated[ExportFormat, typer.Option("--format", "-f", help="What to write.")],
+    lake: Lake = "./lake",
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("export"),
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also the sampled frames, as JPEG files.")
+    ] = False,
+) -> None:
+    """Write tracks in the formats of other tools, with a table of each frame's time."""
+    from pipeline.exchange.export import export
+    from pipeline.report.gather import find, gather
+
+    ids = dict.fromkeys(find(lake, video)[0] for video in videos)
+    for folder in export(lake, (gather(lake, key) for key in ids), form.value, out, pictures=pictures):
+        put(str(folder))
+
+
+@command(
+    app,
+    "import",
+    "marey import corrected.json --format coco --lake ./lake --out mine",
+    "marey import annotations.xml --format cvat --video gate.mp4 --out mine",
+    "marey train detector --data mine/annotations.json --images mine --out runs/mine",
+)
+def import_command(
+    file: Annotated[Path, typer.Argument(help="What the tool wrote.", show_default=False)],
+    form: Annotated[ImportFormat, typer.Option("--format", "-f", help="What it is.")],
+    lake: Lake = "./lake",
+    video: Annotated[
+        str | None, typer.Option("--video", help="Of which video; a CVAT file does not say.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("training"),
+) -> None:
+    """Make training data for `marey train detector` of corrected boxes: a COCO file with its pictures."""
+    from pipeline.errors import UsageError
+    from pipeline.exchange.training import import_boxes
+    from pipeline.report.gather import find, gather
+
+    def record_of(video_id: str | None) -> Record:
+        wanted = video_id or video
+        if wanted is None:
+            raise UsageError("--format cvat needs --video")
+        return gather(lake, find(lake, wanted)[0])
+
+    made = import_boxes(lake, file, form.value, record_of, out)
+    say(f"{made.images} pictures, {made.boxes} boxes")
+    put(str(made.data))

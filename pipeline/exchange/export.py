@@ -1,0 +1,153 @@
+"""Tracks of videos in other tools' formats.
+
+Each video has a folder `<name>-<video_id>` with `frames.csv`, the time of every frame; there lie
+
+    mot    gt/gt.txt and gt/labels.txt (flag, class and visibility in columns 7 to 9), tracks.txt (a result:
+           the score in column 7), seqinfo.ini; frame numbers are those of frames.csv + 1
+    cvat   annotations.xml, "CVAT for video 1.1"
+    csv    tracks.csv, objects.csv, events.csv: the tables' rows
+    coco   one annotations.json for all videos, beside the folders
+
+and `frames/<frame>.jpg` where pictures are asked for: what a task of CVAT or a COCO tool is made from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.exchange.cvat import to_cvat
+from pipeline.exchange.pictures import frame_table, numbered, write_bytes, write_csv, write_pictures
+from pipeline.report.gather import Record
+
+FORMATS = ("mot", "coco", "cvat", "csv")
+
+
+def export(
+    lake: str, records: Iterable[Record], form: str, out: Path, *, pictures: bool = False
+) -> list[Path]:
+    """Write videos in a format (see FORMATS); returns the folders, one per video.
+
+    Raises:
+        SourceError, MediaError: pictures are wanted, and a video is not at hand or cannot be read.
+        StorageError: a file cannot be written.
+    """
+    folders, coco = [], _Coco()
+    for record in records:
+        folder = out / folder_name(record)
+        frames = frame_table(lake, record)
+        rows = numbered(record.tracks, frames)
+        write_csv(folder / "frames.csv", frames)
+        if form == "mot":
+            _write_mot(folder, record, rows, frames.num_rows)
+        elif form == "cvat":
+            name = Path(record.video["uri"]).name
+            write_bytes(folder / "annotations.xml", to_cvat(rows, frames.num_rows, record.size, name))
+        elif form == "csv":
+            _write_tables(folder, record)
+        else:
+            coco.add(record, rows, frames, folder.name)
+        if pictures:
+            times = zip(frames["t"].to_pylist(), frames["frame"].to_pylist(), strict=True)
+            write_pictures(record, {t: folder / picture_name(number) for t, number in times})
+        folders.append(folder)
+    if form == "coco":
+        write_bytes(out / "annotations.json", coco.text().encode("utf-8"))
+    return folders
+
+
+def folder_name(record: Record) -> str:
+    """Folder of a video: its name in plain letters, and its id, by which an import finds it again."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(record.video["uri"]).stem).strip("._")[:80]
+    return f"{plain or 'video'}-{record.video['video_id']}"
+
+
+def picture_name(frame: int) -> str:
+    return f"frames/{frame:06}.jpg"
+
+
+def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) -> None:
+    labels = sorted(set(rows["class"].to_pylist()))
+    truth, result = [], []
+    for row in rows.to_pylist():
+        x, y, w, h = _xywh(row)
+        head = f"{row['frame'] + 1},{row['track_id']},{x:.9g},{y:.9g},{w:.9g},{h:.9g}"
+        truth.append(f"{head},1,{labels.index(row['class']) + 1},{int(row['observed'])}\n")
+        result.append(f"{head},{row['score']:.9g},-1,-1,-1\n")
+    width, height = record.size
+    fps = record.config.get("video", {}).get("sample_fps") or record.video["fps_mean"] or 25
+    info = (
+        f"[Sequence]\nname={folder.name}\nimDir=frames\nframeRate={fps:g}\nseqLength={num_frames}\n"
+        f"imWidth={width}\nimHeight={height}\nimExt=.jpg\n"
+    )
+    plain = [re.sub(r"[\r\n]", " ", label) + "\n" for label in labels]
+    files = {"gt/gt.txt": truth, "gt/labels.txt": plain, "tracks.txt": result, "seqinfo.ini": [info]}
+    for name, lines in files.items():
+        write_bytes(folder / name, "".join(lines).encode("utf-8"))
+
+
+def _write_tables(folder: Path, record: Record) -> None:
+    """The tables' rows; lists as JSON, since CSV has none."""
+    write_csv(folder / "tracks.csv", record.tracks)
+    for name, nested in (("objects", "trajectory"), ("events", "track_ids")):
+        table: pa.Table = getattr(record, name)
+        texts = [json.dumps(value) for value in table[nested].to_pylist()]
+        at = table.schema.get_field_index(nested)
+        write_csv(folder / f"{name}.csv", table.set_column(at, nested, pa.array(texts, pa.string())))
+
+
+@dataclass
+class _Coco:
+    """A COCO file that grows. Image and annotation ids count from 1 over all videos."""
+
+    videos: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    category_ids: dict[str, int] = field(default_factory=dict)
+
+    def add(self, record: Record, rows: pa.Table, frames: pa.Table, folder: str) -> None:
+        width, height = record.size
+        number, first = len(self.videos) + 1, len(self.images) + 1
+        self.videos.append({"id": number, "name": record.video["uri"], "video_id": record.video["video_id"]})
+        self.images += [
+            {
+                "id": first + row["frame"],
+                "file_name": f"{folder}/{picture_name(row['frame'])}",
+                "width": width,
+                "height": height,
+                "video_id": number,
+                "frame_id": row["frame"],
+                "t": row["t"],
+            }
+            for row in frames.to_pylist()
+        ]
+        for row in rows.to_pylist():
+            x, y, w, h = _xywh(row)
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": first + row["frame"],
+                    "category_id": self.category_ids.setdefault(row["class"], len(self.category_ids) + 1),
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "score": row["score"],
+                    "track_id": row["track_id"],
+                    "observed": row["observed"],
+                }
+            )
+
+    def text(self) -> str:
+        categories = [{"id": number, "name": name} for name, number in self.category_ids.items()]
+        parts = {"videos": self.videos, "images": self.images, "categories": categories}
+        return json.dumps(parts | {"annotations": self.annotations}, ensure_ascii=False)
+
+
+def _xywh(row: dict[str, Any]) -> tuple[float, float, float, float]:
+    return row["x1"], row["y1"], row["x2"] - row["x1"], row["y2"] - row["y1"]

@@ -1,0 +1,96 @@
+"""Sampled frames as pictures, and the table that says at what time each of them is shown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from pipeline.errors import MediaError, SourceError, StorageError
+from pipeline.lake.lookup import quoted
+from pipeline.lake.query import query
+from pipeline.media.container import Limits
+from pipeline.media.pyav_reader import PyavReader
+from pipeline.media.reader import Frame
+from pipeline.report.gather import Record
+
+JPEG_QUALITY = 95
+SAME_S = 1e-4
+"""Times nearer than this are those of one frame."""
+
+
+def frame_table(lake: str, record: Record) -> pa.Table:
+    """The sampled frames of a video: frame (0 is the first), sample, pts, t, time_utc."""
+    mine = quoted(record.video["video_id"])
+    rows = query(lake, f"SELECT sample, pts, t, time_utc FROM frames WHERE video_id = {mine} ORDER BY sample")
+    return rows.add_column(0, "frame", pa.array(np.arange(rows.num_rows)))
+
+
+def numbered(tracks: pa.Table, frames: pa.Table) -> pa.Table:
+    """TRACKS rows with a column `frame`, in order of frame and track_id."""
+    at = pc.index_in(tracks["sample"], frames["sample"])
+    rows = tracks.append_column("frame", frames["frame"].take(at))
+    return rows.sort_by([("frame", "ascending"), ("track_id", "ascending")])
+
+
+def write_csv(path: Path, rows: pa.Table) -> None:
+    """Write a table of plain columns.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    out = io.BytesIO()
+    pacsv.write_csv(rows, out)
+    write_bytes(path, out.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file and the folders above it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as exc:
+        raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+def write_pictures(record: Record, wanted: Mapping[float, Path]) -> None:
+    """Write frames of a video as JPEG files, upright and in displayed pixels.
+
+    Args:
+        record: whose video.
+        wanted: seconds at which a frame begins to be shown -> its file.
+
+    Raises:
+        SourceError, MediaError: the video is not at hand, cannot be read, or lacks a frame of a time.
+        StorageError: a file cannot be written.
+    """
+    if record.file is None:
+        remedy = "pictures are taken from files that lie where they were analysed"
+        raise SourceError(f"{record.video['uri']} is not at hand", remedy=remedy, code="missing")
+    times = sorted(wanted)
+    with PyavReader(record.file, Limits()) as reader:
+        info = reader.info
+        for event in reader.events():
+            if not times:
+                return
+            if isinstance(event, Frame) and abs(float(event.ticks * info.time_base) - times[0]) < SAME_S:
+                path = wanted[times.pop(0)]
+                write_bytes(path, _jpeg(event.render(info.width_px, info.height_px)))
+    if times:
+        raise MediaError(f"{record.file} has no frame at {times[0]:.3f} s", remedy="was the file replaced?")
+
+
+def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
+    encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return encoded.tobytes()

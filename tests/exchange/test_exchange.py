@@ -1,0 +1,231 @@
+"""Exports read back by the formats' own readers, and corrected boxes back as training data."""
+
+from __future__ import annotations
+
+import configparser
+import csv
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import cv2
+import numpy as np
+import pytest
+
+from models.training.coco import load_images
+from pipeline.cli import run
+from tests.report.scenes import HEIGHT, HOSTILE, SECONDS, WIDTH, shown_at, square, square_lake, square_video
+
+SAMPLES = SECONDS * 10
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exchange")
+    square_lake(folder / "lake", square_video(folder / "square.mp4"))
+    square_lake(folder / "lake", "/archive/other.mp4", number=2, kind=HOSTILE[2])
+    return folder
+
+
+def command(*arguments: object) -> int:
+    """The command within this process."""
+    return run([str(argument) for argument in arguments])
+
+
+def exported(place: Path, form: str, *videos: str, more: tuple[str, ...] = ()) -> Path:
+    out = place / f"{form}{len(videos)}{len(more)}"
+    if not out.exists():
+        lake = place / "lake"
+        assert command("export", *videos, "--format", form, "--lake", lake, "--out", out, *more) == 0
+        assert len([path for path in out.iterdir() if path.is_dir()]) == len(videos)
+    return out
+
+
+def folder_of(out: Path, number: int = 1) -> Path:
+    [folder] = out.glob(f"*-{number:032x}")
+    return folder
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def truth(k: int) -> list[float]:
+    """Box of the k-th sampled frame as the tables hold it, xyxy in float32."""
+    return [float(np.float32(v)) for v in square(shown_at(k))]
+
+
+@pytest.mark.parametrize("form", ["mot", "coco", "cvat", "csv"])
+def test_every_export_says_when_each_frame_is_shown(place: Path, form: str) -> None:
+    folder = folder_of(exported(place, form, "square.mp4"))
+    rows = read_csv(folder / "frames.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(SAMPLES))
+    assert [float(row["t"]) for row in rows] == [shown_at(k) for k in range(SAMPLES)]
+    assert rows[10]["time_utc"].startswith("2025-03-01 22:30:01")
+
+
+def test_mot_is_read_by_trackeval(place: Path) -> None:
+    """The truth against the result of the same tracks: every box is matched, with its id."""
+    trackeval = pytest.importorskip("trackeval")
+    out = exported(place, "mot", "square.mp4")
+    folder = folder_of(out)
+    info = configparser.ConfigParser()
+    info.read(folder / "seqinfo.ini")
+    assert (info["Sequence"]["seqLength"], info["Sequence"]["frameRate"]) == (str(SAMPLES), "10")
+    results = place / "results/ours/data"
+    results.mkdir(parents=True)
+    (results / f"{folder.name}.txt").write_bytes((folder / "tracks.txt").read_bytes())
+    data = trackeval.datasets.MotChallenge2DBox(
+        {
+            "GT_FOLDER": str(out), "TRACKERS_FOLDER": str(place / "results"), "BENCHMARK": "MOT15",
+            "SEQ_INFO": {folder.name: SAMPLES}, "SKIP_SPLIT_FOL": True, "PRINT_CONFIG": False,
+            "DO_PREPROC": False, "TRACKERS_TO_EVAL": ["ours"],
+        }
+    )  # fmt: skip
+    raw = data.get_raw_seq_data("ours", folder.name)
+    assert raw["num_timesteps"] == SAMPLES
+    for k in range(SAMPLES):
+        x1, y1, x2, y2 = truth(k)
+        np.testing.assert_allclose(raw["gt_dets"][k], [[x1, y1, x2 - x1, y2 - y1]], rtol=1e-7)
+        np.testing.assert_allclose(raw["tracker_dets"][k], raw["gt_dets"][k])
+        assert raw["gt_ids"][k].tolist() == raw["tracker_ids"][k].tolist() == [7]
+        assert raw["gt_classes"][k].tolist() == [1]
+        assert raw["tracker_confidences"][k].tolist() == [pytest.approx(0.9)]
+    assert (folder / "gt/labels.txt").read_text() == "person\n"
+
+
+def test_coco_of_two_videos_is_read_by_pycocotools(place: Path) -> None:
+    coco = pytest.importorskip("pycocotools.coco")
+    out = exported(place, "coco", "square.mp4", "other.mp4")
+    read = coco.COCO(str(out / "annotations.json"))
+    assert len(read.getImgIds()) == 2 * SAMPLES
+    assert {c["name"] for c in read.loadCats(read.getCatIds())} == {"person", HOSTILE[2]}
+    [person] = read.getCatIds(catNms=["person"])
+    annotations = read.loadAnns(read.getAnnIds(catIds=[person]))
+    assert len(annotations) == SAMPLES
+    for annotation in annotations:
+        image = read.loadImgs(annotation["image_id"])[0]
+        x1, y1, x2, y2 = truth(image["frame_id"])
+        assert annotation["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+        assert (image["width"], image["height"]) == (WIDTH, HEIGHT)
+        assert image["t"] == shown_at(image["frame_id"])
+        assert (annotation["track_id"], annotation["observed"]) == (7, image["frame_id"] % 7 != 3)
+
+
+def test_cvat_has_the_documented_structure_and_all_that_the_tracks_say(place: Path) -> None:
+    """Elements and attributes as CVAT's manual lists them for "CVAT for video 1.1"."""
+    out = exported(place, "cvat", "square.mp4", "other.mp4")
+    root = ET.parse(folder_of(out) / "annotations.xml").getroot()
+    assert (root.tag, root.findtext("version")) == ("annotations", "1.1")
+    task = root.find("meta/task")
+    assert task is not None
+    assert (task.findtext("size"), task.findtext("mode")) == (str(SAMPLES), "interpolation")
+    assert task.findtext("labels/label/name") == "person"
+    assert task.findtext("labels/label/attributes/attribute/name") == "score"
+    assert (task.findtext("original_size/width"), task.findtext("original_size/height")) == (
+        str(WIDTH),
+        str(HEIGHT),
+    )
+    [track] = root.findall("track")
+    assert track.attrib == {"id": "7", "label": "person", "source": "automatic"}
+    boxes = track.findall("box")
+    assert [int(box.attrib["frame"]) for box in boxes] == list(range(SAMPLES))
+    for k, box in enumerate(boxes):
+        assert [float(box.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr")] == truth(k)
+        assert (box.attrib["outside"], box.attrib["keyframe"]) == ("0", "1")
+        assert box.attrib["occluded"] == ("1" if k % 7 == 3 else "0")
+        assert float(box.findtext("attribute") or 0) == pytest.approx(0.9)
+    other = ET.parse(folder_of(out, 2) / "annotations.xml").getroot()
+    assert other.find("track").attrib["label"] == HOSTILE[2]
+
+
+def test_csv_holds_the_rows_of_the_tables(place: Path) -> None:
+    folder = folder_of(exported(place, "csv", "square.mp4"))
+    rows = read_csv(folder / "tracks.csv")
+    for k, row in enumerate(rows):
+        assert [float(np.float32(row[name])) for name in ("x1", "y1", "x2", "y2")] == truth(k)
+    event = read_csv(folder / "events.csv")[0]
+    assert json.loads(event["track_ids"]) == [7]
+    [thing] = read_csv(folder / "objects.csv")
+    assert len(json.loads(thing["trajectory"])) == 2
+
+
+def check_training_data(out: Path, moved: int) -> None:
+    """The square is in the picture where its box is; frame `moved` has the corrected one."""
+    images = load_images(out / "annotations.json", out, ["car", "person"])
+    assert len(images) == SAMPLES
+    for k, image in enumerate(images):
+        wanted = [truth(k)] if k != moved else [[5, 6, 25, 46]]
+        np.testing.assert_allclose(image.boxes, wanted, atol=1e-3)
+        assert image.classes.tolist() == [1]
+        assert (image.width, image.height) == (WIDTH, HEIGHT)
+        white = np.argwhere(cv2.cvtColor(image.pixels(), cv2.COLOR_RGB2GRAY) > 150)
+        x1, y1, x2, y2 = square(shown_at(k))
+        np.testing.assert_allclose([*white.min(axis=0), *white.max(axis=0) + 1], [y1, x1, y2, x2], atol=1.5)
+
+
+def test_boxes_corrected_in_coco_become_training_data(place: Path, tmp_path: Path) -> None:
+    out = exported(place, "coco", "square.mp4", more=("--pictures",))
+    assert len(list(folder_of(out).glob("frames/*.jpg"))) == SAMPLES
+    data = json.loads((out / "annotations.json").read_text())
+    data["annotations"][17]["bbox"] = [5, 6, 20, 40]
+    (tmp_path / "corrected.json").write_text(json.dumps(data))
+    corrected, training = tmp_path / "corrected.json", tmp_path / "training"
+    wanted = ("--format", "coco", "--lake", place / "lake", "--out", training)
+    assert command("import", corrected, *wanted) == 0
+    check_training_data(tmp_path / "training", 17)
+
+
+def test_boxes_corrected_in_cvat_become_training_data(place: Path, tmp_path: Path) -> None:
+    """Also where the tool kept key frames only: what lies between is interpolated, as CVAT does."""
+    tree = ET.parse(folder_of(exported(place, "cvat", "square.mp4")) / "annotations.xml")
+    track = tree.getroot().find("track")
+    assert track is not None
+    for box in track.findall("box"):
+        frame = int(box.attrib["frame"])
+        if frame == 17:
+            box.attrib |= {"xtl": "5", "ytl": "6", "xbr": "25", "ybr": "46"}
+        elif frame % 5 == 1 and frame > 20:  # shown 0.4 frames from the straight line: times are not even
+            track.remove(box)
+    tree.write(tmp_path / "corrected.xml")
+    wanted = ("--format", "cvat", "--video", "square.mp4", "--lake", place / "lake")
+    assert command("import", tmp_path / "corrected.xml", *wanted, "--out", tmp_path / "training") == 0
+    images = load_images(tmp_path / "training/annotations.json", tmp_path / "training", ["person"])
+    assert len(images) == SAMPLES
+    for k, image in enumerate(images):
+        np.testing.assert_allclose(
+            image.boxes, [[5, 6, 25, 46] if k == 17 else truth(k)], atol=1.0 if k != 17 else 0
+        )
+
+
+CVAT = ("--format", "cvat", "--video", "square.mp4")
+COCO = ("--format", "coco")
+STRANGE = '{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [], "annotations": []}'
+NO_FRAME = '<annotations><track label="a"><box frame="x"/></track></annotations>'
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "told"),
+    [
+        ("{", COCO, "is no COCO file"),
+        (STRANGE, COCO, "of no video"),
+        ("<annotations>", CVAT, "is no XML"),
+        ("<html/>", CVAT, "is no CVAT file"),
+        ("<annotations/>", CVAT[:2], "needs --video"),
+        ("<annotations/>", CVAT, "holds no box"),
+        (NO_FRAME, CVAT, "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_one_line(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    (tmp_path / "file").write_text(text)
+    assert command("import", tmp_path / "file", *arguments, "--lake", place / "lake") in (1, 2)
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert told in said.err
