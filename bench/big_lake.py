@@ -48,7 +48,7 @@ def main(place: str, videos: int) -> None:
     lake = Lake.open(place)
     print(f"{videos} videos, {videos * SAMPLES * OBJECTS} track rows, {place.split('://')[0]}", flush=True)
     print("| | before | after compaction |\n|---|---|---|", flush=True)
-    _timed("filled", lambda: _fill(lake, videos))
+    _timed("filled", lambda: fill(lake, videos))
     middle = digest(str(videos // 2))
     asked = {"one video's tracks": ONE.format(middle), "count over all events": ALL}
     before = {what: _ask(place, sql) for what, sql in asked.items()}
@@ -81,7 +81,7 @@ def _uri(number: int) -> str:
     return f"/archive/{number:06}.mp4"
 
 
-def _fill(lake: Lake, videos: int) -> None:
+def fill(lake: Lake, videos: int) -> None:
     rng = np.random.default_rng(1)
     for begin in range(0, videos, GROUP):
         numbers = range(begin, min(begin + GROUP, videos))
@@ -116,6 +116,7 @@ def _name(run: Analysis) -> VideoName:
     return VideoName(
         video_id=run.video_id, camera=run.camera, date=run.date, run_id=run.run_id, uri=run.uri, etag="1",
         size_bytes=1, content_id=digest("c", run.uri), seen_at=datetime.now(UTC),
+        duration_s=SAMPLES / 10, width_px=1280, height_px=720, recorded_at=datetime(2025, 1, 1, tzinfo=UTC),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pipeline.analyze.job import Run
 from pipeline.analyze.outcome import Options, Reporter, Silent, Summary, VideoResult
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
+from pipeline.analyze.trial import try_out
 from pipeline.config import Config, PerceiveConfig, VideoConfig
 from pipeline.errors import StorageError
 from pipeline.lake import Lake
@@ -46,7 +47,7 @@ def reinterpret(
         lake_uri: the lake.
         config: its sections video and perceive do not matter: each video keeps those it was perceived with.
         camera: shell pattern; `*` takes also videos without a camera.
-        dry_run: plan only.
+        dry_run: count what would change, and write nothing.
         reporter: where progress goes.
 
     Raises:
@@ -146,11 +147,16 @@ def _plan(run: Run, name: VideoName, history: History, current: Analysis) -> Vid
         run.done(VideoResult(name.uri, "current", name.video_id, name.duration_s))
         return None
     step = Step.EVENTS if wanted.tracking == current.tracking_id else Step.TRACKING
+    plan = VideoPlan(_source(name), name, wanted, step, history, perceived=current)
     if run.options.dry_run:
-        run.done(VideoResult(name.uri, "planned", name.video_id, name.duration_s, note=step.value))
+        changes = try_out(run.lake, plan, current, run.tools)
+        result = VideoResult(
+            name.uri, "planned", name.video_id, name.duration_s, note=step.value, changes=changes
+        )
+        run.done(result)
         return None
     run.reporter.video(name.uri, name.duration_s)
-    return VideoPlan(_source(name), name, wanted, step, history, perceived=current)
+    return plan
 
 
 def _source(name: VideoName) -> Source:

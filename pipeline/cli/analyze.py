@@ -116,7 +116,7 @@ def reinterpret_command(
         str, typer.Option(help="Shell pattern of cameras; * takes also videos without one.")
     ] = "*",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Say which events would come and go, and write nothing.")
     ] = False,
     as_json: Json = False,
 ) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Json, Lake, app, command, put, say
+from pipeline.cli.app import ConfigFile, Json, Lake, app, command, put, say
 
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
@@ -103,3 +104,74 @@ def clip_command(
     if as_json:
         put(to_json(written))
     return 1 if failed else 0
+
+
+@command(
+    app,
+    "report",
+    "marey report --lake ./lake --since 2025-03-01 --open",
+    "marey report --camera 'gate*' --date 2025-03-01 --pages --out today",
+)
+def report_command(
+    lake: Lake = "./lake",
+    since: Annotated[
+        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Recorded since (UTC).")
+    ] = None,
+    camera: Annotated[
+        str, typer.Option("--camera", help="Shell pattern of cameras; * takes also videos without one.")
+    ] = "*",
+    on: Annotated[
+        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Recorded on this date (UTC).")
+    ] = None,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Also the page of each video, with links to them.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the page.")] = Path("report"),
+    opened: OpenPage = False,
+) -> None:
+    """Make the page over many videos: events by hour, crossings, occupancy, heat maps, failures."""
+    from pipeline.errors import UsageError
+    from pipeline.report.gather import gather
+    from pipeline.report.overview import write_overview
+    from pipeline.report.show import write_show
+    from pipeline.report.survey import Choice, survey
+
+    found = survey(lake, Choice(since.date() if since else None, on.date() if on else None, camera))
+    if not found.videos:
+        raise UsageError(f"no video of lake {lake} is such", remedy="check --since, --date and --camera")
+    for row in found.videos if pages else ():
+        write_show(gather(lake, row["video_id"]), out / "videos" / row["video_id"])
+    words = [
+        camera if camera != "*" else "",
+        f"since {since:%Y-%m-%d}" if since else "",
+        f"{on:%Y-%m-%d}" if on else "",
+    ]
+    page = write_overview(found, out, " ".join(["Report", *filter(None, words)]))
+    hand_over(page, opened)
+
+
+@command(
+    app,
+    "zones",
+    "marey zones gate-1 --lake ./lake --open",
+    "marey zones gate.mp4 --config site.toml --out draw",
+)
+def zones_command(
+    wanted: Annotated[
+        str, typer.Argument(metavar="VIDEO|CAMERA", help="A camera's name, or a video's path, address or id.")
+    ],
+    lake: Lake = "./lake",
+    config: ConfigFile = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the page.")] = Path("zones"),
+    opened: OpenPage = False,
+) -> None:
+    """Make the page on which lines and zones are drawn, and counted at once against the stored tracks.
+
+    Drawn at first are the rules of --config, else those that the video was analysed with.
+    """
+    from pipeline.config import load
+    from pipeline.report.zones import find_scene, write_zones
+
+    records = find_scene(lake, wanted)
+    rules = load(config).rules_for(records[0].video["camera"]) if config is not None else None
+    hand_over(write_zones(records, out, rules), opened)

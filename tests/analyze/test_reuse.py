@@ -169,8 +169,11 @@ def test_dry_runs_write_nothing(folder: Path, lake: Path, known: Path) -> None:
     new = config(folder, rules=[OTHER_RULE])
     assert states(analyzed(video, lake, new, dry_run=True)) == [("other_config", "")]
     assert states(analyzed(video, lake, new, dry_run=True, upgrade=True)) == [("planned", "events")]
-    assert states(reinterpret(str(lake), new, dry_run=True)) == [("planned", "events")]
+    would = reinterpret(str(lake), new, dry_run=True)
+    assert states(would) == [("planned", "events")]
     assert counts(lake) == before
+    assert would.changes == reinterpret(str(lake), new).changes
+    assert would.changes is not None
 
 
 def test_reinterpret_by_camera(folder: Path, lake: Path, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.s3 import Server
+from tests.services.browser import axe_source, chromium
 from tests.services.ceph import ceph_server
 from tests.services.server import prefect_server
 
@@ -23,6 +25,19 @@ def s3_server(ceph: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The same, with settings such that this process and its children find it."""
     ceph.use(monkeypatch.setenv)
     return ceph
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core."""
+    return axe_source(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,10 @@ from tests.report.scenes import (
     square_lake,
     square_video,
 )
-from tests.services.browser import axe_source, chromium, faults, open_page, until
+from tests.services.browser import faults, open_page, until
 
 FRAME_S = 1 / FPS
 TOLERANCE_PX = 3
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return axe_source(tmp_path_factory.mktemp("axe"))
 
 
 def page_of(folder: Path, video: Path | str, **scene: Any) -> Path:

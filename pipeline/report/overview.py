@@ -1,0 +1,175 @@
+"""The page over many videos: how much happened where and when, and what failed."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.report import web
+from pipeline.report.palette import Picture, class_colour
+from pipeline.report.scene import first_picture
+from pipeline.report.survey import GRID, Rows, Survey
+
+SCRIPTS = ("report.js",)
+SIZE = (640, 360)
+"""Pixels of a camera's pictures where the scene's own are not known."""
+
+MAX_BARS = 336  # hours; of more, days are shown
+_TRIES = 3  # videos of a camera that are tried for a picture
+
+Counted = Mapping[datetime, float]
+
+
+def write_overview(survey: Survey, out: Path, title: str) -> Path:
+    """Write the page into a folder; returns its path.
+
+    A video's row links to its page where `videos/<video_id>/index.html` is in the folder.
+
+    Raises:
+        StorageError: the page cannot be written.
+    """
+    cameras = sorted({row["camera"] for row in survey.videos}, key=lambda name: (name is None, name or ""))
+    videos = [
+        {**row, "link": f"videos/{row['video_id']}/index.html" if _has_page(out, row) else None}
+        for row in survey.videos
+    ]
+    page = web.render(
+        "report.html",
+        SCRIPTS,
+        title=title,
+        videos=videos,
+        hours=sum(row["duration_s"] or 0 for row in survey.videos) / 3600,
+        num_events=sum(row["number"] for row in survey.events),
+        cameras=[camera_part(survey, name) for name in cameras],
+        crossings=survey.crossings,
+        failures=survey.failures,
+    )
+    web.write(out / "index.html", page)
+    return out / "index.html"
+
+
+def _has_page(out: Path, row: Mapping[str, Any]) -> bool:
+    page: Path = out / "videos" / row["video_id"] / "index.html"
+    return page.is_file()
+
+
+def camera_part(survey: Survey, camera: str | None) -> dict[str, Any]:
+    """What the page shows of one camera."""
+    events = _of(survey.events, camera)
+    by_hour: Counter[datetime] = Counter()
+    by_label: Counter[str] = Counter()
+    for row in events:
+        by_label[row["label"]] += row["number"]
+        if row["hour"] is not None:
+            by_hour[row["hour"]] += row["number"]
+    presence = occupancy(_of(survey.presence, camera), _of(survey.frames, camera))
+    scene = _scene(_of(survey.videos, camera))
+    return {
+        "name": camera if camera is not None else "no camera",
+        "labels": by_label.most_common(),
+        "events": bars(by_hour),
+        "occupancy": bars(presence),
+        "busiest": max(presence.items(), key=lambda item: item[1], default=None),
+        "heat": web.data_uri(heat_picture(_of(survey.heat, camera), scene)),
+        "paths": web.data_uri(paths_picture(_of(survey.paths, camera), scene)),
+    }
+
+
+def _of(rows: Rows, camera: str | None) -> Rows:
+    return [row for row in rows if row["camera"] == camera]
+
+
+def occupancy(presence: Rows, frames: Rows) -> dict[datetime, float]:
+    """Mean number of objects in the picture by hour; hours that are not known are left out."""
+    boxes: Counter[datetime] = Counter()
+    for row in presence:
+        boxes[row["hour"]] += row["boxes"]
+    return {
+        row["hour"]: boxes[row["hour"]] / row["frames"]
+        for row in frames
+        if row["hour"] is not None and row["frames"]
+    }
+
+
+def bars(values: Counted) -> dict[str, Any] | None:
+    """Bars of a chart over all hours from the first to the last; over days, if there are too many hours."""
+    if not values:
+        return None
+    step = timedelta(hours=1)
+    first, last = min(values), max(values)
+    if (last - first) / step > MAX_BARS:
+        step, values = timedelta(days=1), _by_day(values)
+        first, last = min(values), max(values)
+    times = [first + k * step for k in range(int((last - first) / step) + 1)]
+    top = max(max(values.values()), 1e-9)
+    shown = "%Y-%m-%d" if step.days else "%Y-%m-%d %H:00"
+    return {
+        "unit": "day" if step.days else "hour",
+        "top": top,
+        "first": first.strftime(shown),
+        "last": last.strftime(shown),
+        "bars": [(t.strftime(shown), values.get(t, 0.0), values.get(t, 0.0) / top) for t in times],
+    }
+
+
+def _by_day(values: Counted) -> dict[datetime, float]:
+    found: dict[datetime, float] = defaultdict(float)
+    for hour, value in values.items():
+        found[hour.replace(hour=0)] += value
+    return found
+
+
+def _scene(videos: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """A picture of the camera's newest video that is at hand."""
+    files = [Path(row["uri"]) for row in reversed(videos)]
+    there = [path for path in files if path.is_absolute() and path.is_file()]
+    found = (first_picture(path) for path in there[:_TRIES])
+    return next((picture for picture in found if picture is not None), None)
+
+
+def _ground(scene: Picture | None) -> Picture:
+    """The scene in greys and darker, so that colours stand out; plain where there is none."""
+    if scene is None:
+        return np.full((SIZE[1], SIZE[0], 3), 24, np.uint8)
+    height = round(scene.shape[0] * SIZE[0] / scene.shape[1])
+    small = cv2.resize(scene, (SIZE[0], height), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) // 2
+    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+def heat_picture(heat: Rows, scene: Picture | None) -> Picture:
+    """Where the feet of objects were, the warmer the longer, over the scene (H, 640, 3)."""
+    ground = _ground(scene)
+    grid = np.zeros(GRID[::-1], np.float32)
+    for row in heat:
+        if row["gx"] is not None and row["gy"] is not None:
+            gx, gy = min(max(row["gx"], 0), GRID[0] - 1), min(max(row["gy"], 0), GRID[1] - 1)
+            grid[gy, gx] += row["boxes"]
+    if not grid.any():
+        return ground
+    share = cv2.resize(np.sqrt(grid / grid.max()), ground.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    share = np.clip(share, 0, 1)
+    colours = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    weight = np.minimum(share * 1.5, 0.85)[..., None]
+    return np.asarray(ground * (1 - weight) + colours * weight, np.uint8)
+
+
+def paths_picture(paths: Iterable[Mapping[str, Any]], scene: Picture | None) -> Picture:
+    """Ways that objects took, coloured by class, over the scene (H, 640, 3)."""
+    picture = _ground(scene)
+    height, width = picture.shape[:2]
+    for row in paths:
+        if not row["width_px"] or not row["height_px"]:
+            continue
+        scale = np.array([width / row["width_px"], height / row["height_px"]])
+        points = np.array([[point["x"], point["y"]] for point in row["trajectory"] or ()]).reshape(-1, 2)
+        if len(points) > 1:
+            fixed = np.round(points * scale * 16).astype(np.int32).reshape(-1, 1, 2)
+            cv2.polylines(picture, [fixed], False, class_colour(row["class"]), 1, cv2.LINE_AA, 4)
+    return picture

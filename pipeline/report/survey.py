@@ -1,0 +1,130 @@
+"""What many videos of a lake hold together, added up by the lake's own SQL."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pipeline.lake.lookup import quoted
+from pipeline.lake.query import query
+
+Rows = list[dict[str, Any]]
+
+GRID = (64, 36)
+"""Columns and rows of a heat map."""
+
+PATHS = 400
+"""Paths drawn per camera, of the objects that were there longest."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which videos: recorded on or after `since`, on `on`, by cameras of a shell pattern (`*`: all)."""
+
+    since: date | None = None
+    on: date | None = None
+    camera: str = "*"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Rows of many videos added up; cameras without a name are None."""
+
+    videos: Rows  # video_id, uri, camera, date, duration_s, width_px, height_px, status, objects, events
+    events: Rows  # camera, label, hour, number
+    crossings: Rows  # camera, label, class, direction, number
+    presence: Rows  # camera, hour, class, boxes
+    frames: Rows  # camera, hour, frames
+    heat: Rows  # camera, gx, gy, boxes
+    paths: Rows  # camera, class, trajectory, width_px, height_px
+    failures: Rows  # camera, uri, status, error_code, error, frames_failed, committed_at
+
+
+def survey(lake: str, choice: Choice) -> Survey:
+    """Add up the chosen videos.
+
+    Raises:
+        StorageError: the lake cannot be read.
+        UsageError: there is no such lake.
+    """
+    chosen = _chosen(lake, choice)
+    mine = f"SELECT video_id FROM videos WHERE {chosen}"
+    one_size = (
+        "SELECT video_id, max(width_px) AS width_px, max(height_px) AS height_px FROM videos "
+        f"WHERE {chosen} GROUP BY video_id"
+    )
+
+    def ask(sql: str) -> Rows:
+        rows: Rows = query(lake, sql).to_pylist()
+        return rows
+
+    by_hour = "date_trunc('hour', {})"
+    return Survey(
+        videos=_videos(ask, chosen),
+        events=ask(
+            f"SELECT camera, label, {by_hour.format('start_utc')} AS hour, count(*) AS number FROM events "
+            f"WHERE video_id IN ({mine}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ),
+        crossings=ask(
+            "SELECT e.camera, e.label, o.class, e.direction, count(*) AS number FROM events AS e "
+            "JOIN objects AS o ON o.video_id = e.video_id AND o.track_id = e.track_ids[1] "
+            f"WHERE e.direction IS NOT NULL AND e.video_id IN ({mine}) "
+            "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        ),
+        presence=ask(
+            f"SELECT camera, {by_hour.format('time_utc')} AS hour, class, count(*) AS boxes FROM tracks "
+            f"WHERE video_id IN ({mine}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ),
+        frames=ask(
+            f"SELECT camera, {by_hour.format('time_utc')} AS hour, count(*) AS frames FROM frames "
+            f"WHERE video_id IN ({mine}) GROUP BY 1, 2 ORDER BY 1, 2"
+        ),
+        heat=ask(
+            f"SELECT t.camera, CAST(floor((t.x1 + t.x2) / 2 / v.width_px * {GRID[0]}) AS INT) AS gx, "
+            f"CAST(floor(t.y2 / v.height_px * {GRID[1]}) AS INT) AS gy, count(*) AS boxes "
+            f"FROM tracks AS t JOIN ({one_size}) AS v ON v.video_id = t.video_id GROUP BY 1, 2, 3"
+        ),
+        paths=ask(
+            "SELECT camera, class, trajectory, width_px, height_px FROM (SELECT o.camera, o.class, "
+            "o.trajectory, v.width_px, v.height_px, row_number() OVER (PARTITION BY o.camera ORDER BY "
+            f"o.num_frames DESC) AS rank FROM objects AS o JOIN ({one_size}) AS v "
+            f"ON v.video_id = o.video_id) AS ranked WHERE rank <= {PATHS}"
+        ),
+        failures=ask(
+            "SELECT a.camera, a.uri, a.status, a.error_code, a.error, a.frames_failed, a.committed_at "
+            "FROM analyses AS a JOIN (SELECT video_id, max(revision) AS revision FROM analyses WHERE status "
+            "IN ('ok', 'partial', 'failed', 'crashed', 'abandoned') GROUP BY video_id) AS newest ON "
+            "newest.video_id = a.video_id AND newest.revision = a.revision "
+            f"WHERE a.status <> 'ok' AND a.video_id IN ({mine}) ORDER BY a.camera, a.uri"
+        ),
+    )
+
+
+def _chosen(lake: str, choice: Choice) -> str:
+    """The condition on `videos`."""
+    parts = ["TRUE"]
+    if choice.since is not None:
+        parts.append(f"\"date\" >= DATE '{choice.since}'")
+    if choice.on is not None:
+        parts.append(f"\"date\" = DATE '{choice.on}'")
+    if choice.camera != "*":
+        cameras: Sequence[str | None] = query(lake, "SELECT DISTINCT camera FROM videos")[
+            "camera"
+        ].to_pylist()
+        wanted = [name for name in cameras if name and fnmatch.fnmatchcase(name, choice.camera)]
+        parts.append(f"camera IN ({', '.join(map(quoted, wanted))})" if wanted else "FALSE")
+    return " AND ".join(parts)
+
+
+def _videos(ask: Callable[[str], Rows], chosen: str) -> Rows:
+    return ask(
+        'SELECT v.video_id, min(v.uri) AS uri, min(v.camera) AS camera, min(v."date") AS "date", '
+        "max(v.duration_s) AS duration_s, max(v.width_px) AS width_px, max(v.height_px) AS height_px, "
+        "max(v.recorded_at) AS recorded_at, max(a.status) AS status, max(a.rows_objects) AS objects, "
+        f"max(a.rows_events) AS events FROM (SELECT * FROM videos WHERE {chosen}) AS v "
+        "LEFT JOIN analyses_current AS a ON a.video_id = v.video_id GROUP BY v.video_id "
+        "ORDER BY camera, recorded_at, uri"
+    )

@@ -1,0 +1,97 @@
+"""The page over many videos: its numbers, its pictures, its names."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.cli import run
+from pipeline.report.overview import bars, camera_part, heat_picture, paths_picture, write_overview
+from pipeline.report.survey import Choice, Survey, survey
+from tests.lake.build import DAY
+from tests.report.scenes import HEIGHT, HOSTILE, WIDTH, square_lake, square_video
+
+HOUR = datetime(2025, 3, 1, 22, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("overview")
+    video = square_video(folder / "square.mp4")
+    square_lake(folder / "lake", video)
+    square_lake(folder / "lake", "/archive/b.mp4", number=2)
+    square_lake(folder / "lake", "/archive/c.mp4", number=3, camera=HOSTILE[1], label=HOSTILE[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(place: Path) -> Survey:
+    return survey(str(place / "lake"), Choice())
+
+
+def test_the_numbers_are_those_of_the_tables(found: Survey) -> None:
+    assert [row["camera"] for row in found.videos] == [HOSTILE[1], "gate", "gate"]
+    part = camera_part(found, "gate")
+    assert part["labels"] == [("gate", 10)]
+    assert part["events"]["bars"] == [("2025-03-01 22:00", 10, 1.0)]
+    assert part["busiest"] == (HOUR, 1.0)  # one square, in every sampled frame
+    assert {
+        "camera": "gate",
+        "label": "gate",
+        "class": "person",
+        "direction": "left_to_right",
+        "number": 10,
+    } in (found.crossings)
+    assert found.failures == []
+
+
+def test_videos_are_chosen_by_camera_and_date(place: Path) -> None:
+    lake = str(place / "lake")
+    assert len(survey(lake, Choice(camera="g*", since=DAY, on=DAY)).videos) == 2
+    assert survey(lake, Choice(since=date(2025, 3, 2))).videos == []
+    assert survey(lake, Choice(camera="none")).videos == []
+
+
+def test_heat_and_paths_lie_where_the_square_went(found: Survey) -> None:
+    gate = [row for row in found.heat if row["camera"] == "gate"]
+    assert sum(row["boxes"] for row in gate) == 240
+    warm = heat_picture(gate, None).max(axis=2)
+    y, x = np.unravel_index(np.argmax(warm), warm.shape)
+    # feet go from (60, 140) to (540, 284), all on one straight line
+    assert abs((y / HEIGHT * 360 - 140) - (x / WIDTH * 640 - 60) * 144 / 480) < 20
+    ways = [row for row in found.paths if row["camera"] == "gate"]
+    drawn = np.argwhere(paths_picture(ways, None).max(axis=2) > 100)
+    np.testing.assert_allclose([*drawn.min(axis=0), *drawn.max(axis=0)], [140, 60, 283, 536], atol=3)
+
+
+def test_long_times_are_shown_by_day() -> None:
+    chart = bars({datetime(2025, 1, 1, 5, tzinfo=UTC): 1.0, datetime(2025, 3, 1, 7, tzinfo=UTC): 3.0})
+    assert chart is not None
+    assert (chart["unit"], len(chart["bars"]), chart["top"]) == ("day", 60, 3.0)
+
+
+def test_hostile_names_stay_text_and_pages_are_linked(found: Survey, tmp_path: Path) -> None:
+    linked = tmp_path / "videos" / f"{1:032x}" / "index.html"
+    linked.parent.mkdir(parents=True)
+    linked.write_text("x")
+    html = write_overview(found, tmp_path, "Report").read_text(encoding="utf-8")
+    assert f'href="videos/{1:032x}/index.html"' in html
+    assert html.count("<script") == html.count("</script") == 1
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;document.title" in html
+
+
+def test_the_command_refuses_an_empty_choice(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    wanted = ["report", "--lake", str(place / "lake"), "--out", str(out)]
+    assert run([*wanted, "--camera", "nobody"]) == 2
+    assert "no video" in capsys.readouterr().err
+    assert run([*wanted, "--camera", "gate", "--date", "2025-03-01"]) == 0
+    assert capsys.readouterr().out == f"{out}/index.html\n"
+    assert cv2.imread(str(out / "index.html")) is None

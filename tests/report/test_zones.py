@@ -1,0 +1,109 @@
+"""The page of lines and zones counts as the rules do; its counting runs in node here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.config import Rule
+from pipeline.lake.schema import TRACKS
+from pipeline.report.gather import gather
+from pipeline.report.zones import _anchors, find_scene, write_zones
+from pipeline.rules import RuleEngine
+from tests.helpers import ROOT
+from tests.report.scenes import HEIGHT, HOSTILE, WIDTH, square_lake
+
+COUNT = ROOT / "pipeline/report/web/count.js"
+LINES = [((0.3, 0.2), (0.6, 0.9)), ((0.0, 0.5), (1.0, 0.5)), ((0.5, 0.0), (0.45, 0.6))]
+ZONES = [
+    ((0.2, 0.2), (0.7, 0.3), (0.6, 0.8), (0.3, 0.7)),
+    ((0.4, 0.4), (0.45, 0.4), (0.45, 0.5), (0.4, 0.5)),
+    ((0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (0.0, 1.0)),
+]
+
+
+def node(script: str, data: object) -> object:
+    program = shutil.which("node")
+    if program is None:
+        reason = "no node: apt install nodejs"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    text = f"const counting = require({json.dumps(str(COUNT))}); {script}"
+    done = subprocess.run(
+        [program, "-e", text], input=json.dumps(data), capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def walks(seed: int) -> pa.Table:
+    """Sixty random walks inside the picture, with jitter and two pauses of 12 s."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for track in range(60):
+        steps = np.cumsum(rng.normal(0, 9, (150, 2)), axis=0) + rng.uniform(100, 260, 2) * (1.6, 1)
+        folded = np.abs(steps % (2 * np.array([WIDTH, HEIGHT])) - (WIDTH, HEIGHT))
+        for n, (x, y) in enumerate(np.round(folded)):  # the page rounds to tenths of a pixel
+            t = n / 10 + 12 * (n > 60 and track % 5 == 0)
+            rows.append(
+                {"track_id": track, "sample": n, "t": t, "x1": x - 10, "y1": y - 50, "x2": x + 10, "y2": y,
+                 "class": ("person", "car")[track % 2], "score": 0.9, "observed": True}
+            )  # fmt: skip
+    return pa.Table.from_pylist(rows, TRACKS).sort_by([("t", "ascending"), ("track_id", "ascending")])
+
+
+def by_rules(tracks: pa.Table, rule: Rule) -> Counter[tuple[str | None, str]]:
+    engine = RuleEngine((rule,), (WIDTH, HEIGHT), "v")
+    events = pa.concat_tables([engine.update(tracks), engine.finish()]).to_pylist()
+    return Counter((event["direction"], json.loads(event["details"])["class"]) for event in events)
+
+
+def anchors(tracks: pa.Table) -> list[dict[str, object]]:
+    return _anchors([SimpleNamespace(tracks=tracks)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lines_and_zones_count_as_the_rules_do(seed: int) -> None:
+    tracks = walks(seed)
+    pixels = [[[x * WIDTH, y * HEIGHT] for x, y in shape] for shape in (*LINES, *ZONES)]
+    script = f"""
+      const {{tracks, shapes}} = JSON.parse(require("fs").readFileSync(0));
+      const of = (points) => (points.length === 2 ? counting.crossings : counting.visits);
+      console.log(JSON.stringify(shapes.map((points) => of(points)(tracks, points, {WIDTH}, {HEIGHT}))));
+    """
+    found = node(script, {"tracks": anchors(tracks), "shapes": pixels})
+    for line, counted in zip(LINES, found, strict=False):
+        want = by_rules(tracks, Rule(name="a", kind="line_crossing", line=line))
+        got = {(way, kind): n for way, table in counted.items() for kind, n in table.items()}
+        assert got == want
+        assert sum(want.values()) > 5
+    for zone, counted in zip(ZONES, found[len(LINES) :], strict=True):
+        for kind, name in (("zone_entry", "entries"), ("zone_exit", "exits")):
+            want = by_rules(tracks, Rule(name="a", kind=kind, zone=zone))
+            got = Counter({(None, label): n for label, n in counted[name].items()})
+            assert got == want
+
+
+def test_a_camera_is_its_newest_videos_and_rules_are_drawn(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    square_lake(lake, "/archive/a.mp4", camera=HOSTILE[0], label=HOSTILE[1])
+    square_lake(lake, "/archive/b.mp4", number=2, camera=HOSTILE[0])
+    records = find_scene(str(lake), HOSTILE[0])
+    assert {record.video["uri"] for record in records} == {"/archive/a.mp4", "/archive/b.mp4"}
+    assert len(find_scene(str(lake), "/archive/b.mp4")) == 1
+    html = write_zones([gather(str(lake), f"{1:032x}")], tmp_path / "page").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html).group(1))
+    [rule] = data["rules"]
+    assert (rule["name"], rule["closed"], rule["rest"]) == (HOSTILE[1], False, {"classes": ["person"]})
+    assert len(data["tracks"][0]["t"]) == 120
+    assert html.count("<script") == html.count("</script") == 4
