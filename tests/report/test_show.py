@@ -14,11 +14,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.schema import TRACKS
+from pipeline.lake.tables import Lake
 from pipeline.report.gather import find, gather
 from pipeline.report.packed import pack
 from pipeline.report.show import write_show
 from tests.cli.run import is_one_line, marey
+from tests.lake.build import name_of, running
 from tests.report.scenes import HOSTILE, SECONDS, event_id, square_lake, square_rows, square_video
 
 
@@ -119,6 +122,17 @@ def test_names_do_not_break_out_of_the_page(tmp_path: Path, name: str) -> None:
     assert "<img src=x" not in html
     data = json.loads(re.search(r'id="data">(.*?)</script>', html).group(1))
     assert {event["label"] for event in data["events"]} == {name}
+
+
+def test_a_video_that_only_failed_has_a_page_that_says_why(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path / "lake")
+    [attempt] = start_attempts(lake, [running("v1")])
+    failed = attempt.ended("failed", error_code="media_codec", error="no decoder")
+    commit(lake, [Ending(analysis=failed, names=(name_of(attempt),))])
+    record = gather(str(tmp_path / "lake"), find(str(tmp_path / "lake"), "v1.mp4")[0])
+    html = write_show(record, tmp_path / "page").read_text(encoding="utf-8")
+    assert "media_codec: no decoder" in html
+    assert "never analysed with success" in html
 
 
 def test_the_command_writes_a_page_and_says_where(lake: Path, tmp_path: Path) -> None:

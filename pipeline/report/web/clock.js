@@ -40,9 +40,10 @@ marey.clock = (() => {
 
   function without(reason) {
     own = true;
+    playing = false;
     video?.remove();
     marey.say(reason);
-    now = clamp(start);
+    if (first === undefined) now = clamp(start);
     tell();
   }
 
@@ -78,9 +79,7 @@ marey.clock = (() => {
     if (!source) { without("The video is not at hand: tracks are shown without it."); return; }
     own = false;
     video.addEventListener("error", () => without(
-      video.error?.code === 2 || video.error?.code === 4 && video.networkState === 3 && !codec
-        ? "The video cannot be read: tracks are shown without it."
-        : `This browser cannot play the video (${codec ?? "unknown codec"}), or it is no longer there: tracks are shown without it.`));
+      `This browser cannot play the video (${codec ?? "unknown codec"}), or it is no longer there: tracks are shown without it.`));
     video.addEventListener("loadedmetadata", () => {
       if (!video.videoWidth) without(`This browser cannot play the video's codec (${codec}): tracks are shown without it.`);
     });
