@@ -1,5 +1,7 @@
 """A lake of many videos, before and after compaction: `python -m bench.big_lake PLACE [VIDEOS]`.
 
+`python -m bench.big_lake PLACE ask` asks once more what is there.
+
 Each video has 3,000 track rows, 10 objects and 20 events; 100 videos have one date. PLACE is a directory or
 s3://bucket/prefix, and is filled. Queries are asked by a fresh process; its start is not counted.
 """
@@ -58,6 +60,13 @@ def main(place: str, videos: int) -> None:
         print(f"| {what} | {s0:.2f} s | {s1:.2f} s, {mb:.0f} MB |", flush=True)
     receipt = _timed("one video forgotten", lambda: forget(place, _uri(videos // 2), LakeConfig()))
     print(receipt, flush=True)
+
+
+def ask(place: str) -> None:
+    """Measure a lake that an earlier call has filled."""
+    for what, sql in {"one video's tracks": ONE.format(digest("50")), "count over all events": ALL}.items():
+        seconds, mb = _ask(place, sql)
+        print(f"{what}: {seconds:.2f} s, {mb:.0f} MB", flush=True)
 
 
 def _timed(what: str, call: Callable[[], T]) -> T:
@@ -151,4 +160,7 @@ def _events(rng: np.random.Generator) -> pa.Table:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10_000)
+    if sys.argv[2:] == ["ask"]:
+        ask(sys.argv[1])
+    else:
+        main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 10_000)

@@ -20,11 +20,12 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+if TYPE_CHECKING:  # the lake's queries need digests and no config, which is slow to load
+    from pydantic import BaseModel
 
-from pipeline.config import Config
+    from pipeline.config import Config
 
 PERCEPTION_VERSION = 2
 TRACKING_VERSION = 3
@@ -125,6 +126,8 @@ def _results(config: Config, section: str) -> dict[str, Any]:
 
 def _marked(model: BaseModel) -> dict[str, Any]:
     """JSON values of the fields marked `result`, with those of nested sections."""
+    from pydantic import BaseModel
+
     values = model.model_dump(mode="json")
     found: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():

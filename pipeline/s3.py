@@ -2,6 +2,8 @@
 
 What counts is the standard AWS environment: variables, ~/.aws/config and credentials, AWS_PROFILE, roles
 of instances and containers, AWS_ENDPOINT_URL for other servers than Amazon's. None of it is in our config.
+boto3 is loaded where it is needed: deltalake reads by itself, so a query whose keys are in the environment
+spares the quarter of a second.
 """
 
 from __future__ import annotations
@@ -11,30 +13,14 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigParseError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    InvalidConfigError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
-
-from pipeline.errors import StorageError, TransientError, UsageError
+from pipeline.errors import MareyError, StorageError, TransientError, UsageError
 from pipeline.retry import patiently
+
+if TYPE_CHECKING:
+    import boto3
 
 T = TypeVar("T")
 
@@ -82,10 +68,15 @@ _BROKEN = (
     _UNREACHABLE, "error sending request", "HTTP error", "error decoding response body", "(Connect)",
     "connection closed", "IncompleteMessage", "operation timed out", "Connection reset",
 )  # fmt: skip
-_CREDENTIAL_ERRORS = (
-    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ProfileNotFound, SSOError,
-    ConfigParseError, InvalidConfigError, NoRegionError,
-)  # fmt: skip
+_regions: dict[str, str] = {}  # of buckets that were asked for theirs
+
+
+class NoObjectError(Exception):
+    """S3's answer that there is no such object."""
+
+
+class PreconditionError(Exception):
+    """S3's answer that the object is not as the request demanded."""
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -103,6 +94,8 @@ def split(uri: str) -> tuple[str, str]:
 @cache
 def client() -> Any:
     """The boto3 client of this process; threads may share it."""
+    from botocore.config import Config
+
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=10,
@@ -116,7 +109,8 @@ def client() -> Any:
         },
     )
     with errors("S3"):
-        return _session().client("s3", config=config, region_name=_session().region_name or "us-east-1")
+        name = os.environ.get("AWS_REGION") or _session().region_name or "us-east-1"
+        return _session().client("s3", config=config, region_name=name)
 
 
 def delta_options(bucket: str) -> dict[str, str]:
@@ -125,65 +119,95 @@ def delta_options(bucket: str) -> dict[str, str]:
     Raises:
         StorageError: there are no credentials.
     """
-    options = {"aws_region": region(bucket), "aws_conditional_put": "etag", "timeout": "60s"}
+    options = _from_environment()
+    if options is None:
+        options = _from_session(bucket)
+        endpoint = str(client().meta.endpoint_url)
+        if not re.search(r"\.amazonaws\.com(\.cn)?$", endpoint):
+            options["aws_endpoint"] = endpoint
+    if endpoint := options.get("aws_endpoint", ""):
+        options["aws_allow_http"] = str(endpoint.startswith("http://")).lower()
+    if bucket in _regions:
+        options["aws_region"] = _regions[bucket]
+    return options | {"aws_conditional_put": "etag", "timeout": "60s"}
+
+
+def _from_environment() -> dict[str, str] | None:
+    """What variables say, where they alone decide: keys, region and endpoint. None: ask boto3."""
+    env = os.environ.get
+    key, secret, name = env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"), _region_of_environment()
+    if not (key and secret and name) or env("AWS_PROFILE") or env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
+        return None
+    endpoint = env("AWS_ENDPOINT_URL_S3") or env("AWS_ENDPOINT_URL")
+    if not endpoint and Path(env("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
+        return None  # it may name another
+    options = {"aws_access_key_id": key, "aws_secret_access_key": secret, "aws_region": name}
+    if token := env("AWS_SESSION_TOKEN") or env("AWS_SECURITY_TOKEN"):
+        options["aws_session_token"] = token
+    return options | ({"aws_endpoint": endpoint} if endpoint else {})
+
+
+def _from_session(bucket: str) -> dict[str, str]:
+    """Keys and region as boto3 finds them."""
     with errors(f"bucket {bucket}"):
+        from botocore.exceptions import NoCredentialsError
+
         found = _session().get_credentials()
         if found is None:
             raise NoCredentialsError
         keys = found.get_frozen_credentials()
-    options |= {"aws_access_key_id": keys.access_key or "", "aws_secret_access_key": keys.secret_key or ""}
-    if keys.token:
-        options["aws_session_token"] = keys.token
-    endpoint = str(client().meta.endpoint_url)
-    if not re.search(r"\.amazonaws\.com(\.cn)?$", endpoint):
-        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
-    return options
+    options = {
+        "aws_access_key_id": keys.access_key or "",
+        "aws_secret_access_key": keys.secret_key or "",
+        "aws_region": region(bucket),
+    }
+    return options | ({"aws_session_token": keys.token} if keys.token else {})
 
 
-@cache
+def _region_of_environment() -> str | None:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+
+
 def region(bucket: str) -> str:
     """The bucket's region, which also says that the bucket is there.
 
     Raises:
         StorageError: it is not, or not for these credentials.
     """
+    if bucket not in _regions:
+        found = _head(bucket)
+        _regions[bucket] = str(found.get("BucketRegion") or client().meta.region_name)
+    return _regions[bucket]
 
-    def head() -> Any:
-        try:
-            return client().head_bucket(Bucket=bucket)
-        except ClientError as exc:
-            # A HEAD has no body to say why: 404 can only mean the bucket.
-            if error_code(exc) in _MISSING_KEYS:
-                exc.response["Error"]["Code"] = "NoSuchBucket"
-            elif error_code(exc) in ("403", "400"):
-                client().list_objects_v2(Bucket=bucket, MaxKeys=1)  # its error names the reason
-            raise
 
-    found = ask(f"bucket {bucket}", head)
-    return str(found.get("BucketRegion") or client().meta.region_name)
+def _head(bucket: str) -> dict[str, Any]:
+    what = f"bucket {bucket}"
+    try:
+        found: dict[str, Any] = ask(what, partial(client().head_bucket, Bucket=bucket))
+    except NoObjectError:  # a HEAD has no body to say why: it can only mean the bucket
+        raise StorageError(what, remedy=_REASONS["NoSuchBucket"]) from None
+    except TransientError:
+        raise
+    except StorageError:
+        ask(what, partial(client().list_objects_v2, Bucket=bucket, MaxKeys=1))  # its error names the reason
+        raise
+    return found
 
 
 def ask(what: str, call: Callable[[], T]) -> T:
     """The result of a call of boto3 that may be made twice, made again while the server stumbles.
 
     Raises:
-        ClientError: S3's answer that there is no such object, or that it is not as demanded.
+        NoObjectError: there is no such object.
+        PreconditionError: it is not as demanded.
         StorageError: another, about `what`.
     """
 
-    def once() -> T | ClientError:
+    def once() -> T:
         with errors(what):
-            try:
-                return call()
-            except ClientError as exc:
-                if is_missing(exc) or precondition_failed(exc):
-                    return exc
-                raise
+            return call()
 
-    found = patiently(once)
-    if isinstance(found, ClientError):
-        raise found
-    return found
+    return patiently(once)
 
 
 def listed(bucket: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
@@ -203,8 +227,9 @@ def listed(bucket: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
 
 def forget() -> None:
     """Read the settings anew at the next use."""
-    for function in (client, region, _session):
-        function.cache_clear()
+    client.cache_clear()
+    _session.cache_clear()
+    _regions.clear()
 
 
 @contextmanager
@@ -212,35 +237,50 @@ def errors(what: str) -> Iterator[None]:
     """Turn errors of boto3 into a StorageError about `what`.
 
     Raises:
+        NoObjectError: there is no such object.
+        PreconditionError: it is not as the request demanded.
         TransientError: the server stumbled.
         StorageError: anything else.
     """
     try:
         yield
-    except ClientError as exc:
-        message = exc.response.get("Error", {}).get("Message") or str(exc)
-        raise failure(what, _REASONS.get(error_code(exc), message)) from exc
-    except _CREDENTIAL_ERRORS as exc:
-        raise StorageError(what, remedy=f"{_NO_CREDENTIALS} ({exc})") from exc
-    except (BotoConnectionError, HTTPClientError, IncompleteReadError) as exc:
-        raise failure(what, f"{_UNREACHABLE}: {exc}") from exc
-    except (BotoCoreError, ValueError) as exc:  # ValueError: an endpoint that is no URL
-        raise StorageError(what, remedy=str(exc)) from exc
+    except MareyError:
+        raise
+    except Exception as exc:
+        if (error := told(what, exc)) is None:
+            raise
+        raise error from exc
 
 
-def error_code(exc: ClientError) -> str:
-    """S3's short name of an error, or the HTTP status."""
+def told(what: str, exc: Exception) -> Exception | None:
+    """The error for one of boto3; None if it is not boto3's."""
+    from botocore import exceptions as boto
+
+    match exc:
+        case boto.ClientError():
+            code = error_code(exc)
+            if code in _MISSING_KEYS:
+                return NoObjectError(str(exc))
+            if code in ("PreconditionFailed", "412"):
+                return PreconditionError(str(exc))
+            message = exc.response.get("Error", {}).get("Message") or str(exc)
+            return failure(what, _REASONS.get(code, message))
+        case (
+            boto.NoCredentialsError() | boto.PartialCredentialsError() | boto.CredentialRetrievalError()
+            | boto.ProfileNotFound() | boto.SSOError() | boto.ConfigParseError() | boto.InvalidConfigError()
+            | boto.NoRegionError()
+        ):  # fmt: skip
+            return StorageError(what, remedy=f"{_NO_CREDENTIALS} ({exc})")
+        case boto.ConnectionError() | boto.HTTPClientError() | boto.IncompleteReadError():
+            return failure(what, f"{_UNREACHABLE}: {exc}")
+        case boto.BotoCoreError() | ValueError():  # ValueError: an endpoint that is no URL
+            return StorageError(what, remedy=str(exc))
+    return None
+
+
+def error_code(exc: Any) -> str:
+    """S3's short name of a ClientError, or the HTTP status."""
     return str(exc.response.get("Error", {}).get("Code", ""))
-
-
-def is_missing(exc: ClientError) -> bool:
-    """Whether the error says that there is no such object."""
-    return error_code(exc) in _MISSING_KEYS
-
-
-def precondition_failed(exc: ClientError) -> bool:
-    """Whether the object was not as the request demanded."""
-    return error_code(exc) in ("PreconditionFailed", "412")
 
 
 def failure(what: str, text: str) -> StorageError:
@@ -268,4 +308,6 @@ def _plain(text: str) -> str:
 
 @cache
 def _session() -> boto3.Session:
+    import boto3
+
     return boto3.Session()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.text import put, say
-from pipeline.config import Config, load
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 __all__ = [
     "ConfigFile", "Json", "Lake", "Settings", "app", "command", "evaluate_app", "put", "read_config", "say",
@@ -62,6 +64,8 @@ def read_config(path: Path | None, settings: Sequence[str] | None) -> Config:
     Raises:
         UsageError: see `pipeline.config.load`.
     """
+    from pipeline.config import load  # slow to load, and `query` needs none
+
     overrides: dict[str, Any] = {}
     for setting in settings or ():
         key, equals, value = setting.partition("=")

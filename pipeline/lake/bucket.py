@@ -8,8 +8,6 @@ import secrets
 from dataclasses import dataclass
 from functools import cache
 
-from botocore.exceptions import ClientError
-
 from pipeline import s3
 from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.lake.location import Location
@@ -76,7 +74,7 @@ class Bucket(Location):
 
         try:
             return s3.ask(f"{self}/{name} cannot be read", get)
-        except ClientError:
+        except s3.NoObjectError:
             return None
 
     def create(self, name: str, data: bytes) -> bool:
@@ -85,9 +83,9 @@ class Bucket(Location):
 
         try:
             s3.ask(f"{self}/{name} cannot be written", put)
-        except ClientError as exc:
-            if s3.precondition_failed(exc):
-                return False
+        except s3.PreconditionError:
+            return False
+        except s3.NoObjectError as exc:
             raise StorageError(f"{self}/{name} cannot be written", remedy=str(exc)) from exc
         return True
 
@@ -99,7 +97,7 @@ class Bucket(Location):
         def delete() -> None:
             s3.client().delete_object(Bucket=self.bucket, Key=self._key(name))
 
-        with contextlib.suppress(ClientError):
+        with contextlib.suppress(s3.NoObjectError):
             s3.ask(f"{self}/{name} cannot be removed", delete)
 
     def remove_folder(self, folder: str) -> None:

@@ -68,8 +68,9 @@ def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
     }
     for name, run in RUN.items():
         views[name] = (
-            f"SELECT {_columns(name, quote)}\nFROM {name}_all\n"
-            f"WHERE run_id IN (SELECT {run} FROM analyses_current)"
+            f"SELECT {_columns(name, quote, 'r.')}\nFROM {name}_all AS r\n"
+            f"JOIN (SELECT video_id, {run} FROM analyses_current) AS c\n"
+            f"ON r.video_id = c.video_id AND r.run_id = c.{run}"
         )
     return views
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from pipeline.errors import StorageError, UsageError
 
@@ -36,13 +35,15 @@ class Location(ABC):
         if not text:
             raise UsageError("the lake's path is empty", remedy="give a directory or s3://bucket/prefix")
         if text.startswith("s3://"):
-            from pipeline.lake.bucket import Bucket  # loads boto3, which a local lake spares
+            from pipeline.lake.bucket import Bucket
 
             return Bucket.of(text)
         if "://" in text:
             parts = urlsplit(text)
             if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
                 raise UsageError("a lake is a directory or s3://bucket/prefix", got=text, remedy="give one")
+            from urllib.request import url2pathname  # slow to load
+
             text = url2pathname(parts.path)
         if bad := _UNSAFE.search(text):
             raise UsageError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
-from deltalake import QueryBuilder
+from deltalake import DeltaTable, QueryBuilder
 
 from pipeline.errors import UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
@@ -16,7 +16,11 @@ from pipeline.lake.tables import Lake, lacking
 from pipeline.retry import patiently
 
 _STORAGE_SIGNS = ("object store error", "parquet error", "object at location")
-_SETTINGS = {"datafusion.catalog.information_schema": "true"}
+_SETTINGS = {
+    "datafusion.catalog.information_schema": "true",
+    # Files of a partition are opened one after the other: more of them hide a server's delay.
+    "datafusion.execution.target_partitions": str(max(8, os.cpu_count() or 1)),
+}
 _READS = ("select", "with", "values", "show", "describe", "desc")
 _EXPLAINED = ("select", "with", "values")
 _SKIPPED = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()+", re.DOTALL)
@@ -51,10 +55,10 @@ def query(
         UsageError: there is no lake, or the query is wrong; DataFusion's message in one line.
     """
     check_reads(sql)
-    lake = Lake.open(lake_uri, create=False)
+    lake, analyses = Lake.find(lake_uri)
     if as_of is not None and whole:
         _check_history(lake, as_of)
-    return plain_strings(patiently(lambda: _run(lake, _builder(lake, _mentioned(sql), as_of), sql)))
+    return plain_strings(patiently(lambda: _run(lake, _builder(lake, analyses, _mentioned(sql), as_of), sql)))
 
 
 def _check_history(lake: Lake, as_of: datetime) -> None:
@@ -98,11 +102,11 @@ def _mentioned(sql: str) -> list[str]:
     return ["analyses", "videos", *(n for n in others if every or words & {n, BASE[n]})]
 
 
-def _builder(lake: Lake, tables: Sequence[str], as_of: datetime | None) -> QueryBuilder:
+def _builder(lake: Lake, analyses: DeltaTable, tables: Sequence[str], as_of: datetime | None) -> QueryBuilder:
     builder = QueryBuilder(_SETTINGS)
-    # In this order: the rows of whatever `analyses` calls current are in the tables read after it.
+    # The rows of whatever `analyses` calls current are in the tables read after it.
     for name in tables:
-        snapshot = lake.table(name)
+        snapshot = analyses if name == "analyses" else lake.table(name)
         if not (missing := lacking(snapshot, name)):
             builder.register(BASE[name], snapshot)
             continue

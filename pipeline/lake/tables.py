@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from pipeline.errors import ConflictError, TransientError, UsageError
+from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
 from pipeline.ids import digest
 from pipeline.lake.layout import table_properties, writer_properties
 from pipeline.lake.location import Location
@@ -60,15 +60,34 @@ class Lake:
             UsageError: `uri` is no path of a lake, there is no lake and `create` is off, or a newer program
                 made it.
         """
-        lake = cls(Location.parse(uri))
-        if create:
+        if not create:
+            lake, analyses = cls.find(uri)
+        else:
+            lake = cls(Location.parse(uri))
             lake.location.make(conditional=conditional_put)
             lake._create_missing()
-        elif not lake.location.exists():
-            raise UsageError(f"there is no lake at {lake.location}", remedy=_NO_LAKE)
-        if lake._version() < SCHEMA_VERSION and (create or extend):
+            analyses = lake.table("analyses")
+        if lake._version(analyses) < SCHEMA_VERSION and (create or extend):
             lake._extend()
         return lake
+
+    @classmethod
+    def find(cls, uri: str | os.PathLike[str]) -> tuple[Lake, DeltaTable]:
+        """A lake that is there, with its `analyses` as they are now.
+
+        Raises:
+            StorageError: it cannot be read.
+            UsageError: `uri` is no path of a lake, there is no lake, or a newer program made it.
+        """
+        lake = cls(Location.parse(uri))
+        try:
+            analyses = lake.table("analyses")
+        except (StorageError, UsageError):
+            if not lake.location.exists():  # it also says what is wrong with a bucket, or where it is
+                raise UsageError(f"there is no lake at {lake.location}", remedy=_NO_LAKE) from None
+            analyses = lake.table("analyses")
+        lake._version(analyses)
+        return lake, analyses
 
     def table(self, name: str) -> DeltaTable:
         """The newest snapshot of a table.
@@ -199,13 +218,13 @@ class Lake:
             if not self._is_there(name):
                 raise self.location.failure(f"lake {self.location} cannot be made", exc) from exc
 
-    def _version(self) -> int:
+    def _version(self, analyses: DeltaTable) -> int:
         """The schema version of the lake.
 
         Raises:
             UsageError: a newer program made it.
         """
-        properties = self.table("analyses").metadata().configuration
+        properties = analyses.metadata().configuration
         version = int(json.loads(properties.get(_VERSION_KEY, "0")))
         if version > SCHEMA_VERSION:
             what = f"lake {self.location} has schema version {version}"

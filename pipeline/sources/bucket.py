@@ -69,16 +69,17 @@ def stream(source: Source, offset: int) -> Iterator[bytes]:
         StorageError: the bucket cannot be read.
     """
     bucket, key = s3.split(source.uri)
-    with s3.errors(f"{source.uri} cannot be read"):
+    what = f"{source.uri} cannot be read"
+    with s3.errors(what):
         try:
             asked = {"Range": f"bytes={offset}-"} if offset else {}
             answer = s3.client().get_object(Bucket=bucket, Key=key, IfMatch=f'"{source.etag}"', **asked)
         except ClientError as exc:
-            if s3.precondition_failed(exc) or s3.is_missing(exc):
-                raise ChangedError from exc
             if s3.error_code(exc) in ("AccessDenied", "403", "InvalidObjectState"):
                 reason = "it is in an archive" if "State" in s3.error_code(exc) else "access is denied"
-                raise SourceError(f"{source.uri} cannot be read", remedy=reason, code="unreadable") from exc
+                raise SourceError(what, remedy=reason, code="unreadable") from exc
+            if isinstance(s3.told(what, exc), s3.NoObjectError | s3.PreconditionError):
+                raise ChangedError from exc
             raise
         yield from answer["Body"].iter_chunks(CHUNK_BYTES)
 
@@ -88,7 +89,7 @@ def _head(bucket: str, key: str) -> Source | None:
         found = s3.ask(
             f"s3://{bucket}/{key} cannot be read", lambda: s3.client().head_object(Bucket=bucket, Key=key)
         )
-    except ClientError:
+    except s3.NoObjectError:
         return None
     return _source(bucket, key, found["ContentLength"], found["LastModified"], found["ETag"])
 

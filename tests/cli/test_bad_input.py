@@ -177,7 +177,6 @@ def test_a_bug_is_one_line_too(
         raise RuntimeError("oh\nno")
 
     monkeypatch.setattr("pipeline.config.load", broken)
-    monkeypatch.setattr("pipeline.cli.app.load", broken)
     assert run(["config"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("marey: this is a bug of marey, --debug shows where: RuntimeError: oh")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pipeline.lake.location import Location
 from pipeline.lake.query import query
 from pipeline.lake.tables import Lake
 from pipeline.lake.views import views
+from tests.helpers import ROOT
 from tests.lake.build import analyse, sample_lake
 from tests.s3 import Server
 
@@ -163,6 +166,29 @@ def test_what_servers_answer(code: str, status: int, reason: str, transient: boo
     told = f"Generic S3 error\n \x1b[31m↳\x1b[0m status code {status}: <Error><Code>{code}</Code></Error>"
     if code != "NewError":
         assert str(s3.failure("it", told)).startswith(f"it: {reason}")
+
+
+ALONE = """
+import sys
+from pipeline.lake.query import query
+assert query(sys.argv[1], "SELECT count(*) AS n FROM tracks")["n"].to_pylist() == [140]
+print(sorted({"boto3", "botocore", "pydantic"} & set(sys.modules)))
+"""
+
+
+def test_a_query_loads_no_boto3(s3_server: Server) -> None:
+    """Nor the config: half of the time of a short query was their loading."""
+    lake = sample_lake(f"s3://{s3_server.bucket()}/lake")
+    command = [sys.executable, "-c", ALONE, str(lake.location)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_query_says_what_is_wrong_with_the_bucket(s3_server: Server) -> None:
+    with pytest.raises(StorageError, match="bucket no-such-bucket: the bucket does not exist"):
+        query("s3://no-such-bucket/lake", "SELECT 1")
+    with pytest.raises(UsageError, match="there is no lake at s3://"):
+        query(f"s3://{s3_server.bucket()}/lake", "SELECT 1")
 
 
 def test_what_deltalake_says_is_made_plain(s3_server: Server) -> None:

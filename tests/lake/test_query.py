@@ -145,6 +145,19 @@ def test_what_reads_is_allowed(lake: Lake, sql: str) -> None:
     assert query(lake.location.path, sql).num_rows == 1
 
 
+def test_a_query_about_one_video_looks_for_one_run(lake: Lake) -> None:
+    """Its run is what files and row groups are pruned by; video_ids are digests and lie everywhere."""
+    sql = "EXPLAIN SELECT * FROM tracks WHERE video_id = 'v3'"
+    [plan] = [
+        row["plan"] for row in query(lake.location.path, sql).to_pylist() if "physical" in row["plan_type"]
+    ]
+    of_analyses = [
+        line for line in plan.splitlines() if "tracking_run_id" in line and "DataSourceExec" in line
+    ]
+    assert of_analyses
+    assert all("video_id@0 = v3" in line for line in of_analyses)
+
+
 def test_explain_and_describe_are_allowed(lake: Lake) -> None:
     assert query(lake.location.path, "EXPLAIN SELECT * FROM tracks").num_rows
     assert query(lake.location.path, "DESCRIBE tracks")["column_name"].to_pylist()[0] == "video_id"
@@ -211,7 +224,7 @@ def test_every_engine_gets_every_view(lake: Lake, engine: str) -> None:
     for table in ("videos", "analyses", "tracks"):
         assert f"/{table}" in text
     sign = "`" if engine == "spark" else '"'
-    assert f"{sign}class{sign}, score" in text
+    assert f"{sign}class{sign}, r.score" in text
 
 
 def test_an_unknown_engine_is_refused(lake: Lake, tmp_path: Path) -> None:
