@@ -34,10 +34,12 @@ def marey(*arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProc
     )
 
 
-def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    """Start the command as the leader of a process group of its own."""
+def start(
+    *arguments: object, cwd: Path, module: tuple[object, ...] = ("pipeline.cli",)
+) -> subprocess.Popen[str]:
+    """Start the command, or a module around it, as the leader of a process group of its own."""
     return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [sys.executable, "-m", *map(str, (*module, *arguments))],
         cwd=cwd,
         env=environment(),
         stdout=subprocess.PIPE,
