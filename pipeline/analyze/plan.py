@@ -77,22 +77,39 @@ class Planner:
         self._known: Mapping[str, VideoName] = {}
         self._denied = frozenset(lake.location.names(DENIED))
         self._histories: dict[str, History] = {}  # of known videos, as they were when looked up
+        self._perceptions: Mapping[str, Analysis] = {}  # likewise, of those that are wanted anew
 
     def look_up(self, sources: Sequence[Source]) -> None:
         """Read at once what the lake knows of all these, and begin to fetch those whose bytes are needed."""
         self._known = known_videos(self.lake, [source.uri for source in sources])
         self._histories = histories(self.lake, {name.video_id for name in self._known.values()})
+        asked = [plan for source in sources if (plan := self._as_known(source)) is not None]
+        wanted = {plan.ids.perception for plan in asked if plan.step is Step.PERCEPTION}
+        self._perceptions = find_perceptions(self.lake, wanted)
         if not self.options.dry_run:
             self.spool.expect([source for source in sources if self.needs_bytes(source)])
 
     def needs_bytes(self, source: Source) -> bool:
-        """Whether a remote source has to be read before or after it is planned, as far as is known."""
+        """Whether a remote source has to be read before or after it is planned, as far as is known.
+
+        It is asked for every input, so it asks the lake for nothing.
+        """
         if not source.is_remote:
             return False
-        known = self._known_as(source)
-        if known is None or known.width_px is None:
+        plan = self._as_known(source)
+        if plan is None:
             return True
-        return self._decided(source, self._named(source, known, None), None).step is Step.PERCEPTION
+        return _copied(plan, self._perceptions.get(plan.ids.perception)).step is Step.PERCEPTION
+
+    def _as_known(self, source: Source) -> VideoPlan | None:
+        """What is to be done for a remote source by what was looked up; None: it has to be read to tell."""
+        known = self._known_as(source)
+        if not source.is_remote or known is None or known.width_px is None:
+            return None
+        name = self._named(source, known, None)
+        history = self._histories.get(name.video_id) or History()
+        plan = VideoPlan(source, name, self.tools.ids(name.content_id, name.camera), Step.PERCEPTION, history)
+        return self._reused(plan) or plan
 
     def is_known(self, name: VideoName) -> bool:
         """Whether the lake has this name of this version."""
@@ -124,12 +141,20 @@ class Planner:
         ids = self.tools.ids(name.content_id, name.camera)
         history = self._histories.get(name.video_id)
         plan = VideoPlan(source, name, ids, Step.PERCEPTION, history or History(), error=error)
-        if history is not None and (decided := self._decide(plan)).step in _NO_WORK:
+        if history is not None and (decided := self._reused(plan)) and decided.step in _NO_WORK:
             return decided
         # What is worked on is planned on what the lake says now.
         return self._decide(replace(plan, history=histories(self.lake, [name.video_id])[name.video_id]))
 
     def _decide(self, plan: VideoPlan) -> VideoPlan:
+        if (decided := self._reused(plan)) is not None:
+            return decided
+        if plan.error is None and (error := self._quarantine(plan)):
+            return replace(plan, error=error)
+        return _copied(plan, find_perceptions(self.lake, [plan.ids.perception]).get(plan.ids.perception))
+
+    def _reused(self, plan: VideoPlan) -> VideoPlan | None:
+        """What the video's own history leaves to do; None: it has to be perceived."""
         current, ids = plan.current, plan.ids
         if current is not None:
             whole = current.status == "ok" or not (self.options.retry_failed and _retriable(current))
@@ -145,12 +170,7 @@ class Planner:
             self.options.force or (self.options.retry_failed and _retriable(failed))
         ):
             return replace(plan, step=Step.FAILED_BEFORE, last_error=failed)
-        if plan.error is None and (error := self._quarantine(plan)):
-            return replace(plan, error=error)
-        other = find_perceptions(self.lake, [ids.perception]).get(ids.perception)
-        if other is not None and other.status == "ok" and other.video_id != plan.name.video_id:
-            return replace(plan, step=Step.COPY, perceived=other)
-        return plan
+        return None
 
     def _quarantine(self, plan: VideoPlan) -> SourceError | None:
         """Refuse a video whose attempts never come to an end; each finished segment earns one more."""
@@ -246,6 +266,13 @@ class Planner:
             elif isinstance(item, JobEnd):
                 info, error = item.info or info, item.error
         return info, error and source.told(error)
+
+
+def _copied(plan: VideoPlan, other: Analysis | None) -> VideoPlan:
+    """The plan, taking over the perception that another video has."""
+    if other is not None and other.status == "ok" and other.video_id != plan.name.video_id:
+        return replace(plan, step=Step.COPY, perceived=other)
+    return plan
 
 
 def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None) -> VideoName:

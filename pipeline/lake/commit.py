@@ -183,7 +183,7 @@ def put_config(lake: Lake, config: Config) -> str:
     key = config_id(config)
     row = {"config_id": key, "config": config.model_dump_json(), "seen_at": datetime.now(UTC)}
     for pause in pauses():
-        snapshot = lake.table("configs")
+        snapshot = lake.latest("configs")
         sql = f"SELECT config_id FROM configs WHERE config_id = {quoted(key)}"
         if run_sql(snapshot, "configs", sql).num_rows:
             return key
@@ -240,7 +240,7 @@ def _compare_and_set(
     """
     video_ids = [attempt.video_id for attempt in attempts]
     for pause in pauses():
-        snapshot = lake.table("analyses")
+        snapshot = lake.latest("analyses")
         found = histories(lake, video_ids, snapshot)
         rows = _numbered(snapshot, found, choose(found))
         try:
@@ -254,13 +254,13 @@ def _compare_and_set(
 
 
 def _numbered(snapshot: DeltaTable, found: Mapping[str, History], rows: Sequence[Analysis]) -> list[Analysis]:
-    """Rows with their revisions: above the video's rows, and above rows that were removed since."""
+    """Rows with their revisions: above the video's rows or, of a video that was forgotten, above those."""
     seen: Counter[str] = Counter()
     numbered = []
     for row in rows:
-        base = max(
-            found[row.video_id].last_revision, snapshot.transaction_version(revision_key(row.video_id)) or 0
-        )
+        base = found[row.video_id].last_revision
+        if not base:  # asking costs the whole log
+            base = snapshot.transaction_version(revision_key(row.video_id)) or 0
         seen[row.video_id] += 1
         numbered.append(stamped(row, base + seen[row.video_id]))
     return numbered

@@ -71,8 +71,15 @@ def sort_rows(name: str, rows: pa.Table) -> pa.Table:
 
 
 def table_properties(name: str) -> dict[str, str]:
-    """Delta properties: which columns have statistics in the log."""
-    return {"delta.dataSkippingStatsColumns": ",".join(STATISTICS[name])}
+    """Delta properties: which columns have statistics in the log, and when it is check-pointed.
+
+    Whoever opens a table reads its log since the last check-point, an object per commit: with deltalake's
+    default of 100 these were most requests of a batch on S3.
+    """
+    return {
+        "delta.dataSkippingStatsColumns": ",".join(STATISTICS[name]),
+        "delta.checkpointInterval": "10",
+    }
 
 
 def writer_properties(name: str) -> WriterProperties:

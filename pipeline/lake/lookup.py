@@ -197,7 +197,7 @@ def _lookup(
     """Rows of a small table whose key is one of the values."""
     if not values:
         return []
-    table = snapshot or lake.table(name)
+    table = snapshot or lake.latest(name)
     columns = schema.TABLES[name].names
     if len(values) <= _MAX_KEYS:
         keys = ", ".join(quoted(value) for value in values)

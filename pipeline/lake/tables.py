@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pyarrow as pa
@@ -33,9 +33,12 @@ _CREATION_ORDER = (*(name for name in TABLES if name != "analyses"), "analyses")
 
 @dataclass(frozen=True)
 class Lake:
-    """A directory or prefix of Delta tables. Holds no state: every call reads the newest snapshot."""
+    """A directory or prefix of Delta tables. Not for several threads."""
 
     location: Location
+    _kept: dict[str, tuple[dict[str, str], DeltaTable]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @classmethod
     def open(
@@ -98,6 +101,27 @@ class Lake:
         """
         return patiently(lambda: self._table(name))
 
+    def latest(self, name: str) -> DeltaTable:
+        """The newest snapshot of a table that this lake keeps, good until it is asked for again.
+
+        Opening a table costs some thirty requests on S3, bringing one up to date one and one for each commit
+        since.
+
+        Raises:
+            StorageError: it cannot be read.
+            UsageError: there is none.
+        """
+        options = self.location.storage_options  # credentials may have been renewed
+        before, kept = self._kept.pop(name, (None, None))
+        try:
+            if kept is None or before != options:
+                raise DeltaError
+            kept.update_incremental()
+        except (DeltaError, OSError):  # its log was shortened, or the server stumbled
+            kept = self.table(name)
+        self._kept[name] = options, kept
+        return kept
+
     def _table(self, name: str) -> DeltaTable:
         try:
             return DeltaTable(self.location.table(name), storage_options=self.location.storage_options)
@@ -118,9 +142,9 @@ class Lake:
             return
         mark = str(uuid.uuid4())
         once = CommitProperties(app_transactions=[Transaction(mark, 1)])
-        for pause in pauses():
-            target = self.table(name)
-            if target.transaction_version(mark) is not None:
+        for number, pause in enumerate(pauses()):
+            target = self.latest(name)
+            if number and target.transaction_version(mark) is not None:
                 return  # it went through although its answer said otherwise
             try:
                 self._write(target, name, rows, once)
@@ -151,6 +175,7 @@ class Lake:
         self._write(snapshot, name, self._fit(name, rows), CommitProperties(app_transactions=transactions))
 
     def _write(self, target: DeltaTable, name: str, rows: pa.Table, commit: CommitProperties) -> None:
+        kept = self._kept.pop(name, None)
         try:
             write_deltalake(
                 target,
@@ -160,6 +185,8 @@ class Lake:
                 commit_properties=commit,
             )
             self.location.sync_commit(name, target.version())
+            if kept is not None and kept[1] is target:
+                self._kept[name] = kept  # it is at its own commit now
         except CommitFailedError as exc:
             raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
         except (DeltaError, OSError) as exc:

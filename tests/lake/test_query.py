@@ -206,7 +206,7 @@ def test_duckdb_sql_agrees_with_query(lake: Lake) -> None:
     assert "INSTALL delta;\nLOAD delta;\n" in text
     folder = str(lake.location.path).replace("'", "''")
     session.execute(
-        "CREATE MACRO delta_scan(path) AS TABLE SELECT * FROM read_parquet(path || '/**/*.parquet', "
+        "CREATE MACRO delta_scan(path) AS TABLE SELECT * FROM read_parquet(path || '/**/part-*.parquet', "
         "hive_partitioning = true, union_by_name = true)"
     )
     assert f"delta_scan('{folder}/tracks')" in text
