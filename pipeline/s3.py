@@ -296,6 +296,8 @@ def _plain(text: str) -> str:
     for code, reason in _REASONS.items():
         if not code.isdigit() and f"<Code>{code}</Code>" in flat:
             return reason
+    if "File already exists" in flat:  # a 409 while it check-pointed what it had committed
+        return _REASONS["OperationAborted"]
     if "Invalid table version" in flat:  # deltalake took a 409 for another's commit and did not find that
         return _REASONS["OperationAborted"]
     if found := re.search(r"non-2xx status code:? *(\d+)", flat):

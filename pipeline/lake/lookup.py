@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.retry import patiently
 LOST = "lost"
 """error_code of an attempt that compaction gave up for dead."""
 
+_BATCH_ROWS = 10_000
 _MAX_KEYS = 500  # more are looked up by reading the key column whole
 
 _STAGES = {
@@ -168,8 +169,13 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def run_sql(snapshot: DeltaTable, name: str, sql: str) -> pa.Table:
-    """Run our own SQL on one snapshot, registered as `name`.
+def run_sql(
+    snapshot: DeltaTable,
+    name: str,
+    sql: str,
+    keep: Callable[[pa.RecordBatchReader], pa.Table] = pa.RecordBatchReader.read_all,
+) -> pa.Table:
+    """Run our own SQL on one snapshot, registered as `name`; of its rows `keep` takes what is wanted.
 
     Raises:
         StorageError: its files cannot be read.
@@ -178,7 +184,7 @@ def run_sql(snapshot: DeltaTable, name: str, sql: str) -> pa.Table:
     def ask() -> pa.Table:
         try:
             reader = QueryBuilder().register(name, snapshot).execute(sql)
-            return pa.RecordBatchReader.from_stream(reader).read_all()
+            return keep(pa.RecordBatchReader.from_stream(reader))
         except Exception as exc:  # deltalake raises DeltaError, ArrowInvalid and bare Exception alike
             raise Location.parse(snapshot.table_uri).failure(f"table {name} cannot be read", exc) from exc
 
@@ -191,19 +197,34 @@ def _select(name: str, snapshot: DeltaTable, columns: Sequence[str], where: str)
     return rows.cast(pa.schema([schema.TABLES[name].field(column) for column in columns]))
 
 
+def _filtered(name: str, snapshot: DeltaTable, key: str, values: pa.Array) -> pa.Table:
+    """Rows whose key is one of the values, read piece by piece: the table may be large."""
+    wanted = schema.TABLES[name]
+
+    def keep(reader: pa.RecordBatchReader) -> pa.Table:
+        parts = [wanted.empty_table()]
+        for batch in reader:
+            rows = pa.table(batch).cast(wanted)
+            if (part := rows.filter(pc.is_in(rows[key], value_set=values))).num_rows:
+                parts.append(part)
+        return pa.concat_tables(parts)
+
+    listed = ", ".join(f'"{column}"' for column in wanted.names)
+    return run_sql(snapshot, name, f"SELECT {listed} FROM {name}", keep)
+
+
 def _lookup(
     lake: Lake, name: str, key: str, values: Sequence[str], snapshot: DeltaTable | None = None
-) -> list[dict[str, Any]]:
-    """Rows of a small table whose key is one of the values."""
+) -> Iterator[dict[str, Any]]:
+    """Rows of a small table whose key is one of the values; of many not all are there as Python's at once."""
     if not values:
-        return []
+        return
     table = snapshot or lake.latest(name)
     columns = schema.TABLES[name].names
     if len(values) <= _MAX_KEYS:
         keys = ", ".join(quoted(value) for value in values)
         rows = _select(name, table, columns, f"{key} IN ({keys})")
     else:
-        rows = _select(name, table, columns, "TRUE")
-        rows = rows.filter(pc.is_in(rows[key], value_set=pa.array(values, rows[key].type)))
-    found: list[dict[str, Any]] = rows.to_pylist(maps_as_pydicts="strict")
-    return found
+        rows = _filtered(name, table, key, pa.array(values, pa.string()))
+    for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
+        yield from batch.to_pylist(maps_as_pydicts="strict")

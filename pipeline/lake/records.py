@@ -17,7 +17,7 @@ ENDED = (*SUCCESS, "failed")
 STATUSES = ("running", *ENDED, "crashed", "abandoned")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
     """A row of `analyses`: one attempt at one video at one stage of its life.
 
@@ -90,7 +90,7 @@ class Analysis:
         return cls(**known)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VideoName:
     """A row of `videos`: a name under which a content was seen. `seen_at` is when this version was met."""
 

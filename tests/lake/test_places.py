@@ -184,6 +184,12 @@ def test_a_query_loads_no_boto3(s3_server: Server) -> None:
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+def test_a_failed_check_point_is_tried_again() -> None:
+    """What was committed before it is found by whoever tries again."""
+    told = "Kernel error: File already exists: lake/detections/_delta_log/_last_checkpoint"
+    assert isinstance(s3.failure("it", told), TransientError)
+
+
 def test_a_query_says_what_is_wrong_with_the_bucket(s3_server: Server) -> None:
     with pytest.raises(StorageError, match="bucket no-such-bucket: the bucket does not exist"):
         query("s3://no-such-bucket/lake", "SELECT 1")
