@@ -25,6 +25,7 @@ def test_requests_do_not_grow_with_the_log(s3_server: Server, monkeypatch: pytes
             analyse(lake, f"v{number}")
             asked.append(_requests(proxy) - before)
         s3_server.use(monkeypatch.setenv)
+    print(f"\n{sum(asked)} requests for {VIDEOS} videos, {asked[-1]} for the last")  # noqa: T201 - for RESULTS.md
     early, late = sum(asked[: VIDEOS // 2]), sum(asked[VIDEOS // 2 :])
     assert late < 1.5 * early
     assert sum(asked) < 250 * VIDEOS
