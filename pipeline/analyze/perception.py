@@ -98,10 +98,12 @@ class VideoWork:
             self.staged[first] = last
             self._note(first, Facts.from_json(segment.facts))
 
-    def missing(self) -> Iterator[tuple[int, int]]:
-        """First and end tick of the segments to perceive, until the file's end is met."""
-        at = 0
+    def missing(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
+        """First and end tick of the segments to perceive, until the file's end, or tick `stop`, is met."""
+        at = start
         while self.error is None and (self.end_first is None or at <= self.end_first):
+            if stop is not None and at >= stop:
+                return
             if at in self.staged:
                 at = self.staged[at] + 1
                 continue

@@ -1,0 +1,130 @@
+"""One long video by several workers: each perceives a range of its segments, one interprets them all.
+
+A range leaves staged segments and nothing else: no row tells of it. Whoever analyses the video afterwards
+finds the segments and perceives what is still missing, so a range that was lost costs time and no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from pipeline.analyze.outcome import Options, Reporter, Silent
+from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
+from pipeline.analyze.plan import Planner, Step, VideoPlan
+from pipeline.analyze.tools import Tools
+from pipeline.config import Config
+from pipeline.errors import SourceError
+from pipeline.lake import Lake
+from pipeline.lake.staging import Staging
+from pipeline.media import DecodeJob, Feed, Item, JobStart, SampledFrame
+from pipeline.sources import Missing, Spool, changed_since, find
+
+
+@dataclass(frozen=True)
+class Range:
+    """Ticks of whole segments: `first` is in, `end` is not."""
+
+    first: int
+    end: int
+
+
+def ranges(video: str, lake_uri: str, config: Config, num_segments: int) -> list[Range]:
+    """Ranges of `num_segments` segments in which a video may be perceived by several workers.
+
+    Empty if it has no more than one such range by its container's word, or needs no decoding.
+
+    Raises:
+        SourceError: the video cannot be had.
+        StorageError: lake or bucket cannot be read.
+    """
+    with ExitStack() as stack:
+        plan = _Plan.made(video, lake_uri, config, stack)
+        if plan is None or not plan.video.name.duration_s:
+            return []
+        work = open_work(plan.video, plan.staging, config)
+        fps = config.video.sample_fps or plan.video.name.fps_mean or 25.0
+        end, step = int(plan.video.name.duration_s * fps) + 1, num_segments * work.ticks
+        if end <= step:
+            return []
+        return [Range(first, min(first + step, end)) for first in range(0, end, step)]
+
+
+def perceive_range(
+    video: str, lake_uri: str, config: Config, part: Range, reporter: Reporter | None = None
+) -> int:
+    """Perceive the segments of a range that are not yet staged; returns how many were.
+
+    Each is kept as soon as it is finished. What is damaged or lost is left to the analysis of the video.
+
+    Raises:
+        SourceError: the video cannot be had.
+        ModelError: weights cannot be used.
+        StorageError: lake or bucket cannot be read or written; finished segments stay.
+    """
+    with ExitStack() as stack:
+        plan = _Plan.made(video, lake_uri, config, stack)
+        if plan is None:
+            return 0
+        work = open_work(plan.video, plan.staging, config)
+        before = set(work.staged)
+        _perceive(work, plan.tools, part, reporter or Silent())
+        return len(set(work.staged) - before)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    video: VideoPlan
+    staging: Staging
+    tools: Tools
+
+    @classmethod
+    def made(cls, video: str, lake_uri: str, config: Config, stack: ExitStack) -> _Plan | None:
+        """The plan of a video that is to be decoded, with its copy; None if it is not to be."""
+        [source] = find([video])
+        if isinstance(source, Missing):
+            raise source.error
+        lake = Lake.open(lake_uri, conditional_put=config.lake.conditional_put)
+        tools = Tools(config)
+        prober = stack.enter_context(Feed(num_processes=1, ring_size=2, max_pixels=32 * 32))
+        spool = stack.enter_context(Spool(int(config.run.max_spool_gb * 1e9)))
+        planner = Planner(lake, tools, Options(), prober, spool)
+        planner.look_up([source])
+        plan = planner.plan(source)
+        if plan is None or plan.error is not None or plan.step is not Step.PERCEPTION:
+            return None
+        return cls(plan, Staging(lake, plan.ids.perception), tools)
+
+
+def _perceive(work: VideoWork, tools: Tools, part: Range, reporter: Reporter) -> None:
+    config = tools.config
+    batcher = Batcher(tools.perceiver, config)
+    pixels = config.perceive.input_width * config.perceive.input_height
+    with Feed(config.run.decoders, max_pixels=pixels) as feed:
+        for item in feed.run(_jobs(work, part, config)):
+            _take(item, work, batcher, reporter)
+            if work.error is not None:
+                break
+    if work.error is None:
+        batcher.flush()
+    elif isinstance(work.error, SourceError):
+        raise work.error
+
+
+def _jobs(work: VideoWork, part: Range, config: Config) -> Iterator[DecodeJob]:
+    for first, end in work.missing(part.first, part.end):
+        work.ask(first, end)
+        yield decode_job(work, first, end, config)
+
+
+def _take(item: Item, work: VideoWork, batcher: Batcher, reporter: Reporter) -> None:
+    first = int(item.job_key.rpartition(":")[2])
+    if isinstance(item, JobStart):
+        work.begin(first, item)
+    elif isinstance(item, SampledFrame):
+        reporter.advance(work.seen_anew_s(first, item.t))
+        batcher.add(work, first, item)
+    else:
+        work.end(first, item, changed_since(work.plan.source))
+        batcher.end(work, first, work.asked[first] - 1, Facts.of(item))

@@ -1,0 +1,81 @@
+"""One video perceived by several workers gives the rows of one; a killed one costs its segment in flight."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.analyze import analyze
+from pipeline.analyze.ranges import Range, perceive_range, ranges
+from tests.analyze.build import LONG_S, config, counts, rows
+from tests.analyze.test_kills import staged, wait_for
+from tests.cli.run import environment
+from tests.helpers import ROOT
+
+WORKER = """
+import json, sys
+from pipeline.analyze.ranges import Range, perceive_range
+from pipeline.config import Config
+video, lake, settings, first, end = sys.argv[1:]
+perceive_range(video, lake, Config.model_validate_json(settings), Range(int(first), int(end)))
+"""
+
+
+def worker(video: Path, lake: Path, settings: Any, part: Range) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WORKER, str(video), str(lake), settings.model_dump_json()]
+    return subprocess.Popen(
+        [*command, str(part.first), str(part.end)],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ranges_cover_the_video_and_short_ones_have_none(folder: Path, tmp_path: Path) -> None:
+    settings = config(folder, run__segment_s=3)
+    ticks = 3 * 10
+    found = ranges(str(folder / "long.mp4"), str(tmp_path / "lake"), settings, 4)
+    assert found[0].first == 0
+    assert [part.end for part in found[:-1]] == [part.first for part in found[1:]]
+    assert all(part.first % ticks == 0 for part in found)
+    assert LONG_S * 10 <= found[-1].end <= LONG_S * 10 + 1
+    assert ranges(str(folder / "short.mp4"), str(tmp_path / "lake"), settings, 4) == []
+    assert counts(tmp_path / "lake")["analyses"] == 0
+
+
+def test_two_workers_at_once_give_the_rows_of_one(folder: Path, tmp_path: Path, whole: Path) -> None:
+    lake, video = tmp_path / "lake", folder / "long.mp4"
+    settings = config(folder, run__segment_s=3)
+    halves = ranges(str(video), str(lake), settings, 5)[:2]
+    for process in [worker(video, lake, settings, part) for part in halves]:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    before = staged(lake)
+    assert len(before) == 10
+    [result] = analyze([str(video)], str(lake), settings).results
+    assert result.state == "ok"
+    assert rows(lake) == rows(whole)
+    assert ranges(str(video), str(lake), settings, 5) == []  # nothing is left to be decoded
+
+
+def test_killed_worker_costs_its_segment_in_flight(folder: Path, tmp_path: Path, whole: Path) -> None:
+    lake, video = tmp_path / "lake", folder / "long.mp4"
+    settings = config(folder, run__segment_s=3)
+    part = Range(150, 300)
+    process = worker(video, lake, settings, part)
+    assert wait_for(lambda: len(staged(lake)) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = staged(lake)
+    assert 2 <= len(before) < 5
+    assert perceive_range(str(video), str(lake), settings, part) == 5 - len(before)
+    after = staged(lake)
+    assert {name: after[name] for name in before} == before
+    assert set(after) == {f"{n}-{n + 29}.parquet" for n in range(150, 300, 30)}
+    [result] = analyze([str(video)], str(lake), settings).results
+    assert result.state == "ok"
+    assert rows(lake) == rows(whole)
