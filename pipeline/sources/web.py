@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import urllib3
 
-from pipeline.errors import SourceError, TransientError
+from pipeline import allowed
+from pipeline.errors import SourceError, TransientError, UsageError
 from pipeline.retry import patiently
 from pipeline.sources.source import ChangedError, Missing, Source
 
@@ -73,6 +76,8 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     headers = headers | {"Accept-Encoding": "identity"}
     try:
         answer = _pool().request(method, address, headers=headers, preload_content=False)
+    except _ForbiddenError as exc:
+        raise SourceError(f"{uri} may not be asked", remedy=str(exc), code="forbidden") from exc
     except urllib3.exceptions.LocationParseError as exc:
         raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from exc
     except urllib3.exceptions.HTTPError as exc:
@@ -85,9 +90,56 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     raise SourceError(f"{uri} cannot be read", got=answer.status, remedy="check the address", code="missing")
 
 
+class _ForbiddenError(Exception):
+    """Raised through urllib3, which lets it pass: the address may not be asked."""
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _checked(super()._new_conn())
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _checked(super()._new_conn())
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _Pools(urllib3.PoolManager):
+    """Asks no forbidden address, whatever a name resolves to and wherever a redirect leads."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=urllib3.Timeout(connect=10, read=60), retries=_REDIRECTS)
+        self.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **more: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
+        """Also called by itself for each redirect."""
+        try:
+            allowed.check(url)
+        except UsageError as exc:
+            raise _ForbiddenError(str(exc)) from exc
+        return super().urlopen(method, url, redirect, **more)
+
+
+def _checked(connection: socket.socket) -> socket.socket:
+    """A connection, before anything is sent through it."""
+    address = str(connection.getpeername()[0])
+    if allowed.is_forbidden_address(address):
+        connection.close()
+        raise _ForbiddenError(f"{address} is link-local, as metadata services are")
+    return connection
+
+
 @cache
 def _pool() -> urllib3.PoolManager:
-    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=60), retries=_REDIRECTS)
+    return _Pools()
 
 
 def _uri(address: str) -> str:

@@ -1,0 +1,117 @@
+"""The allow-list of a server, and addresses that are never asked, whatever names and redirects say."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import allowed
+from pipeline.errors import SourceError, UsageError
+from pipeline.sources import Missing, find, web
+from tests.s3 import free_port
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://uploads/a/b.mp4", "s3://uploads", "/footage/a.mp4", "/footage", "https://cams.example/x/1.mp4"],
+)
+def test_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "s3://uploads/ /footage https://cams.example/x/")
+    allowed.check(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://uploads-of-others/a.mp4",
+        "s3://uploads/../other/a.mp4",
+        "/footage/../etc/passwd",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "https://cams.example.evil/x/1.mp4",
+        "https://user:word@cams.example/x/1.mp4",
+        "http://169.254.169.254/latest/meta-data",
+    ],
+)
+def test_not_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, "s3://uploads/ /footage https://cams.example/x/")
+    with pytest.raises(UsageError, match="may not be used here: MAREY_ALLOWED lists what may") as caught:
+        allowed.check(uri)
+    assert "word" not in str(caught.value)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    (tmp_path / "in" / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    monkeypatch.setenv(allowed.VARIABLE, str(tmp_path / "in"))
+    with pytest.raises(UsageError):
+        allowed.check(str(tmp_path / "in" / "link.mp4"))
+
+
+def test_everything_may_be_named_at_ones_own_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(allowed.VARIABLE, raising=False)
+    allowed.check("/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("address", "forbidden"),
+    [
+        ("169.254.169.254", True),
+        ("fe80::1%eth0", True),
+        ("::ffff:169.254.169.254", True),
+        ("fd00:ec2::254", True),
+        ("100.100.100.200", True),
+        ("10.0.0.1", False),
+        ("127.0.0.1", False),
+        ("not-an-address", False),
+    ],
+)
+def test_metadata_addresses(address: str, forbidden: bool) -> None:
+    assert allowed.is_forbidden_address(address) is forbidden
+
+
+@pytest.fixture
+def redirecting() -> Iterator[str]:
+    """A server that sends everybody elsewhere on itself."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere/secret.mp4")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_redirects_are_held_to_the_list(redirecting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, f"{redirecting}/videos/")
+    found = web.look(f"{redirecting}/videos/1.mp4")
+    assert isinstance(found, Missing)
+    assert found.error.code == "forbidden"
+    assert "/elsewhere/secret.mp4 may not be used here" in str(found.error)
+
+
+def test_a_name_that_resolves_to_a_forbidden_address(
+    redirecting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is whom the connection reached; here the loopback stands for a metadata service."""
+    monkeypatch.setattr(allowed, "_METADATA", frozenset({"127.0.0.1"}))
+    web._pool.cache_clear()
+    address = redirecting.replace("127.0.0.1", "localhost")
+    with pytest.raises((UsageError, SourceError), match=r"may not be asked: 127\.0\.0\.1 is link-local"):
+        find([f"{address}/1.mp4"])
+    web._pool.cache_clear()
