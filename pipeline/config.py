@@ -216,6 +216,16 @@ class RunConfig(Model):
     threads: int = speed(0, "CPU threads of the CNN; 0 takes all cores", ge=0)
 
 
+class NotifyConfig(Model):
+    """Addresses may be secrets: this section is never stored. MAREY_NOTIFY__WEBHOOK sets one, too."""
+
+    webhook: str = speed("", "address that gets a POST per message; empty: none")
+    queue: str = speed("", "URL of an SQS queue that gets each message; empty: none")
+    events: tuple[str, ...] = speed((), "shell patterns of labels; events that match one get a message each")
+    cameras: str = speed("*", "shell pattern of the cameras of these events")
+    min_score: float = speed(0.0, "score of these events at least", ge=0, le=1)
+
+
 class Config(Model):
     """The whole configuration, as `load` resolves it."""
 
@@ -229,6 +239,9 @@ class Config(Model):
     rules: tuple[Rule, ...] = result((), "rules on tracks")
     lake: LakeConfig = section(LakeConfig(), "commits")
     run: RunConfig = section(RunConfig(), "how the work is cut and spread")
+    notify: NotifyConfig = Field(
+        NotifyConfig(), description="messages after a commit; see pipeline/notify.py", exclude=True
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> Config:

@@ -12,9 +12,23 @@ import pytest
 from tests.helpers import ROOT
 
 STAGES = ("sources", "media", "perceive", "track", "rules", "events", "lake")
-BASE = {"errors", "config", "keys", "ids", "mot", "event_rows", "retry", "s3"}  # what every stage may use
+BASE = {
+    "errors",
+    "config",
+    "keys",
+    "ids",
+    "mot",
+    "event_rows",
+    "retry",
+    "s3",
+    "allowed",
+}  # what every stage may use
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "allowed": {"errors"},
+    "sqs": {"s3"},
+    "notify": BASE | {"lake", "sqs"},
+    "uploads": BASE | {"lake", "sources", "sqs"},
     "retry": {"errors"},
     "s3": {"errors", "retry"},
     "keys": set(),
@@ -27,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
     "report": BASE | {"lake", "media", "events"},
     "exchange": BASE | {"lake", "media", "report"},
-    "analyze": BASE | set(STAGES),
+    "analyze": BASE | {"notify"} | set(STAGES),
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},

@@ -29,6 +29,7 @@ from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
+from pipeline.notify import Notifier
 from pipeline.sources import Missing, Source, Spool, changed_since, find
 
 _TRIES = 3
@@ -98,10 +99,13 @@ class Run:
         self._overtaken = False
         self._taken = 0
         self._told: set[str] = set()
+        self._notifier = Notifier(lake, self.config.notify, reporter.note)
 
     def analyze_all(self, entries: Sequence[Source | Missing], planner: Planner) -> None:
         """Work through the inputs; on the way out what is finished is committed, the rest given up."""
         self.reporter.begin(len(entries))
+        if not self.options.dry_run:
+            self._notifier.deliver_left()
         for entry in entries:
             if isinstance(entry, Missing):
                 error = entry.error
@@ -381,6 +385,8 @@ class Run:
         return GroupCommit(self.lake, settings.commit_interval_s, settings.commit_videos)
 
     def _hand_over(self, ending: Ending) -> None:
+        events = ending.rows.get("events")
+        self._notifier.expect(ending.analysis, events.to_pylist() if events is not None else ())
         self._commit(lambda: self._group.add(ending))
 
     def _flush_if_due(self) -> None:
@@ -399,6 +405,8 @@ class Run:
 
     def _settle(self, outcome: Outcome) -> None:
         attempt = self._attempts.pop(outcome.analysis.attempt_id)
+        tell = self._notifier.committed if outcome.decision is Decision.COMMITTED else self._notifier.dropped
+        tell(outcome.analysis.attempt_id)
         if outcome.decision in (Decision.OVERTAKEN, Decision.ABANDONED):
             self._again.append(attempt.plan)
             self._overtaken = True

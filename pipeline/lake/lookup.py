@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -89,6 +89,13 @@ def unended_attempts(lake: Lake, video_ids: Iterable[str]) -> dict[str, tuple[da
     """When the attempts without an end began, since each video's last success, for `max_attempts`."""
     found = histories(lake, video_ids)
     return {key: tuple(row.started_at for row in history.unended) for key, history in found.items()}
+
+
+def attempts_by_uri(lake: Lake, uris: Iterable[str]) -> Counter[str]:
+    """How many attempts began under each of the names, whatever became of them."""
+    rows = _lookup(lake, "analyses", "uri", list(dict.fromkeys(uris)))
+    begun = {(row["uri"], row["attempt_id"]) for row in rows}
+    return Counter(uri for uri, _ in begun)
 
 
 def find_perceptions(lake: Lake, perception_ids: Iterable[str]) -> dict[str, Analysis]:

@@ -45,17 +45,17 @@ def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
     return [Missing(uri, error)]
 
 
-def look(source: Source) -> Source:
-    """An object as it is now.
+def look(named: Source | str) -> Source:
+    """An object as it is now, by its URI or as it was.
 
     Raises:
         SourceError: it is gone, or may not be read.
         StorageError: the bucket cannot be read.
     """
-    bucket, key = s3.split(source.uri)
-    found = _head(bucket, key)
+    uri = named if isinstance(named, str) else named.uri
+    found = _head(*s3.split(uri))
     if found is None:
-        raise SourceError(f"{source.uri} vanished", remedy="list again", code="missing")
+        raise SourceError(f"{uri} vanished", remedy="list again", code="missing")
     return found
 
 

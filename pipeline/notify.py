@@ -1,0 +1,176 @@
+"""Messages about analyses, after their commit: to a webhook, a queue, or both; at least once, with an id.
+
+What is to be told is put into the lake before the commit and removed when it was delivered:
+
+    <lake>/_outbox/<attempt_id>.json
+
+A worker that is killed in between leaves it there, and the next run delivers it. So may a message come twice,
+with the same `Id`. The form is that of Amazon Rekognition Video's completion message where the fields match
+(JobId, Status, API, JobTag, Timestamp, Video); see its Developer Guide, "Reference: Video analysis results
+notification".
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from pipeline.config import NotifyConfig
+from pipeline.errors import StorageError
+from pipeline.lake import Lake
+from pipeline.lake.lookup import histories
+from pipeline.lake.records import ENDED, Analysis
+
+FOLDER = "_outbox"
+_TIMEOUT = urllib3.Timeout(connect=5, read=20)
+_TRIES = urllib3.Retry(
+    3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None
+)
+_OLD = timedelta(days=1)  # an attempt that has not ended in this time will not be told of
+
+Message = dict[str, Any]
+
+
+class Notifier:
+    """Tells of analyses of one lake. Without webhook and queue it does nothing."""
+
+    def __init__(self, lake: Lake, settings: NotifyConfig, say: Callable[[str], None]) -> None:
+        self._lake, self._settings, self._say = lake, settings, say
+        self.is_on = bool(settings.webhook or settings.queue)
+
+    def expect(self, row: Analysis, events: Iterable[Mapping[str, Any]]) -> None:
+        """Note what is to be told of an attempt, before its commit.
+
+        Raises:
+            StorageError: the lake cannot be written.
+        """
+        if not self.is_on or row.status not in ENDED:
+            return
+        told = [analysis_message(row), *self._of_events(row, events)]
+        body = {"video_id": row.video_id, "messages": told}
+        self._lake.location.create(_name(row.attempt_id), json.dumps(body, default=str).encode())
+
+    def committed(self, attempt_id: str) -> None:
+        """Deliver what was noted; what cannot be delivered stays for the next run."""
+        if self.is_on:
+            self._deliver(attempt_id)
+
+    def dropped(self, attempt_id: str) -> None:
+        """The attempt was not committed: there is nothing to tell."""
+        if self.is_on:
+            self._lake.location.remove(_name(attempt_id))
+
+    def deliver_left(self) -> None:
+        """Deliver what earlier runs left, if it was committed; the rest is given up after a day."""
+        if not self.is_on:
+            return
+        for name in self._lake.location.names(FOLDER):
+            attempt_id = name.removesuffix(".json")
+            body = self._read(attempt_id)
+            history = histories(self._lake, [body["video_id"]])[body["video_id"]] if body else None
+            rows = history.of_attempt(attempt_id) if history else ()
+            if any(row.status in ENDED for row in rows):
+                self._deliver(attempt_id)
+            elif not rows or _is_old(rows):
+                self.dropped(attempt_id)
+
+    def _deliver(self, attempt_id: str) -> None:
+        body = self._read(attempt_id)
+        try:
+            for message in body["messages"] if body else ():
+                send(self._settings, message)
+        except StorageError as exc:
+            self._say(f"not told yet, the next run tries again: {exc}")
+            return
+        self._lake.location.remove(_name(attempt_id))
+
+    def _read(self, attempt_id: str) -> Message | None:
+        data = self._lake.location.read(_name(attempt_id))
+        return None if data is None else dict(json.loads(data))
+
+    def _of_events(self, row: Analysis, events: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+        wanted = self._settings
+        for event in events if wanted.events and row.succeeded else ():
+            fits = any(fnmatch.fnmatchcase(str(event["label"]), pattern) for pattern in wanted.events)
+            camera = fnmatch.fnmatchcase(row.camera or "", wanted.cameras)
+            if fits and camera and float(event["score"] or 0.0) >= wanted.min_score:
+                yield event_message(row, event)
+
+
+def analysis_message(row: Analysis) -> Message:
+    """One per analysis. `Id` is the same however often it is sent."""
+    rows = {
+        name: getattr(row, f"rows_{name}") for name in ("frames", "detections", "tracks", "objects", "events")
+    }
+    message = _common(row, row.attempt_id, "Analysis") | {"AnalysisStatus": row.status}
+    if row.succeeded:
+        return message | {"Rows": rows}
+    return message | {"Error": {"Code": row.error_code, "Message": row.error}}
+
+
+def event_message(row: Analysis, event: Mapping[str, Any]) -> Message:
+    """One per event that the filter takes."""
+    told = {key: event[key] for key in ("label", "source", "t_start", "t_end", "score", "track_ids", "zone")}
+    return _common(row, f"{row.attempt_id}-{event['event_id']}", "Event") | {"Event": told}
+
+
+def _common(row: Analysis, key: str, kind: str) -> Message:
+    return {
+        "Id": key,
+        "JobId": row.attempt_id,
+        "Status": "SUCCEEDED" if row.succeeded else "FAILED",
+        "API": f"marey/{kind}",
+        "JobTag": row.camera,
+        "Timestamp": int(datetime.now(UTC).timestamp() * 1000),
+        "Video": _video(row.uri),
+        "VideoId": row.video_id,
+    }
+
+
+def _video(uri: str) -> Message:
+    if not uri.startswith("s3://"):
+        return {"Uri": uri}
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return {"Uri": uri, "S3Bucket": bucket, "S3ObjectName": key}
+
+
+def send(settings: NotifyConfig, message: Message) -> None:
+    """Hand a message to the webhook and the queue that are set.
+
+    Raises:
+        StorageError: one of them did not take it. The address is named without what stands after its host.
+    """
+    body = json.dumps(message, default=str)
+    if settings.webhook:
+        _post(settings.webhook, body, str(message["Id"]))
+    if settings.queue:
+        from pipeline.sqs import send as put
+
+        put(settings.queue, body)
+
+
+def _post(address: str, body: str, key: str) -> None:
+    place = f"webhook {urlsplit(address).hostname}"  # paths and queries of webhooks are often secrets
+    headers = {"content-type": "application/json", "idempotency-key": key}
+    try:
+        with urllib3.PoolManager(timeout=_TIMEOUT, retries=_TRIES) as pool:
+            status = pool.request("POST", address, body=body.encode(), headers=headers, redirect=False).status
+    except urllib3.exceptions.HTTPError as exc:
+        raise StorageError(f"{place} cannot be reached", remedy=type(exc).__name__) from exc
+    if not 200 <= status < 300:
+        raise StorageError(f"{place} does not take it", got=status)
+
+
+def _is_old(rows: Sequence[Analysis]) -> bool:
+    began = rows[0].started_at
+    return began is None or datetime.now(UTC) - began > _OLD
+
+
+def _name(attempt_id: str) -> str:
+    return f"{FOLDER}/{attempt_id}.json"

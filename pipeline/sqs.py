@@ -1,0 +1,119 @@
+"""An SQS queue, or one of a server that speaks its protocol: settings as every AWS tool finds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from pipeline import s3
+
+WAIT_S = 20
+"""Seconds of a long poll, the most that SQS allows."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """`tries` is how often it was received, this time included."""
+
+    body: str
+    receipt: str
+    tries: int
+
+
+class Queue:
+    """Messages to be worked on. One that is neither deleted nor buried comes again."""
+
+    def __init__(self, url: str, *, hidden_s: int = 300) -> None:
+        """Find the queue.
+
+        Args:
+            url: the queue's URL.
+            hidden_s: seconds for which a message that was received is not given to others.
+
+        Raises:
+            StorageError: there is no such queue, or it cannot be reached.
+        """
+        self.url, self._hidden_s = url, hidden_s
+        self._client = _client()
+        asked = ["RedrivePolicy"]
+        with self._errors():
+            found = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=asked)
+            policy = json.loads(found.get("Attributes", {}).get("RedrivePolicy", "{}"))
+            self.dead_letter = self._url_of(policy.get("deadLetterTargetArn", ""))
+
+    def receive(self, wait_s: int = WAIT_S) -> list[Message]:
+        """Up to ten messages, waiting for the first.
+
+        Raises:
+            StorageError: the queue cannot be read.
+        """
+        with self._errors():
+            found = self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=wait_s,
+                VisibilityTimeout=self._hidden_s,
+                AttributeNames=["ApproximateReceiveCount"],
+            )
+        return [
+            Message(item["Body"], item["ReceiptHandle"], int(item["Attributes"]["ApproximateReceiveCount"]))
+            for item in found.get("Messages", ())
+        ]
+
+    def delete(self, message: Message) -> None:
+        """The message is worked on."""
+        with self._errors():
+            self._client.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
+
+    def again(self, message: Message, after_s: int) -> None:
+        """Give the message again after some seconds."""
+        with self._errors():
+            self._client.change_message_visibility(
+                QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=after_s
+            )
+
+    def bury(self, message: Message, reason: str) -> bool:
+        """Move a message to the dead-letter queue with the reason; False if the queue has none."""
+        if not self.dead_letter:
+            return False
+        told = {"reason": {"DataType": "String", "StringValue": reason[:1000]}}
+        with self._errors():
+            self._client.send_message(
+                QueueUrl=self.dead_letter, MessageBody=message.body, MessageAttributes=told
+            )
+        self.delete(message)
+        return True
+
+    def _url_of(self, arn: str) -> str:
+        if not arn:
+            return ""
+        *_, account, name = arn.split(":")
+        found = self._client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        return str(found["QueueUrl"])
+
+    def _errors(self) -> Any:
+        return s3.errors(f"queue {self.url}")
+
+
+def send(url: str, body: str) -> None:
+    """Put a message into a queue.
+
+    Raises:
+        StorageError: it cannot be reached, or is not there.
+    """
+    with s3.errors(f"queue {url}"):
+        _client().send_message(QueueUrl=url, MessageBody=body)
+
+
+def _client() -> Any:
+    # Long polls answer after WAIT_S; a dead server is to be noticed soon after.
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=10, read_timeout=40
+    )
+    session = boto3.Session()
+    with s3.errors("SQS"):
+        return session.client("sqs", config=config, region_name=session.region_name or "us-east-1")

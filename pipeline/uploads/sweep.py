@@ -1,0 +1,91 @@
+"""Listing again and again: a file counts when it has come to rest and nobody has it open for writing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.sources import Missing, Source, find
+
+Version = tuple[str, str | None, int]
+
+
+class Sweeper:
+    """The files of directories, prefixes and globs, each version given once, when it is whole."""
+
+    def __init__(self, inputs: Sequence[str], *, settle_s: float) -> None:
+        """`settle_s`: seconds for which a local file must not have changed."""
+        self._inputs, self._settle_s = inputs, settle_s
+        self._met: dict[str, tuple[Version, float]] = {}  # when this version was first seen
+        self._given: set[Version] = set()
+
+    def whole(self) -> list[Source]:
+        """What has come to rest and was not marked as given.
+
+        Raises:
+            StorageError: a bucket cannot be listed.
+        """
+        sources = [entry for entry in self._found() if version(entry) not in self._given]
+        seen = {source.uri: self._seen(source) for source in sources}
+        self._met = seen
+        return [source for source in sources if self._rests(source)]
+
+    def mark(self, sources: Sequence[Source]) -> None:
+        """These versions are taken care of."""
+        self._given |= {version(source) for source in sources}
+
+    def _found(self) -> list[Source]:
+        found: list[Source] = []
+        for item in self._inputs:
+            # A directory without videos, or a file that is not there yet, is what is waited for.
+            with contextlib.suppress(UsageError):
+                found += [entry for entry in find([item]) if not isinstance(entry, Missing)]
+        return found
+
+    def _seen(self, source: Source) -> tuple[Version, float]:
+        before = self._met.get(source.uri)
+        now = version(source)
+        return before if before is not None and before[0] == now else (now, time.monotonic())
+
+    def _rests(self, source: Source) -> bool:
+        if source.path is None:
+            return True  # an object appears when it is whole
+        age_s = (datetime.now(UTC) - source.changed_at).total_seconds()
+        watched_s = time.monotonic() - self._met[source.uri][1]
+        # A copy may carry an old time of change, and a clock may be wrong: both must be quiet for so long.
+        return min(age_s, watched_s) >= self._settle_s and not is_being_written(source.path)
+
+
+def version(source: Source) -> Version:
+    """A name with its version."""
+    return source.uri, source.etag, source.size_bytes
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether some process of this machine has the file open for writing, where the system tells (Linux).
+
+    A read lease is granted only on a file that nobody has open for writing; see fcntl(2), F_SETLEASE.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True  # gone, or not ours to read
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # another's file, or a file system without leases: it does not tell
+    finally:
+        os.close(handle)

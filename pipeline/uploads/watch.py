@@ -1,0 +1,156 @@
+"""The loops: messages of a queue or sweeps of a listing, judged by the lake, to whoever does the work.
+
+Who submits is given as a function, so the same loops serve a Prefect server and this very process. A message
+is deleted only after the submission answered. What is lost between is found by the sweep of `reconcile`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline import s3
+from pipeline.errors import InputError, MareyError, SourceError, UsageError
+from pipeline.lake.location import Location
+from pipeline.sources import Source, bucket, find
+from pipeline.sources.source import VIDEO_SUFFIXES, suffix
+from pipeline.sqs import WAIT_S, Message, Queue
+from pipeline.uploads.judge import Todo, todo
+from pipeline.uploads.notices import created
+from pipeline.uploads.sweep import Sweeper, is_being_written
+
+Submit = Callable[[Sequence[Todo]], None]
+Say = Callable[[str], None]
+
+MAX_TRIES = 5
+"""Times that a message is received before it goes to the dead-letter queue."""
+
+_PAUSE_S = 10.0
+
+
+def forever() -> bool:
+    """For loops that end by a signal."""
+    return True
+
+
+def watch_queue(
+    prefix: str,
+    lake: str,
+    queue: Queue,
+    submit: Submit,
+    say: Say,
+    more: Callable[[], bool] = forever,
+    wait_s: int = WAIT_S,
+) -> None:
+    """Work on a queue's messages about objects below a prefix while `more()` is true.
+
+    Raises:
+        UsageError: what it takes to submit is missing: a mistake in the set-up, not in a message.
+    """
+    while more():
+        try:
+            messages = queue.receive(wait_s)
+        except MareyError as exc:
+            _wait_out(exc, say)
+            continue
+        for message in messages:
+            _work_on(message, prefix, lake, queue, submit, say)
+
+
+def _work_on(message: Message, prefix: str, lake: str, queue: Queue, submit: Submit, say: Say) -> None:
+    try:
+        uris = [uri for uri in created(message.body) if wanted(uri, prefix, lake)]
+        submit(todo(lake, _there(uris)))
+        queue.delete(message)
+    except (ValueError, InputError) as exc:
+        if message.tries < MAX_TRIES:
+            queue.again(message, message.tries)
+        elif queue.bury(message, str(exc)):
+            say(f"a message went to the dead-letter queue: {exc}")
+        else:
+            say(f"a message is left in a queue without dead-letter queue: {exc}")
+    except MareyError as exc:
+        if not exc.retry:
+            raise
+        _wait_out(exc, say)  # the message comes again
+
+
+def check_source(uri: str, *, may_be_absent: bool = False) -> None:
+    """Refuse a bucket or directory that is not there, before anything is begun.
+
+    Raises:
+        UsageError: the directory does not exist.
+        StorageError: the bucket does not exist or cannot be reached.
+    """
+    if uri.startswith("s3://"):
+        s3.region(s3.split(uri)[0])
+    elif "://" not in uri and not may_be_absent and not (Path(uri).exists() or set("*?[") & set(uri)):
+        raise UsageError(f"{uri} does not exist", remedy="check the name, or make it")
+
+
+def wanted(uri: str, prefix: str, lake: str) -> bool:
+    """Whether a new object is a video below the prefix, and not one that the lake itself wrote."""
+    own = uri.startswith(str(Location.parse(lake)).rstrip("/") + "/")
+    return suffix(uri) in VIDEO_SUFFIXES and uri.startswith(prefix) and not own
+
+
+def _there(uris: Sequence[str]) -> list[Source]:
+    """The objects as they are now; what was removed since is left out."""
+    found: list[Source] = []
+    for uri in dict.fromkeys(uris):
+        try:
+            found.append(bucket.look(uri))
+        except SourceError as exc:
+            if exc.code != "missing":
+                raise
+    return found
+
+
+def watch_sweep(
+    inputs: Sequence[str],
+    lake: str,
+    submit: Submit,
+    say: Say,
+    *,
+    every_s: float,
+    settle_s: float,
+    more: Callable[[], bool] = forever,
+) -> None:
+    """List the inputs again and again while `more()` is true, and submit what has come to rest."""
+    sweeper = Sweeper(inputs, settle_s=settle_s)
+    while more():
+        try:
+            _sweep(sweeper, lake, submit)
+        except MareyError as exc:
+            if not exc.retry:
+                raise
+            _wait_out(exc, say)
+        time.sleep(every_s)
+
+
+def _sweep(sweeper: Sweeper, lake: str, submit: Submit) -> None:
+    sources = [source for source in sweeper.whole() if wanted(source.uri, "", lake)]
+    if sources:
+        submit(todo(lake, sources))
+        sweeper.mark(sources)
+
+
+def sweep_once(inputs: Sequence[str], lake: str) -> list[Todo]:
+    """What a single listing shows to be undone. Files that somebody is writing to are left out.
+
+    Raises:
+        UsageError: an input does not exist.
+        StorageError: bucket or lake cannot be read.
+    """
+    sources = [entry for entry in find(inputs) if isinstance(entry, Source)]
+    return todo(lake, [s for s in sources if wanted(s.uri, "", lake) and not _is_open(s)])
+
+
+def _is_open(source: Source) -> bool:
+    return source.path is not None and is_being_written(source.path)
+
+
+def _wait_out(error: MareyError, say: Say) -> None:
+    say(f"waiting: {error}")
+    time.sleep(_PAUSE_S)

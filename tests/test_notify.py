@@ -1,0 +1,114 @@
+"""Messages after a commit: their form, the filter of events, and that none is lost when somebody dies."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import notify
+from pipeline.analyze import analyze
+from pipeline.lake import Lake
+from tests.analyze.build import ask, config, prepared
+from tests.s3 import free_port
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.getbasetemp() / "prepared-notify")
+
+
+class Hook:
+    """A web server that keeps what it is sent; `refusing`: it answers 403."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.refusing = False
+        hook = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if not hook.refusing:
+                    hook.got.append(json.loads(body))
+                self.send_response(403 if hook.refusing else 204)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/planted-token?key=planted-key"
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    thread = threading.Thread(target=made.server.serve_forever)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def test_messages(folder: Path, tmp_path: Path, hook: Hook) -> None:
+    """One per analysis, good or bad, and one per event that the filter takes."""
+    lake, torn = tmp_path / "lake", tmp_path / "torn.mp4"
+    torn.write_bytes(b"no video at all")
+    settings = config(folder, notify__webhook=hook.url, notify__events=["gate"])
+    videos = [str(folder / "short.mp4"), str(torn)]
+    analyze(videos, str(lake), settings)
+    by_uri = {m["Video"]["Uri"]: m for m in hook.got if m["API"] == "marey/Analysis"}
+    assert set(by_uri) == set(videos)
+    good, bad = by_uri[videos[0]], by_uri[videos[1]]
+    assert (good["Status"], good["AnalysisStatus"], bad["Status"]) == ("SUCCEEDED", "ok", "FAILED")
+    assert good["Rows"]["frames"] == ask(lake, "SELECT count(*) AS n FROM frames")[0]["n"]
+    assert str(torn) in bad["Error"]["Message"]
+    events = [m for m in hook.got if m["API"] == "marey/Event"]
+    found = ask(lake, "SELECT event_id FROM events WHERE label = 'gate'")
+    assert found
+    assert sorted(m["Id"].partition(f"{good['JobId']}-")[2] for m in events) == sorted(
+        row["event_id"] for row in found
+    )
+    assert Lake.open(str(lake)).location.names(notify.FOLDER) == []
+
+    before = len(hook.got)
+    analyze(videos, str(lake), settings)
+    assert len(hook.got) == before  # nothing new, nothing told
+
+
+def test_what_was_not_delivered_is_by_the_next_run(folder: Path, tmp_path: Path, hook: Hook) -> None:
+    lake = tmp_path / "lake"
+    settings = config(folder, notify__webhook=hook.url)
+    hook.refusing = True
+    analyze([str(folder / "short.mp4")], str(lake), settings)
+    [name] = Lake.open(str(lake)).location.names(notify.FOLDER)
+    hook.refusing = False
+    analyze([str(folder / "short.mp4")], str(lake), settings)
+    [message] = hook.got
+    assert f"{message['Id']}.json" == name
+    assert Lake.open(str(lake)).location.names(notify.FOLDER) == []
+
+
+def test_addresses_are_not_stored(folder: Path, tmp_path: Path, hook: Hook) -> None:
+    lake = tmp_path / "lake"
+    settings = config(folder, notify__webhook=hook.url)
+    hook.refusing = True
+    analyze([str(folder / "short.mp4")], str(lake), settings)
+    texts = [path.read_bytes() for path in lake.rglob("*") if path.is_file()]
+    texts.append(json.dumps(ask(lake, "SELECT * FROM configs"), default=str).encode())
+    assert not [text for text in texts if b"planted" in text]
+
+
+def test_a_bucket_is_named_as_rekognition_does() -> None:
+    assert notify._video("s3://up/a b/c.mp4") == {
+        "Uri": "s3://up/a b/c.mp4",
+        "S3Bucket": "up",
+        "S3ObjectName": "a b/c.mp4",
+    }

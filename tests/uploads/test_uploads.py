@@ -1,0 +1,262 @@
+"""Uploads as queues announce them and listings show them; the queue and the bucket are moto's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import boto3
+import pytest
+
+from pipeline.analyze import analyze
+from pipeline.errors import StorageError, TransientError, UsageError
+from pipeline.lake import Lake
+from pipeline.lake.commit import start_attempts
+from pipeline.sources import Source, bucket
+from pipeline.sqs import Queue
+from pipeline.uploads import Todo, sweep_once, todo, watch_queue, watch_sweep
+from pipeline.uploads import watch as watching
+from pipeline.uploads.notices import created
+from pipeline.uploads.sweep import Sweeper, is_being_written
+from tests.analyze.build import config, prepared
+from tests.lake.build import running
+from tests.s3 import Server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.getbasetemp() / "prepared-uploads")
+
+
+def notice(name: str, key: str, event: str = "ObjectCreated:Put") -> str:
+    record = {"eventName": event, "s3": {"bucket": {"name": name}, "object": {"key": quote_plus(key)}}}
+    return json.dumps({"Records": [record]})
+
+
+def test_messages_of_buckets() -> None:
+    key = "gate 1/räume+höfe%41.mp4"
+    uri = f"s3://up/{key}"
+    assert created(notice("up", key)) == [uri]
+    assert created(notice("up", key, "s3:ObjectCreated:CompleteMultipartUpload")) == [uri]
+    assert created(json.dumps({"Type": "Notification", "Message": notice("up", key)})) == [uri]
+    bridge = {"source": "aws.s3", "detail-type": "Object Created"}
+    assert created(json.dumps(bridge | {"detail": {"bucket": {"name": "up"}, "object": {"key": key}}})) == [
+        uri
+    ]
+    assert created(notice("up", key, "ObjectRemoved:Delete")) == []
+    assert created('{"Service": "Amazon S3", "Event": "s3:TestEvent"}') == []
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"Records": [{}]}', '{"Records": 3}', '"text"', "null"])
+def test_what_is_no_message(body: str) -> None:
+    with pytest.raises(ValueError, match="not a message of a bucket"):
+        created(body)
+
+
+def test_what_the_lake_says(folder: Path, tmp_path: Path) -> None:
+    lake = str(tmp_path / "lake")
+    video = shutil.copy(folder / "short.mp4", tmp_path / "a.mp4")
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(b"no video at all")
+    first = sweep_once([str(tmp_path)], lake)
+    assert [Path(item.uri).name for item in first] == ["a.mp4", "torn.mp4"]
+    assert sweep_once([str(tmp_path)], lake) == first  # keys stay
+
+    analyze([str(video), str(torn)], lake, config(folder))
+    assert sweep_once([str(tmp_path)], lake) == []  # neither results nor failures are done again
+    shutil.copy(folder / "long.mp4", video)
+    [again] = sweep_once([str(tmp_path)], lake)
+    assert again.key != first[0].key  # another version
+    # An attempt that the lake knows makes another key, or Prefect would give back the crashed run for ever.
+    start_attempts(Lake.open(lake), [running("f" * 32, uri=again.uri)])
+    [later] = sweep_once([str(tmp_path)], lake)
+    assert later.key != again.key
+
+
+class Place:
+    """A bucket with its queue and dead-letter queue."""
+
+    def __init__(self, server: Server) -> None:
+        self.bucket, self.s3 = server.bucket(), server.client()
+        keys = {"aws_access_key_id": server.key, "aws_secret_access_key": server.secret}
+        self.sqs = boto3.client("sqs", endpoint_url=server.endpoint, region_name="us-east-1", **keys)
+        self.dead = self.sqs.create_queue(QueueName=f"{self.bucket}-dead")["QueueUrl"]
+        found = self.sqs.get_queue_attributes(QueueUrl=self.dead, AttributeNames=["QueueArn"])
+        policy = {"deadLetterTargetArn": found["Attributes"]["QueueArn"], "maxReceiveCount": "50"}
+        self.url = self.sqs.create_queue(
+            QueueName=self.bucket, Attributes={"RedrivePolicy": json.dumps(policy)}
+        )["QueueUrl"]
+
+    def put(self, key: str, data: bytes = b"x", message: str | None = None) -> None:
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+        self.sqs.send_message(QueueUrl=self.url, MessageBody=message or notice(self.bucket, key))
+
+    def left(self) -> int:
+        asked = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=asked)["Attributes"]
+        return sum(map(int, found.values()))
+
+
+@pytest.fixture
+def site(s3_server: Server) -> Place:
+    return Place(s3_server)
+
+
+def run(site: Place, submit: Any, rounds: int = 3, said: list[str] | None = None) -> None:
+    left = iter([True] * rounds + [False])
+    prefix = f"s3://{site.bucket}/up/"
+    lines = said if said is not None else []
+    watch_queue(
+        prefix,
+        f"s3://{site.bucket}/up/lake",
+        Queue(site.url),
+        submit,
+        lines.append,
+        more=lambda: next(left),
+        wait_s=0,
+    )
+
+
+def test_queue(site: Place) -> None:
+    """Videos below the prefix are submitted, the rest is ignored, and all messages are deleted."""
+    site.put("up/gate 1.mp4")
+    site.put("up/notes.txt")
+    site.put("other/gate.mp4")
+    site.put("up/lake/clips/own.mp4")
+    site.put("up/gone.mp4")
+    site.s3.delete_object(Bucket=site.bucket, Key="up/gone.mp4")
+    got: list[str] = []
+    run(site, lambda items: got.extend(item.uri for item in items))
+    assert got == [f"s3://{site.bucket}/up/gate 1.mp4"]
+    assert site.left() == 0
+
+
+def test_a_message_is_deleted_only_after_the_submission_answered(
+    site: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_PAUSE_S", 0.0)
+    site.put("up/gate.mp4")
+    said: list[str] = []
+
+    def away(_: Sequence[Todo]) -> None:
+        raise TransientError("the server is away")
+
+    run(site, away, said=said)
+    assert site.left() == 1
+    assert said == ["waiting: the server is away"]
+
+    def wrong(_: Sequence[Todo]) -> None:
+        raise UsageError("there is no deployment")
+
+    site.put("up/yard.mp4")
+    with pytest.raises(UsageError):
+        run(site, wrong)
+    assert site.left() == 2
+
+
+def test_poison_goes_to_the_dead_letter_queue_with_the_reason(
+    site: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Queue,
+        "again",
+        lambda self, message, after_s: self._client.change_message_visibility(
+            QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=0
+        ),
+    )
+    site.sqs.send_message(QueueUrl=site.url, MessageBody="what is this")
+    said: list[str] = []
+    run(site, lambda _: None, rounds=watching.MAX_TRIES + 2, said=said)
+    assert site.left() == 0
+    [message] = site.sqs.receive_message(QueueUrl=site.dead, MessageAttributeNames=["All"])["Messages"]
+    assert message["Body"] == "what is this"
+    assert "not a message of a bucket" in message["MessageAttributes"]["reason"]["StringValue"]
+    assert said == [line for line in said if line.startswith("a message went to the dead-letter queue: ")]
+
+
+def test_a_queue_that_is_not_there(site: Place) -> None:
+    with pytest.raises(StorageError, match=r"queue .*-gone: "):
+        Queue(f"{site.url}-gone")
+
+
+def test_an_object_as_it_is_now(site: Place) -> None:
+    site.put("up/a.mp4", b"12")
+    found = bucket.look(f"s3://{site.bucket}/up/a.mp4")
+    assert isinstance(found, Source)
+    [item] = todo(f"s3://{site.bucket}/lake", [found])
+    site.put("up/a.mp4", b"123")
+    [other] = todo(f"s3://{site.bucket}/lake", [bucket.look(found)])
+    assert other.key != item.key
+
+
+def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    sweeper = Sweeper([str(tmp_path)], settle_s=0.0)
+    assert sweeper.whole() == []  # an empty directory is no error
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.write(b"first half")
+        file.flush()
+        assert is_being_written(tmp_path / "a.mp4")
+        assert sweeper.whole() == []
+    assert not is_being_written(tmp_path / "a.mp4")
+    [source] = sweeper.whole()
+    sweeper.mark([source])
+    assert sweeper.whole() == []
+    (tmp_path / "a.mp4").write_bytes(b"other bytes")
+    assert [found.size_bytes for found in sweeper.whole()] == [11]
+
+
+def test_a_file_that_still_changes_has_to_settle(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    sweeper = Sweeper([str(tmp_path)], settle_s=0.4)
+    assert sweeper.whole() == []
+    end = time.monotonic() + 30
+    while not sweeper.whole():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_watching_a_directory_without_a_server(folder: Path, tmp_path: Path) -> None:
+    """A slow copy is analysed once, whole; what was there before, too."""
+    incoming, lake = tmp_path / "in", str(tmp_path / "lake")
+    incoming.mkdir()
+    shutil.copy(folder / "short.mp4", incoming / "before.mp4")
+    data = (folder / "long.mp4").read_bytes()
+    stop = threading.Event()
+    results: list[tuple[str, str]] = []
+
+    def submit(items: Sequence[Todo]) -> None:
+        if items:
+            done = analyze([item.uri for item in items], lake, config(folder)).results
+            results.extend((Path(result.uri).name, result.state) for result in done)
+
+    loop = partial(
+        watch_sweep,
+        [str(incoming)],
+        lake,
+        submit,
+        print,
+        every_s=0.1,
+        settle_s=0.1,
+        more=lambda: not stop.is_set(),
+    )
+    thread = threading.Thread(target=loop)
+    thread.start()
+    with (incoming / "slow.mp4").open("wb") as file:
+        for start in range(0, len(data), len(data) // 8 + 1):
+            file.write(data[start : start + len(data) // 8 + 1])
+            file.flush()
+            time.sleep(0.2)
+    end = time.monotonic() + 120
+    while len(results) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    stop.set()
+    thread.join()
+    assert sorted(results) == [("before.mp4", "ok"), ("slow.mp4", "ok")]
