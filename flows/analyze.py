@@ -1,7 +1,7 @@
 """Flows over the main job: one video, or many in shards. The command and the flows cannot differ.
 
-    analyze_video   one video                                          one task
-    analyze_batch   files, directories and globs, in shards of videos  a task per shard, one after the other
+    analyze_video   one video, a long one by several workers (flows/ranges.py)   one task
+    analyze_batch   files, directories and globs, in shards of videos            a task per shard, in order
 
 A shard whose lake cannot be reached, or of which a decoding process died, is tried again later; what failed
 because of its bytes or of the config is not. The lake is the record of what is done, so a second attempt,
@@ -17,20 +17,30 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
+from uuid import UUID
 
-from prefect import flow, get_client, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
-from prefect.runtime import flow_run, task_run
+from prefect.runtime import deployment, flow_run, task_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import report
+from flows.gpu import one_per_gpu
+from flows.pictures import timelines
+from flows.ranges import RANGE_SEGMENTS, perceive_together
 from flows.report import LogReporter, Video
 from flows.settings import Settings, read_settings
+from flows.tags import TAG, tag_run
+from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
 from pipeline.analyze.plan import final
 from pipeline.config import Config
@@ -41,7 +51,8 @@ from pipeline.sources import Missing, find
 __all__ = ["AnalysisFailed", "analyze_batch", "analyze_shard", "analyze_video"]
 
 SHARD_SIZE = 16
-TAG = "marey"
+TIMEOUT_S = 24 * 3600
+"""Seconds after which a shard is broken off: its decoding processes end, what is finished is committed."""
 
 
 class AnalysisFailed(MareyError):
@@ -85,6 +96,7 @@ def may_succeed_later(_task: object, _run: object, state: State[Any]) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=may_succeed_later,
     cache_policy=NO_CACHE,
+    timeout_seconds=TIMEOUT_S,
 )
 def analyze_shard(uris: list[str], lake: str, config: Config, options: Options) -> State[Any]:
     """Analyse some videos into a lake; the state's data are the results, or an AnalysisFailed."""
@@ -93,7 +105,8 @@ def analyze_shard(uris: list[str], lake: str, config: Config, options: Options) 
     if task_run.run_count > 1:
         options = replace(options, retry_failed=True)
     try:
-        results: Sequence[VideoResult] = analyze(uris, lake, config, options, reporter).results
+        with one_per_gpu(config, logger.info):
+            results: Sequence[VideoResult] = analyze(uris, lake, config, options, reporter).results
         videos = report.plain(report.with_stored_rows(lake, results))
     except Exception as exc:
         if not isinstance(exc, MareyError):
@@ -114,6 +127,7 @@ def analyze_video(
     upgrade: bool = False,
     force: bool = False,
     retry_failed: bool = False,
+    range_segments: Annotated[int, Field(ge=1)] = RANGE_SEGMENTS,
 ) -> Any:
     """Analyse one video into a lake.
 
@@ -124,6 +138,7 @@ def analyze_video(
         upgrade: also if it has a current result of another config.
         force: make this config current again, whatever is there.
         retry_failed: also if it failed before, for another reason than its bytes.
+        range_segments: under a worker, a video of more segments is offered to others in ranges of so many.
 
     Returns:
         Counts of states and rows, and failures with their reasons, as plain JSON.
@@ -132,7 +147,8 @@ def analyze_video(
         AnalysisFailed: the video could not be analysed.
         MareyError: the config or an argument is wrong; nothing was begun.
     """
-    return _run([video], lake, config, Options(upgrade, force, retry_failed), shard_size=1)
+    options = Options(upgrade, force, retry_failed)
+    return _run([video], lake, config, options, 1, range_segments=range_segments)
 
 
 @flow(name="analyze-batch", flow_run_name=_batch_run_name, retries=0)
@@ -204,7 +220,7 @@ class _Batch:
             create_table_artifact(
                 report.result_table(self.videos), "marey-videos", "What became of each video"
             )
-        page = report.page(result, self.videos, self.stopped)
+        page = report.page(result, self.videos, self.stopped) + _pictures(self.lake, self.videos)
         create_markdown_artifact(page, "marey-report", report.states_text(self.videos))
         if not report.failed(self.videos):
             return Completed(message=report.states_text(self.videos), data=result)
@@ -226,24 +242,60 @@ def _run(
     options: Options,
     shard_size: int,
     since: datetime | None = None,
+    range_segments: int | None = None,
 ) -> State[Any]:
-    _tag_run(lake)
+    tag_run(lake)
     try:
         config = read_settings(settings)
         Location.parse(lake)
+        for uri in (*inputs, lake):
+            allowed.check(uri)
         entries = find(inputs, since=_utc(since))
+        for entry in entries:
+            allowed.check(entry.uri)
+        if range_segments is not None and deployment.id:
+            perceive_together(inputs[0], lake, settings, config, range_segments)
     except MareyError as exc:
         return Failed(message=str(exc), data=exc)
     batch = _Batch(lake)
     for entry in entries:
         if isinstance(entry, Missing):
             batch.videos += _not_done([entry.uri], str(entry.error), entry.error.code)
-    for uris in shards([entry.uri for entry in entries if not isinstance(entry, Missing)], shard_size):
+    parts = list(shards([entry.uri for entry in entries if not isinstance(entry, Missing)], shard_size))
+    progress = _Progress(len(parts), len(entries))
+    for uris in parts:
         if batch.stopped:
             batch.leave(uris)
         else:
             batch.take(uris, analyze_shard(uris, lake, config, options, return_state=True))
+            progress.step()
     return batch.end()
+
+
+class _Progress:
+    """A bar in the browser, for batches of more than one shard."""
+
+    def __init__(self, num_shards: int, num_videos: int) -> None:
+        self._num_shards, self._done = num_shards, 0
+        what = f"{num_videos} videos in {num_shards} shards"
+        self._id = (
+            create_progress_artifact(0.0, "marey-progress", description=what) if num_shards > 1 else None
+        )
+
+    def step(self) -> None:
+        """A shard is done."""
+        self._done += 1
+        if self._id is not None:
+            update_progress_artifact(cast(UUID, self._id), progress=100 * self._done / self._num_shards)
+
+
+def _pictures(lake: str, videos: Sequence[Video]) -> str:
+    """Timelines for the report; without them it is a report still."""
+    try:
+        return timelines(lake, videos)
+    except MareyError as exc:
+        get_run_logger().warning("no timelines: %s", exc)
+        return ""
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -263,13 +315,3 @@ def _told(error: Exception) -> str:
 
 def _not_done(uris: Iterable[str], error: str, code: str) -> list[Video]:
     return report.plain(VideoResult(uri, "failed", error_code=code, error=error) for uri in uris)
-
-
-def _tag_run(lake: str) -> None:
-    """Tag this flow run, so that lists can be narrowed to marey's runs, or to those of a lake."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
-    tags = {*context.flow_run.tags, TAG, f"lake:{report.named([lake])}"}
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(context.flow_run.id, tags=sorted(tags))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipeline import allowed
 from pipeline.config import Config, load
 from pipeline.errors import UsageError
 
@@ -17,15 +18,29 @@ Prefect stores and shows the parameters of runs."""
 
 
 def read_settings(settings: Settings) -> Config:
-    """The config, checked by the same models as the command's.
+    """The config, checked by the command's models; files that it names are held to the allow-list.
 
     Raises:
-        UsageError: see `pipeline.config.load`.
+        UsageError: see `pipeline.config.load` and `pipeline.allowed`.
     """
     if isinstance(settings, str):
-        return load(Path(settings))
+        allowed.check(settings)
+        return _allowed(load(Path(settings)))
     try:
-        return load(None, settings)
+        return _allowed(load(None, settings))
     except UsageError as exc:
         what = _OPTION.sub("parameter config:", exc.what)
         raise UsageError(what, got=exc.got, remedy=exc.remedy) from exc
+
+
+def _allowed(config: Config) -> Config:
+    for name in files(config):
+        allowed.check(name)
+    return config
+
+
+def files(config: Config) -> list[str]:
+    """Weights and models that a config names by path or address; others are those that marey brings."""
+    perceive = config.perceive
+    names = (perceive.weights, perceive.detector, config.track.weights, *config.events.models)
+    return [name.partition("#")[0] for name in names if "/" in name]

@@ -35,17 +35,25 @@ def config_command(
 _NEXT_LINE = "\n" + 23 * " "
 
 
-@command(app, "doctor", "marey doctor", "marey doctor gate.mp4")
+@command(app, "doctor", "marey doctor", "marey doctor gate.mp4", "marey doctor --free")
 def doctor_command(
     files: Annotated[list[Path] | None, typer.Argument(help="Videos to explain.", show_default=False)] = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="List runs of the Prefect server whose process is gone.")
+    ] = False,
+    free: Annotated[
+        bool, typer.Option("--free", help="Mark them as crashed, which frees their places.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """Say what this machine has, or what a video file is and how it would be read."""
+    """Say what this machine has, what a video is and how it would be read, or which runs are orphaned."""
     from pipeline.cli.output import to_json
     from pipeline.doctor import explain, machine
 
+    if runs or free:
+        return _orphans(free)
     resolved = read_config(config, settings)
     findings = [explain(path, resolved) for path in files] if files else [machine(resolved)]
     if as_json:
@@ -59,3 +67,18 @@ def doctor_command(
     for text in failed:
         say(f"marey: {text}")
     return int(bool(failed))
+
+
+def _orphans(free: bool) -> int:
+    """List, and free, the runs whose process is gone; 1 if some are left."""
+    from pipeline.cli.serve import flows
+
+    orphans = flows("orphans")
+    with flows("server").server() as client:
+        found = orphans.orphans(client)
+        for orphan in found:
+            put(f"{orphan.name}  {orphan.id}  {orphan.why}")
+        if free:
+            orphans.free(client, found)
+    say(f"{len(found)} runs have no process any more" + (", they are freed" if free and found else ""))
+    return int(bool(found) and not free)

@@ -1,0 +1,68 @@
+"""Flows that keep a lake: `compact` and `reinterpret`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows import report
+from flows.report import LogReporter
+from flows.settings import Settings, read_settings
+from flows.tags import tag_run
+from pipeline import allowed
+from pipeline.analyze import reinterpret as reinterpret_lake
+from pipeline.lake.compact import compact as compact_lake
+
+
+def _name() -> str:
+    return report.named([flow_run.parameters["lake"]])
+
+
+@flow(name="compact", flow_run_name=_name, retries=2, retry_delay_seconds=600)
+def compact(lake: str, config: Settings = None) -> dict[str, int]:
+    """Drop what is no longer current, merge small files. Safe to run twice and beside other work.
+
+    Args:
+        lake: the lake.
+        config: of it `[lake]` counts.
+
+    Returns:
+        Partitions written anew, rows dropped, partitions that were too busy.
+    """
+    tag_run(lake)
+    allowed.check(lake)
+    found = compact_lake(lake, read_settings(config).lake)
+    states = [result.state for result in found]
+    dropped = sum(result.rows_dropped for result in found)
+    result = {"rewritten": states.count("rewritten"), "rows_dropped": dropped, "busy": states.count("busy")}
+    get_run_logger().info("%s", result)
+    return result
+
+
+@flow(name="reinterpret", flow_run_name=_name)
+def reinterpret(lake: str, config: Settings = None, camera: str = "*") -> dict[str, Any]:
+    """Redo tracking or only events of stored perceptions with another config. No video is opened.
+
+    Args:
+        lake: the lake.
+        config: path of a TOML file, or values by key.
+        camera: shell pattern of cameras.
+
+    Returns:
+        Counts of states and rows, and failures with their reasons.
+    """
+    tag_run(lake)
+    allowed.check(lake)
+    done = reinterpret_lake(
+        lake, read_settings(config), camera=camera, reporter=LogReporter(get_run_logger())
+    )
+    videos = report.plain(done.results)
+    result = report.summary(lake, videos, done.elapsed_s)
+    page = report.page(result, videos)
+    if done.changes is not None:
+        page += f"\nEvents: {report.escape(str(done.changes))}\n"
+    create_markdown_artifact(page, "marey-report", report.states_text(videos))
+    return result

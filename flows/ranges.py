@@ -1,0 +1,125 @@
+"""A long video by several workers: ranges of its segments as runs of their own, interpreted once.
+
+The run of the video perceives, too. It takes back every range that no worker has begun, so it needs no other
+worker to come to its end, and it waits only for ranges that somebody works on. What a worker that died leaves
+undone is perceived by the analysis that follows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
+
+from flows import report
+from flows.gpu import one_per_gpu
+from flows.report import LogReporter
+from flows.server import server
+from flows.settings import Settings, read_settings
+from flows.submit import submit
+from flows.tags import tag_run
+from pipeline import allowed
+from pipeline.analyze import ranges as work
+from pipeline.config import Config
+
+QUEUE = "ranges"
+"""Queue that comes before uploads: what is begun is finished first."""
+
+RANGE_SEGMENTS = 10
+POLL_S = 2.0
+PATIENCE_S = 300.0
+"""Seconds for which a range may show no end while no other does, before it is no longer waited for."""
+
+
+def _name() -> str:
+    given = flow_run.parameters
+    return f"{report.named([given['video']])} {given['first']}-{given['end']}"
+
+
+@flow(name="perceive-range", flow_run_name=_name)
+def perceive_range(video: str, lake: str, first: int, end: int, config: Settings = None) -> int:
+    """Perceive a range of a video's segments into the lake's staging; no row tells of it.
+
+    Args:
+        video: the video.
+        lake: the lake.
+        first: first tick, of the grid of `video.sample_fps`.
+        end: tick after the last.
+        config: as for the analysis.
+
+    Returns:
+        How many segments were perceived.
+    """
+    tag_run(lake)
+    for uri in (video, lake):
+        allowed.check(uri)
+    return _perceive(video, lake, read_settings(config), work.Range(first, end))
+
+
+def perceive_together(
+    video: str, lake: str, settings: Settings, config: Config, range_segments: int = RANGE_SEGMENTS
+) -> None:
+    """Perceive a video that is longer than a range with the help of whoever takes its ranges."""
+    parts = work.ranges(video, lake, config, range_segments)
+    if len(parts) < 2:
+        return
+    log = get_run_logger()
+    log.info("perceived in %d ranges of %d segments: %s", len(parts), range_segments, video)
+    with server() as client:
+        runs = {part: _submitted(client, video, lake, settings, part) for part in parts[1:]}
+        _perceive(video, lake, config, parts[0])
+        for part in reversed(parts[1:]):
+            if _taken_back(client, runs[part]):
+                del runs[part]
+                _perceive(video, lake, config, part)
+        _wait(client, list(runs.values()), log.info)
+
+
+def _perceive(video: str, lake: str, config: Config, part: work.Range) -> int:
+    log = get_run_logger()
+    with one_per_gpu(config, log.info):
+        count = work.perceive_range(video, lake, config, part, LogReporter(log))
+    log.info("segments perceived in ticks %d to %d of %s: %d", part.first, part.end, video, count)
+    return count
+
+
+def _submitted(
+    client: SyncPrefectClient, video: str, lake: str, settings: Settings, part: work.Range
+) -> UUID | None:
+    parameters = {"video": video, "lake": lake, "first": part.first, "end": part.end, "config": settings}
+    name = f"{report.named([video])} {part.first}-{part.end}"
+    key = f"{flow_run.id}-{part.first}"
+    run = submit(client, "perceive-range", parameters, key=key, name=name, queue=QUEUE)
+    return run.id if run is not None else None
+
+
+def _taken_back(client: SyncPrefectClient, run: UUID | None) -> bool:
+    """Whether no worker has begun the run; then none will."""
+    if run is None:
+        return True
+    state = client.read_flow_run(run).state
+    if state is not None and state.type is not StateType.SCHEDULED:
+        return False
+    client.set_flow_run_state(run, Cancelled(message="perceived by the run of the video"), force=True)
+    return True
+
+
+def _wait(client: SyncPrefectClient, runs: list[UUID | None], say: Callable[[str], None]) -> None:
+    """Wait for runs that are at work, as long as one ends now and then."""
+    open_runs = {run for run in runs if run is not None}
+    last = time.monotonic()
+    while open_runs:
+        ended = {run for run in open_runs if (state := client.read_flow_run(run).state) and state.is_final()}
+        if ended:
+            open_runs, last = open_runs - ended, time.monotonic()
+        elif time.monotonic() - last > PATIENCE_S:
+            say(f"{len(open_runs)} ranges are waited for no longer")
+            return
+        elif open_runs:
+            time.sleep(POLL_S)

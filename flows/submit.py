@@ -1,0 +1,144 @@
+"""Handing videos to the workers: runs of our deployments, each submitted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+
+from flows import report
+from flows.server import DEPLOYMENT, server
+from flows.tags import TAG
+from pipeline.errors import UsageError
+from pipeline.ids import digest
+from pipeline.uploads import Todo
+
+UPLOADS, BACKFILL = "uploads", "backfill"
+"""Queues of the pool that analyses; uploads come first."""
+
+_LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
+_PAGE = 200
+_LINKS = 10
+"""Runs of one version of a name that may end without a word in the lake before it is left alone."""
+
+
+def submit(
+    client: SyncPrefectClient,
+    flow_name: str,
+    parameters: dict[str, Any],
+    *,
+    key: str,
+    name: str,
+    queue: str | None = None,
+) -> FlowRun | None:
+    """A run of a deployment: a new one, or the one under this key that has not ended.
+
+    For a known key the server gives back the run that has it, even one that crashed. The lake says that the
+    work is not done, so another run is made, under the next key.
+
+    Returns:
+        The run; None if so many have ended that it is left alone.
+
+    Raises:
+        UsageError: the server has no such deployment.
+    """
+    deployment = _deployment(client, flow_name)
+    for link in range(_LINKS):
+        run = client.create_flow_run_from_deployment(
+            deployment,
+            parameters=parameters,
+            idempotency_key=key if link == 0 else f"{key}-{link}",
+            name=name,
+            tags=[TAG],
+            work_queue_name=queue,
+        )
+        if run.state is None or not run.state.is_final():
+            return run
+    return None
+
+
+def check_deployment(flow_name: str) -> None:
+    """Ask the server for a deployment.
+
+    Raises:
+        UsageError: it has none of that name, or no server is configured.
+        TransientError: it cannot be reached.
+    """
+    with server() as client:
+        _deployment(client, flow_name)
+
+
+def _deployment(client: SyncPrefectClient, flow_name: str) -> UUID:
+    full = f"{flow_name}/{DEPLOYMENT}"
+    try:
+        return client.read_deployment_by_name(full).id
+    except ObjectNotFound as exc:
+        raise UsageError(f"the Prefect server has no deployment {full}", remedy="run `marey deploy`") from exc
+
+
+def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None:
+    """A run for each video."""
+    if not todo:
+        return
+    with server() as client:
+        for item in todo:
+            parameters = {"video": item.uri, "lake": lake}
+            submit(
+                client,
+                "analyze-video",
+                parameters,
+                key=item.key,
+                name=report.named([item.uri]),
+                queue=queue,
+            )
+
+
+def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int, large_bytes: int) -> int:
+    """Runs for shards of videos that no run works on, large ones alone; returns how many videos."""
+    with server() as client:
+        busy = in_work(client)
+    free = [item for item in todo if item.uri not in busy]
+    large = [item for item in free if item.source.size_bytes >= large_bytes]
+    small = [item for item in free if item.source.size_bytes < large_bytes]
+    submit_videos(large, lake, BACKFILL)
+    with server() as client:
+        for start in range(0, len(small), shard_size):
+            shard = small[start : start + shard_size]
+            uris = [item.uri for item in shard]
+            key = f"marey-{digest(sorted(item.key for item in shard))}"
+            parameters = {"inputs": uris, "lake": lake, "shard_size": shard_size}
+            submit(client, "analyze-batch", parameters, key=key, name=report.named(uris), queue=BACKFILL)
+    return len(free)
+
+
+def in_work(client: SyncPrefectClient) -> set[str]:
+    """URIs of the videos that runs which have not ended were submitted for."""
+    uris: set[str] = set()
+    for run in live_runs(client):
+        video, inputs = run.parameters.get("video"), run.parameters.get("inputs")
+        uris |= {str(video)} if video else set()
+        uris |= {str(uri) for uri in inputs} if isinstance(inputs, list) else set()
+    return uris
+
+
+def live_runs(client: SyncPrefectClient, *types: StateType) -> Iterator[FlowRun]:
+    """Our runs that have not ended, or are in states of these types."""
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types or _LIVE)))
+    wanted = FlowRunFilter(state=state, tags=FlowRunFilterTags(all_=[TAG]))
+    offset = 0
+    while True:
+        page = client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE, offset=offset)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        offset += _PAGE

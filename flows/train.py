@@ -1,0 +1,87 @@
+"""Flows that train models: `train-detector` and `train-events`. Paths are those of the worker's machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows import report
+from flows.tags import tag_run
+from pipeline import allowed
+
+
+def _name() -> str:
+    return report.named([flow_run.parameters["out"]])
+
+
+@flow(name="train-detector", flow_run_name=_name, retries=1)
+def train_detector(
+    data: str,
+    images: str,
+    out: str,
+    start: str = "default",
+    steps: Annotated[int, Field(ge=1)] = 2000,
+    device: str = "cpu",
+) -> str:
+    """Train a detector on annotations in COCO format; a second try goes on from the last check-point.
+
+    Args:
+        data: COCO file.
+        images: folder that its names are relative to.
+        out: folder of the training; one that holds a training is gone on with.
+        start: `default`, `imagenet` or the path of weights.
+        steps: steps in all.
+        device: cpu or cuda.
+
+    Returns:
+        Path of the weights.
+    """
+    from pipeline.training_detector import DetectorJob, train
+
+    tag_run()
+    for path in (data, images, out):
+        allowed.check(path)
+    job = DetectorJob(((Path(data), Path(images)),), Path(out), start=start, steps=steps, device=device)
+    return str(train(job, get_run_logger().info))
+
+
+@flow(name="train-events", flow_run_name=_name)
+def train_events(
+    data: str, out: str, epochs: Annotated[int, Field(ge=1)] = 60, folds: Annotated[int, Field(ge=0)] = 5
+) -> dict[str, Any]:
+    """Train an event model, as `marey train events` does.
+
+    Args:
+        data: folder of clips per label, or a table of events.
+        out: where the weights go, a .safetensors file; the model card comes beside it.
+        epochs: rounds over the data, at most.
+        folds: of the cross-validation; 0 leaves it out.
+
+    Returns:
+        What the cross-validation says.
+    """
+    from models.temporal import EventModelConfig
+    from models.training.events import TrainSettings
+    from pipeline.training_events import LOOKS, embed_for, train_from
+
+    tag_run()
+    for path in (data, out):
+        allowed.check(path)
+    embed, digest = embed_for(LOOKS)
+    result = train_from(
+        Path(data),
+        Path(out),
+        embed,
+        digest=digest,
+        config=EventModelConfig(("",), parts=LOOKS),
+        settings=TrainSettings(max_epochs=epochs),
+        num_folds=folds,
+        command=f"flow train-events of {data}",
+    )
+    create_markdown_artifact(result.card.read_text(encoding="utf-8"), "marey-model-card")
+    return dict(result.report)

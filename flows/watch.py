@@ -1,0 +1,69 @@
+"""Flows that find videos: `reconcile` lists what no message announced, `watch` works on a queue a while."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows import report
+from flows.analyze import SHARD_SIZE
+from flows.submit import submit_shards, submit_videos
+from flows.tags import tag_run
+from pipeline import allowed
+from pipeline.sqs import Queue
+from pipeline.uploads import sweep_once, watch_queue
+
+LARGE_BYTES = 512 << 20
+"""A video from this size on is a run of its own, so that it may be perceived by several workers."""
+
+
+def _name() -> str:
+    return report.named([flow_run.parameters["source"]])
+
+
+@flow(name="reconcile", flow_run_name=_name)
+def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = SHARD_SIZE) -> dict[str, int]:
+    """Submit what a listing shows and the lake does not know, except what is in work.
+
+    Args:
+        source: directory, prefix or glob.
+        lake: the lake.
+        shard_size: videos per run.
+
+    Returns:
+        How many videos are undone, and how many of them were submitted; the others are in work.
+    """
+    tag_run(lake)
+    allowed.check(source)
+    todo = sweep_once([source], lake)
+    submitted = submit_shards(todo, lake, shard_size, LARGE_BYTES) if todo else 0
+    get_run_logger().info("%d undone, %d submitted, %d in work", len(todo), submitted, len(todo) - submitted)
+    return {"undone": len(todo), "submitted": submitted}
+
+
+@flow(name="watch", flow_run_name=_name)
+def watch(source: str, lake: str, queue: str, minutes: Annotated[float, Field(gt=0)] = 55) -> None:
+    """Work on a queue's messages for some minutes: for those who rather schedule this than run a service.
+
+    Args:
+        source: prefix below which objects count.
+        lake: the lake.
+        queue: URL of the queue.
+        minutes: how long.
+    """
+    tag_run(lake)
+    allowed.check(source)
+    end = time.monotonic() + 60 * minutes
+    watch_queue(
+        source,
+        lake,
+        Queue(queue),
+        partial(submit_videos, lake=lake),
+        get_run_logger().info,
+        more=lambda: time.monotonic() < end,
+    )
