@@ -1,0 +1,99 @@
+"""What is missing on the way to production is named in one line, with the remedy; nothing was begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.spec import filled, read_spec
+from pipeline.errors import UsageError
+from tests.cli.run import is_one_line, marey
+from tests.helpers import ROOT
+from tests.s3 import Server
+
+AWAY = "http://127.0.0.1:9/api"
+FILE = ROOT / "deploy" / "prefect.yaml"
+
+
+def refused(tmp_path: Path, *arguments: object, server: str = "") -> tuple[int, str]:
+    env = {"PREFECT_HOME": str(tmp_path / "home"), "DO_NOT_TRACK": "1"}
+    done = marey(*arguments, cwd=tmp_path, **env, **({"PREFECT_API_URL": server} if server else {}))
+    assert is_one_line(done), done.stderr
+    return done.returncode, done.stderr
+
+
+def deploy(tmp_path: Path, *more: object, server: str = "", source: object = None) -> tuple[int, str]:
+    place = tmp_path if source is None else source
+    arguments = ("deploy", "--file", FILE, "--source", place, "--lake", tmp_path / "lake", *more)
+    return refused(tmp_path, *arguments, server=server)
+
+
+def test_no_server_is_configured(tmp_path: Path) -> None:
+    code, text = deploy(tmp_path)
+    assert code == 2
+    assert "no Prefect server is configured: set PREFECT_API_URL" in text
+
+
+def test_the_server_is_away(tmp_path: Path) -> None:
+    code, text = deploy(tmp_path, server=AWAY)
+    assert code == 3
+    assert (
+        text == f"marey: the Prefect server {AWAY} cannot be reached: start it, or correct PREFECT_API_URL\n"
+    )
+
+
+def test_watching_with_a_server_that_is_away(tmp_path: Path) -> None:
+    code, text = refused(tmp_path, "watch", tmp_path, "--lake", tmp_path / "lake", server=AWAY)
+    assert (code, text.count("cannot be reached")) == (3, 1)
+
+
+def test_the_source_is_not_there(tmp_path: Path) -> None:
+    code, text = deploy(tmp_path, source=tmp_path / "gone")
+    assert (code, text) == (2, f"marey: {tmp_path / 'gone'} does not exist: check the name, or make it\n")
+
+
+def test_bucket_and_queue_are_not_there(tmp_path: Path, s3_server: Server) -> None:
+    code, text = deploy(tmp_path, source="s3://no-such-bucket/up/")
+    assert (code, text) == (3, "marey: bucket no-such-bucket: the bucket does not exist\n")
+    queue = f"{s3_server.endpoint}/123456789012/no-such-queue"
+    code, text = deploy(tmp_path, "--queue", queue, source=f"s3://{s3_server.bucket()}/up/")
+    assert code == 3
+    assert text.startswith(f"marey: queue {queue}: ")
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    arguments = ("deploy", "--source", tmp_path, "--lake", tmp_path / "lake")
+    code, text = refused(tmp_path, *arguments)
+    assert (code, text) == (2, "marey: deploy/prefect.yaml cannot be read: No such file or directory\n")
+    code, text = deploy(tmp_path, "--config", tmp_path / "gone.toml")
+    assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("concurrency_limit: 4", "concurrency_limit: 0"), "definitions.pools.0.concurrency_limit"),
+        (("cron:", "corn:"), "deployments.3.schedules.0.c"),
+        (("work_queue_name: uploads", "work_queue_name: downloads"), "queue downloads: name both"),
+        (("name: marey\n", "name: [\n"), "is not YAML"),
+    ],
+)
+def test_a_wrong_file(change: tuple[str, str], told: str, tmp_path: Path) -> None:
+    file = tmp_path / "prefect.yaml"
+    file.write_text(FILE.read_text().replace(*change))
+    with pytest.raises(UsageError) as caught:
+        read_spec(file)
+    assert told in str(caught.value)
+
+
+def test_the_file_that_is_shipped() -> None:
+    spec = read_spec(FILE)
+    schedules = {d.entrypoint: [s.cron for s in d.schedules] for d in spec.deployments if d.schedules}
+    assert schedules == {"flows.watch.reconcile": ["7 * * * *"], "flows.maintain.compact": ["23 3 * * *"]}
+
+
+def test_what_stands_for_an_option() -> None:
+    values = {"lake": "s3://b/lake", "source": "s3://b/up/", "queue": None, "config": None}
+    assert filled({"lake": "{lake}", "config": "{config}", "n": 3}, values) == {"lake": "s3://b/lake", "n": 3}
+    assert filled({"lake": "{lake}", "queue": "{queue}"}, values) is None
