@@ -12,6 +12,8 @@ import runpy
 import signal
 import sys
 
+from flows.tags import tag_process
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -26,4 +28,5 @@ def die_with_parent() -> None:
 
 if __name__ == "__main__":
     die_with_parent()
+    tag_process()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

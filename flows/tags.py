@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
+from uuid import UUID
 
+import httpx
 from prefect import get_client
 from prefect.context import FlowRunContext
 
@@ -17,18 +20,25 @@ PROCESS = "process:"
 """Start of the tag that says where a run's process is: host, process id, and when that process began."""
 
 
-def tag_run(lake: str | None = None) -> None:
-    """Tag this flow run, so that lists can be narrowed to marey's runs, or to those of a lake.
+def tag_process() -> None:
+    """Tag the run that a worker started in this process with it; `marey doctor` finds out whether it lives.
 
-    A run that a worker started gets its process too, by which `marey doctor` finds out whether it lives.
+    A server that is away at this moment will be met again by the run itself, whose error tells.
     """
+    run = os.environ.get("PREFECT__FLOW_RUN_ID")
+    with contextlib.suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        if run is not None:
+            tags = {tag for tag in client.read_flow_run(UUID(run)).tags if not tag.startswith(PROCESS)}
+            tags.add(f"{PROCESS}{socket.gethostname()}:{os.getpid()}:{began(os.getpid())}")
+            client.update_flow_run(UUID(run), tags=sorted(tags))
+
+
+def tag_run(lake: str | None = None) -> None:
+    """Tag this flow run, so that lists can be narrowed to marey's runs, or to those of a lake."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    kept = {tag for tag in context.flow_run.tags if not tag.startswith(PROCESS)}
-    tags = {*kept, TAG, *([f"lake:{report.named([lake])}"] if lake else [])}
-    if context.flow_run.deployment_id is not None:
-        tags.add(f"{PROCESS}{socket.gethostname()}:{os.getpid()}:{began(os.getpid())}")
+    tags = {*context.flow_run.tags, TAG, *([f"lake:{report.named([lake])}"] if lake else [])}
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags=sorted(tags))
 

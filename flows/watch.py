@@ -12,6 +12,8 @@ from pydantic import Field
 
 from flows import report
 from flows.analyze import SHARD_SIZE
+from flows.orphans import free, orphans
+from flows.server import server
 from flows.submit import submit_shards, submit_videos
 from flows.tags import tag_run
 from pipeline import allowed
@@ -30,6 +32,8 @@ def _name() -> str:
 def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = SHARD_SIZE) -> dict[str, int]:
     """Submit what a listing shows and the lake does not know, except what is in work.
 
+    Runs whose process is gone are marked as crashed before, so that their videos are not taken for in work.
+
     Args:
         source: directory, prefix or glob.
         lake: the lake.
@@ -40,9 +44,13 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
     """
     tag_run(lake)
     allowed.check(source)
+    with server() as client:
+        lost = orphans(client)
+        free(client, lost)
     todo = sweep_once([source], lake)
     submitted = submit_shards(todo, lake, shard_size, LARGE_BYTES) if todo else 0
-    get_run_logger().info("%d undone, %d submitted, %d in work", len(todo), submitted, len(todo) - submitted)
+    text = "%d undone, %d submitted, %d in work; %d runs without a process were freed"
+    get_run_logger().info(text, len(todo), submitted, len(todo) - submitted, len(lost))
     return {"undone": len(todo), "submitted": submitted}
 
 
