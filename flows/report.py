@@ -40,6 +40,9 @@ class LogReporter(PlainReporter):
         else:
             super().done(result)
 
+    def segment(self, uri: str, video_id: str, first: int, last: int) -> None:
+        self._logger.info("segment %d-%d of video %s decoded (%s)", first, last, video_id, uri)
+
     def note(self, text: str) -> None:
         self._logger.info("%s", text)
 

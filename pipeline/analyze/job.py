@@ -294,7 +294,9 @@ class Run:
         work.end(first, end, changed_since(work.plan.source))
         self._decoding[work.plan.name.video_id] -= 1
         self._release_decoded(work)
-        self._batcher.end(work, first, work.asked[first] - 1, Facts.of(end))
+        last = work.asked[first] - 1
+        self.reporter.segment(work.plan.source.uri, work.plan.name.video_id, first, last)
+        self._batcher.end(work, first, last, Facts.of(end))
 
     def _release_decoded(self, work: VideoWork) -> None:
         """Give the copy of a video back, if it is decoded to its end."""

@@ -127,4 +127,6 @@ def _take(item: Item, work: VideoWork, batcher: Batcher, reporter: Reporter) -> 
         batcher.add(work, first, item)
     else:
         work.end(first, item, changed_since(work.plan.source))
-        batcher.end(work, first, work.asked[first] - 1, Facts.of(item))
+        last = work.asked[first] - 1
+        reporter.segment(work.plan.source.uri, work.plan.name.video_id, first, last)
+        batcher.end(work, first, last, Facts.of(item))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.text import printable, say
 
@@ -93,6 +96,8 @@ class PlainReporter:
             self._last = time.monotonic()
             self.note(self.meter.line())
 
+    def segment(self, uri: str, video_id: str, first: int, last: int) -> None: ...
+
     def done(self, result: VideoResult) -> None:
         self.meter.num_done += 1
         if result.state not in ("current", "other_config"):
@@ -100,6 +105,33 @@ class PlainReporter:
 
     def note(self, text: str) -> None:
         say(text)
+
+
+class JsonReporter(PlainReporter):
+    """A JSON object per line, with the ids of video and segment, for MAREY_LOG=json."""
+
+    def segment(self, uri: str, video_id: str, first: int, last: int) -> None:
+        self._log("segment", uri=uri, video_id=video_id, segment=f"{first}-{last}")
+
+    def done(self, result: VideoResult) -> None:
+        self.meter.num_done += 1
+        told = {
+            "uri": result.uri,
+            "video_id": result.video_id,
+            "state": result.state,
+            "rows": dict(result.rows),
+        }
+        error = {"error_code": result.error_code, "error": result.error} if result.error else {}
+        self._log("video", level="WARNING" if result.state == "failed" else "INFO", **told, **error)
+
+    def note(self, text: str) -> None:
+        self._log("note", text=text)
+
+    def _log(self, event: str, level: str = "INFO", **values: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "level": level, "event": event, **values}
+        sys.stderr.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        sys.stderr.flush()
 
 
 class BarReporter(PlainReporter):
@@ -127,7 +159,9 @@ class BarReporter(PlainReporter):
 @contextmanager
 def reporter(quiet: bool = False) -> Iterator[PlainReporter]:
     """The reporter that fits stderr."""
-    if sys.stderr.isatty() and not quiet:
+    if os.environ.get("MAREY_LOG") == "json":
+        yield JsonReporter()
+    elif sys.stderr.isatty() and not quiet:
         bar = BarReporter()
         with bar.bar:
             yield bar

@@ -79,10 +79,11 @@ def _submitter(lake: str, config: Path | None, settings: Sequence[str] | None) -
 
 def _analyze_here(todo: Sequence[Any], *, lake: str, config: Any) -> None:
     from pipeline.analyze import analyze
-    from pipeline.cli.progress import PlainReporter
+    from pipeline.cli.progress import reporter
 
     if todo:
-        analyze([item.uri for item in todo], lake, config, reporter=PlainReporter())
+        with reporter(quiet=True) as lines:
+            analyze([item.uri for item in todo], lake, config, reporter=lines)
 
 
 @command(

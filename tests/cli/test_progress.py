@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
@@ -112,3 +113,15 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch: pytest.MonkeyPatch
     shown = terminal.getvalue()
     assert "a line\\x07" in shown
     assert "ok       a.mp4 - 1 objects, 0 events" in shown
+
+
+def test_lines_for_machines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAREY_LOG", "json")
+    with reporter() as lines:
+        lines.segment("/a b.mp4", "f" * 32, 0, 599)
+        lines.done(VideoResult("/a b.mp4", "failed", "f" * 32, error_code="media", error="no picture"))
+        lines.note("1/1 videos")
+    segment, video, note = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (segment["event"], segment["video_id"], segment["segment"]) == ("segment", "f" * 32, "0-599")
+    assert (video["event"], video["level"], video["error"]) == ("video", "WARNING", "no picture")
+    assert (note["text"], set(note)) == ("1/1 videos", {"time", "level", "event", "text"})
