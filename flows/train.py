@@ -66,7 +66,7 @@ def train_events(
         What the cross-validation says.
     """
     from models.temporal import EventModelConfig
-    from models.training.events import TrainSettings
+    from models.training.event_settings import TrainSettings
     from pipeline.training_events import LOOKS, embed_for, train_from
 
     tag_run()

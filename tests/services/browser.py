@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.services.packages import install
 
 AXE = "axe-core@4.10.3"
 SERIOUS = ("serious", "critical")
@@ -25,11 +27,18 @@ def missing(what: str, remedy: str) -> None:
     pytest.skip(reason)
 
 
+def _install(packages: dict[str, str]) -> None:
+    """Where that is not allowed, what is missing is told by the one who needs it."""
+    with suppress(subprocess.CalledProcessError, OSError):
+        install(packages)
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
     """A browser."""
     from playwright.sync_api import sync_playwright
 
+    _install({"chromium": "chromium"})
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         missing("chromium", "apt install chromium")
@@ -44,6 +53,7 @@ def chromium() -> Iterator[Any]:
 @cache
 def axe_source(folder: Path) -> str:
     """The source of axe-core, fetched by npm."""
+    _install({"npm": "npm"})
     npm = shutil.which("npm")
     if npm is None:
         missing("npm", "apt install npm; axe-core comes by it")

@@ -6,8 +6,6 @@ process. What it does not do as Amazon does, in version 16: If-None-Match is hon
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.s3 import Server, free_port, wait_for_port
+from tests.services.packages import install
 
 PACKAGES = {
     "ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "ceph-mgr": "ceph-mgr", "radosgw": "radosgw",
@@ -73,7 +72,7 @@ rgw override bucket index max shards = 1
 @contextmanager
 def ceph_server(memory_mb: int = 2048) -> Iterator[Server]:
     """A gateway that takes one user's keys; ready in some 20 s, installing not counted."""
-    _install()
+    install(PACKAGES)
     with ExitStack() as stack:
         # Paths of sockets may have 107 characters, fewer than pytest's folders take.
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ceph-")))
@@ -130,25 +129,3 @@ def _wait(ready: Callable[[], bool], seconds: float = 90) -> None:
         if time.monotonic() > end:
             raise RuntimeError("Ceph is not ready")
         time.sleep(0.2)
-
-
-def _install() -> None:
-    """Install what is missing; the packages' own services are kept from starting."""
-    missing = sorted({package for program, package in PACKAGES.items() if shutil.which(program) is None})
-    if not missing:
-        return
-    rights = [] if os.getuid() == 0 else ["sudo", "-n"]
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    if ours:
-        text = "#!/bin/sh\nexit 101\n"
-        subprocess.run([*rights, "tee", str(policy)], input=text, text=True, capture_output=True, check=True)
-        subprocess.run([*rights, "chmod", "755", str(policy)], check=True)
-    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-    try:
-        subprocess.run([*rights, *quiet, "update"], capture_output=True, check=False)
-        install = [*rights, *quiet, "install", "--yes", "--no-install-recommends", *missing]
-        subprocess.run(install, capture_output=True, check=True)
-    finally:
-        if ours:
-            subprocess.run([*rights, "rm", "-f", str(policy)], check=True)

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ import pytest
 
 from tests.helpers import ROOT
 from tests.s3 import Server, free_port, wait_for_port
+from tests.services.packages import install
 
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
 AUTH = "admin:planted-prefect-password"
 
 
@@ -39,22 +39,26 @@ def _as_postgres(*command: object) -> list[str]:
 @contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL server of our own; gives the URL of its database for Prefect."""
-    if not POSTGRES.is_dir():
-        reason = f"PostgreSQL is not in {POSTGRES}: apt-get install postgresql"
+    with suppress(subprocess.CalledProcessError, OSError):
+        install({"psql": "postgresql"})
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        reason = "no PostgreSQL: apt-get install postgresql"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    home = programs[-1].parent
     folder = Path(tempfile.mkdtemp(prefix="marey-postgres-"))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     port, data = free_port(), folder / "data"
     subprocess.run(
-        _as_postgres(POSTGRES / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"),
+        _as_postgres(home / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"),
         check=True,
         capture_output=True,
         cwd="/",
     )
     options = f"-F -p {port} -h 127.0.0.1 -k {data}"
     process = subprocess.Popen(
-        _as_postgres(POSTGRES / "postgres", "-D", data, *options.split()),
+        _as_postgres(home / "postgres", "-D", data, *options.split()),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
