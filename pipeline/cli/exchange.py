@@ -57,7 +57,6 @@ def export_command(
     "import",
     "marey import corrected.json --format coco --lake ./lake --out mine",
     "marey import annotations.xml --format cvat --video gate.mp4 --out mine",
-    "marey train detector --data mine/annotations.json --images mine --out runs/mine",
 )
 def import_command(
     file: Annotated[Path, typer.Argument(help="What the tool wrote.", show_default=False)],
