@@ -15,6 +15,10 @@ WAIT_S = 20
 """Seconds of a long poll, the most that SQS allows."""
 
 
+HIDDEN_S = 300
+"""Seconds for which a message that was received is not given to others."""
+
+
 @dataclass(frozen=True)
 class Message:
     """`tries` is how often it was received, this time included."""
@@ -27,7 +31,7 @@ class Message:
 class Queue:
     """Messages to be worked on. One that is neither deleted nor buried comes again."""
 
-    def __init__(self, url: str, *, hidden_s: int = 300) -> None:
+    def __init__(self, url: str, *, hidden_s: int = HIDDEN_S) -> None:
         """Find the queue.
 
         Args:

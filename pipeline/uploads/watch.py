@@ -15,7 +15,7 @@ from pipeline.errors import InputError, MareyError, SourceError, UsageError
 from pipeline.lake.location import Location
 from pipeline.sources import Source, bucket, find
 from pipeline.sources.source import VIDEO_SUFFIXES, suffix
-from pipeline.sqs import WAIT_S, Message, Queue
+from pipeline.sqs import HIDDEN_S, WAIT_S, Message, Queue
 from pipeline.uploads.judge import Todo, todo
 from pipeline.uploads.notices import created
 from pipeline.uploads.sweep import Sweeper, is_being_written
@@ -27,6 +27,9 @@ MAX_TRIES = 5
 """Times that a message is received before it goes to the dead-letter queue."""
 
 _PAUSE_S = 10.0
+
+_HELD_S = HIDDEN_S - 60.0
+"""Seconds for which a message is tried again in hand, before the queue gives it to others."""
 
 
 def forever() -> bool:
@@ -59,21 +62,30 @@ def watch_queue(
 
 
 def _work_on(message: Message, prefix: str, lake: str, queue: Queue, submit: Submit, say: Say) -> None:
-    try:
-        uris = [uri for uri in created(message.body) if wanted(uri, prefix, lake)]
-        submit(todo(lake, _there(uris)))
-        queue.delete(message)
-    except (ValueError, InputError) as exc:
-        if message.tries < MAX_TRIES:
-            queue.again(message, message.tries)
-        elif queue.bury(message, str(exc)):
-            say(f"a message went to the dead-letter queue: {exc}")
-        else:
-            say(f"a message is left in a queue without dead-letter queue: {exc}")
-    except MareyError as exc:
-        if not exc.retry:
-            raise
-        _wait_out(exc, say)  # the message comes again
+    """Submit what a message is about; while the server is away it is held, as long as nobody else gets it."""
+    until = time.monotonic() + _HELD_S
+    while True:
+        try:
+            uris = [uri for uri in created(message.body) if wanted(uri, prefix, lake)]
+            submit(todo(lake, _there(uris)))
+            return queue.delete(message)
+        except (ValueError, InputError) as exc:
+            return _refuse(message, queue, exc, say)
+        except MareyError as exc:
+            if not exc.retry:
+                raise
+            _wait_out(exc, say)
+            if time.monotonic() > until:
+                return None  # it comes again by itself
+
+
+def _refuse(message: Message, queue: Queue, exc: Exception, say: Say) -> None:
+    if message.tries < MAX_TRIES:
+        queue.again(message, message.tries)
+    elif queue.bury(message, str(exc)):
+        say(f"a message went to the dead-letter queue: {exc}")
+    else:
+        say(f"a message is left in a queue without dead-letter queue: {exc}")
 
 
 def check_source(uri: str, *, may_be_absent: bool = False) -> None:

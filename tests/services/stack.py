@@ -36,16 +36,21 @@ def _as_postgres(*command: object) -> list[str]:
     return [*(["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []), *map(str, command)]
 
 
-@contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server of our own; gives the URL of its database for Prefect."""
+def postgres_programs() -> Path:
+    """Folder of PostgreSQL's programs, installed if missing; skips without, in CI it is a failure."""
     with suppress(subprocess.CalledProcessError, OSError):
         install({"psql": "postgresql"})
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         reason = "no PostgreSQL: apt-get install postgresql"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    home = programs[-1].parent
+    return programs[-1].parent
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of our own; gives the URL of its database for Prefect."""
+    home = postgres_programs()
     folder = Path(tempfile.mkdtemp(prefix="marey-postgres-"))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")

@@ -27,7 +27,7 @@ from pipeline.config_text import to_toml
 from pipeline.lake.query import query
 from tests.s3 import Server
 from tests.services.media import SAMPLE_FPS, tiny_settings, write_clip, write_weights
-from tests.services.stack import AUTH, POSTGRES, Stack, production
+from tests.services.stack import AUTH, Stack, postgres_programs, production
 
 CLIP_S = 2.0
 PATIENCE_S = 900.0
@@ -201,7 +201,7 @@ def check_rows(site: Site, videos: set[str]) -> None:
 def no_secret_is_anywhere(stack: Stack, site: Site) -> None:
     """Not in logs, the server's database, or any object or row of the lake."""
     port, user = stack.database.rsplit(":", 1)[1].split("/")[0], "postgres"
-    command = [POSTGRES / "pg_dump", "-h", "127.0.0.1", "-p", port, "-U", user, "postgres"]
+    command = [postgres_programs() / "pg_dump", "-h", "127.0.0.1", "-p", port, "-U", user, "postgres"]
     texts = {"database": subprocess.run(command, capture_output=True, check=True).stdout}
     texts |= {path.name: path.read_bytes() for path in stack.folder.glob("*.log")}
     for table in ("videos", "analyses", "configs"):
