@@ -138,10 +138,29 @@ def test_queue(site: Place) -> None:
     assert site.left() == 0
 
 
+def test_a_message_waits_in_hand_for_a_server_that_starts_anew(
+    site: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given back to the queue it would be hidden for five minutes."""
+    monkeypatch.setattr(watching, "_PAUSE_S", 0.0)
+    site.put("up/gate.mp4")
+    tries = iter([TransientError("the server is away")] * 3)
+    got: list[str] = []
+
+    def back_after_three(items: Sequence[Todo]) -> None:
+        for error in tries:
+            raise error
+        got.extend(item.uri for item in items)
+
+    run(site, back_after_three, rounds=1)
+    assert len(got) == 1 and site.left() == 0
+
+
 def test_a_message_is_deleted_only_after_the_submission_answered(
     site: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(watching, "_HELD_S", -1.0)
     site.put("up/gate.mp4")
     said: list[str] = []
 
