@@ -214,6 +214,16 @@ def test_classes_do_not_mix_but_vehicles_may() -> None:
     assert sorted(objects["class"].to_pylist()) == ["car", "person"]
 
 
+def test_a_car_that_is_called_a_truck_too_is_one_object() -> None:
+    """The second box lies apart at first, so it would begin a track of its own."""
+    boxes = []
+    for i in range(30):
+        boxes.append(figure(i, 300 + 5 * i, 300, score=0.75, name="car"))
+        boxes.append(figure(i, 300 + 5 * i + (16 if i < 3 else 1), 300, score=0.45, name="truck"))
+    _, objects = track(*tables(30, boxes))
+    assert [row["class"] for row in objects.to_pylist()] == ["car"]
+
+
 def test_camera_motion_is_followed() -> None:
     """The picture jumps 120 pixels every second frame while a person stands."""
     jumps = [0.0] + [120.0 if i % 2 else -120.0 for i in range(1, 40)]

@@ -97,14 +97,25 @@ def assign(gain: Array) -> tuple[Ints, Ints]:
     return rows[good], columns[good]
 
 
-def doubles(z: Array, candidates: Ints, group: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
-    """(C,) which candidates overlap a better-scored box of their group by more than `limit`."""
+def doubles(
+    z: Array,
+    candidates: Ints,
+    group: NDArray[np.int64],
+    limit: float,
+    kind: NDArray[np.int64] | None = None,
+) -> NDArray[np.bool_]:
+    """(C,) which candidates overlap a better-scored box of their group by more than `limit`.
+
+    With kinds, only boxes of another kind count.
+    """
     if not len(candidates):
         return np.zeros(0, np.bool_)
     corners = to_xyxy(z)
     rows, better = np.nonzero(_touch(corners[candidates], corners))
     mine = candidates[rows]
     worse = (better < mine) & (group[mine] == group[better]) & (_iou(corners[mine], corners[better]) > limit)
+    if kind is not None:
+        worse &= kind[mine] != kind[better]
     out = np.zeros(len(candidates), np.bool_)
     out[rows[worse]] = True
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,8 @@ class Follower:
         self._clock(frame.t)
         self._end_lost(frame.t)
         self._sample = frame.sample
-        group = np.array([self._group_of(name) for name in frame.classes], np.int64)
+        frame = self._without_twins(frame)
+        group = self._groups_of(frame)
         taken = np.zeros(len(frame.z), np.bool_)
         self.camera = frame.camera
         if self.tracks:
@@ -91,8 +92,26 @@ class Follower:
         """Go on with `new` where `old` was followed."""
         self.tracks[self.tracks.index(old)] = new
 
-    def _group_of(self, name: str) -> int:
-        return self._groups.setdefault(GROUPS.get(name, name), len(self._groups))
+    def _groups_of(self, frame: Frame) -> NDArray[np.int64]:
+        """(N,) which boxes can be of one object."""
+        names = [GROUPS.get(name, name) for name in frame.classes]
+        return np.array([self._groups.setdefault(name, len(self._groups)) for name in names], np.int64)
+
+    def _without_twins(self, frame: Frame) -> Frame:
+        """Without boxes that the detector gave twice, as a car and as a truck: the surer name stays."""
+        kinds = {name: number for number, name in enumerate(dict.fromkeys(frame.classes))}
+        if len(kinds) < 2:
+            return frame
+        kind = np.array([kinds[name] for name in frame.classes], np.int64)
+        everyone = np.arange(len(kind))
+        keep = ~doubles(frame.z, everyone, self._groups_of(frame), self._settings.double_iou, kind)
+        if keep.all():
+            return frame
+        return replace(
+            frame, z=frame.z[keep], scores=frame.scores[keep],
+            classes=[name for name, kept in zip(frame.classes, keep, strict=True) if kept],
+            appearance=None if frame.appearance is None else frame.appearance[keep],
+        )  # fmt: skip
 
     def typical_score(self) -> float:
         """Median score of the boxes that continued tracks: detectors differ in what they call sure."""
