@@ -216,14 +216,19 @@ def test_a_missing_model_is_named():
         load_event_model("no-such-model")
 
 
-def test_twenty_thousand_frames_per_second():
+def test_cost_grows_no_faster_than_length():
+    """Side by side, the best of three: other work on the machine slows both."""
     model = model_of()
-    detector = EventDetector(model, EventsConfig())
-    table = frames_of(np.random.default_rng(0).normal(size=(12_000, 4)))
-    begin = time.process_time()
-    detector.update(table)
-    rate = 12_000 / (time.process_time() - begin)
-    assert rate > 10_000, f"{rate:.0f} frames/s"
+
+    def seconds(frames: int) -> float:
+        table = frames_of(np.random.default_rng(0).normal(size=(frames, 4)))
+        detector = EventDetector(model, EventsConfig())
+        begin = time.process_time()
+        detector.update(table)
+        return time.process_time() - begin
+
+    pairs = [(seconds(3_000), seconds(12_000)) for _ in range(3)]
+    assert min(long for _, long in pairs) < 8 * min(short for short, _ in pairs)
 
 
 def test_buffers_do_not_grow_with_length():
