@@ -9,12 +9,13 @@ stay at their place in the world, doubles and parts of people, and boxes out of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tracking.world import GHOST, OCCLUDER, Scene, wander
+from models.training import trajectories
+from models.training.trajectories import GHOST, OCCLUDER, Detections, Scene, wander
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,31 +23,13 @@ Boxes = tuple[Ints, Array, Array, Ints]  # frame, xyxy, score, thing
 
 
 @dataclass(frozen=True)
-class DetectorSettings:
-    """How good the detector is. `quality` is the mean latent score (a logit), about 0 for a weak one."""
+class DetectorSettings(trajectories.DetectorSettings):
+    """How good the detector is, in more respects than the motion model was trained on."""
 
-    quality: float = 2.0
-    spread: float = 1.0  # standard deviation of the latent over time
-    flicker_s: float = 0.3  # correlation time of the latent
-    min_score: float = 0.3
-    miss: float = 0.03  # share missed besides
-    jitter: float = 0.03  # of the box's height, standard deviation of an edge at score 1
-    false_per_frame: float = 0.1
-    duplicates: float = 0.01
     hidden: float = 9.0  # loss of latent from 55% visible to none, per unit
     small_px: float = 0.0  # height at which a thing loses one spread, two at half of it
     overlap: float = 1.0  # boxes that overlap a better one by more (IoU) are suppressed
     cut: float = 0.0  # share of the hidden part that the box leaves out
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Rows in frame order. `thing` is the index into the scene, -1 for a false box."""
-
-    frame: Ints = field(repr=False)  # (N,)
-    boxes: Array = field(repr=False)  # (N, 4) xyxy pixels
-    scores: Array = field(repr=False)  # (N,) 0..1
-    thing: Ints = field(repr=False)  # (N,)
 
 
 def detect(rng: np.random.Generator, scene: Scene, settings: DetectorSettings | None = None) -> Detections:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bench.tracking.detector import DetectorSettings, detect
 from bench.tracking.score import overlap
-from bench.tracking.world import PERSON, SceneSettings, simulate_scene
+from bench.tracking.world import SceneSettings, simulate_scene
+from models.training.trajectories import PERSON
 
 Array = NDArray[np.float64]
 

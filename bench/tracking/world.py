@@ -1,76 +1,49 @@
 """Simulated camera scenes: people and vehicles on a ground plane, seen by a camera.
 
-The tracker is compared on these scenes, never tuned on a recorded sequence. They go further than those that
-the motion model was trained on (`models/training/trajectories.py`), which its weights fix until it is trained
-anew.
-
-A scene has a pinhole camera (fixed, carried or driven, panning and shaking), objects as upright cuboids that
-walk, drive, turn, stop and go in groups and streams, things that only hide others, and ghosts: places of the
-background that a detector takes for a person. `bench.tracking.detector` adds the detector.
+The tracker is compared on these scenes, never tuned on a recorded sequence. Camera and objects are those of
+`models/training/trajectories.py`, on which the motion model was trained; here are also streams of people, and
+ghosts as many as wanted: places of the background that a detector takes for a person. The detector is in
+`bench.tracking.detector`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-
-PERSON, CYCLE, CAR, TRUCK, OCCLUDER, GHOST = range(6)
-"""Kinds of things. An occluder hides but is not detected; a ghost is detected but is not there."""
-
-CLASS_NAMES = ("person", "cycle", "car", "truck", "person", "person")
-
-_SIZES = np.array(  # metres: width, length, height
-    [[0.55, 0.4, 1.72], [0.6, 1.7, 1.75], [1.8, 4.3, 1.5], [2.5, 8.0, 3.2], [0.8, 0.8, 2.6], [0.6, 0.4, 1.7]]
+from models.training import trajectories
+from models.training.trajectories import (
+    ACCELERATION_S,
+    CAR,
+    CYCLE,
+    GHOST,
+    OCCLUDER,
+    PERSON,
+    SIZES_M,
+    SPEED_M_S,
+    TRUCK,
+    TURN_RAD_S,
+    Camera,
+    Scene,
+    frame_step,
+    in_picture,
+    places,
+    visibility_of,
+    wander,
 )
-_SPEED = np.array([1.3, 4.5, 8.0, 7.0, 0.0, 0.0])  # metres per second
-_TURN = np.array([0.5, 0.25, 0.12, 0.06, 0.0, 0.0])  # radians per second, standard deviation
-_ACCELERATION_S = np.array([0.6, 1.5, 2.0, 3.0, 1.0, 1.0])  # time constant of changes of speed
-_CORNERS = np.array([[sx, sy, sz] for sx in (-0.5, 0.5) for sy in (0.0, 1.0) for sz in (-0.5, 0.5)])
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SceneSettings:
+class SceneSettings(trajectories.SceneSettings):
     """What a scene is like. `None` leaves a choice to chance."""
 
-    duration_s: float = 10.0
-    fps: float | None = None
-    num_objects: int = 16
-    camera: str | None = None  # fixed, carried or driven
-    vehicles: float = 0.25  # share of the objects
-    width_px: int = 1280
-    height_px: int = 720
     ghosts: int | None = None  # places that look like a person; None: 0 to 2
     stream: float | None = None  # share of the people who walk along one axis, both ways
     axis: float | None = None  # radians from the camera's first direction; 0 is towards and away
-
-    def __post_init__(self) -> None:
-        if self.camera not in (None, "fixed", "carried", "driven"):
-            raise ValueError(f"camera must be fixed, carried or driven, got {self.camera!r}")
-        if self.duration_s <= 0 or self.num_objects <= 0:
-            raise ValueError(
-                f"a scene needs a duration and objects, got {self.duration_s=}, {self.num_objects=}"
-            )
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Truth. Boxes are xyxy pixels; M things, T frames."""
-
-    t: Array = field(repr=False)  # (T,) seconds
-    boxes: Array = field(repr=False)  # (M, T, 4)
-    present: NDArray[np.bool_] = field(repr=False)  # (M, T) in the picture
-    visibility: Array = field(repr=False)  # (M, T) share that nothing hides, 0..1
-    kinds: NDArray[np.int64] = field(repr=False)  # (M,)
-    size_px: tuple[int, int] = (1280, 720)
-
-    @property
-    def real(self) -> NDArray[np.bool_]:
-        """(M,) which things are objects, neither occluders nor ghosts."""
-        return np.asarray(self.kinds < OCCLUDER)
 
 
 def simulate_scene(rng: np.random.Generator, settings: SceneSettings | None = None) -> Scene:
@@ -79,75 +52,15 @@ def simulate_scene(rng: np.random.Generator, settings: SceneSettings | None = No
     fps = settings.fps or float(rng.choice([30, 30, 25, 25, 15, 14, 12.5, 10, 10, 7.5, 5, 3.5]))
     t = np.arange(max(2, round(settings.duration_s * fps))) / fps
     kind = settings.camera or str(rng.choice(["fixed", "carried", "driven"], p=[0.55, 0.3, 0.15]))
-    camera = _Camera.sample(rng, kind, t, settings)
+    camera = Camera.sample(rng, kind, t, settings)
     kinds = _choose_kinds(rng, settings)
     paths, headings = _walk(rng, kinds, t, camera, settings)
     boxes, depth = camera.project(paths, headings, _sizes(rng, kinds, t))
-    present = _in_picture(boxes, depth, settings)
+    present = in_picture(boxes, depth, settings)
     if rng.random() < 0.5:
         boxes = np.clip(boxes, 0, [settings.width_px, settings.height_px] * 2)
-    visibility = _visibility(boxes, depth, present & (kinds != GHOST)[:, None])
+    visibility = visibility_of(boxes, depth, present & (kinds != GHOST)[:, None])
     return Scene(t, boxes, present, visibility, kinds, (settings.width_px, settings.height_px))
-
-
-@dataclass(frozen=True)
-class _Camera:
-    position: Array  # (T, 2) metres on the ground
-    yaw: Array  # (T,) radians
-    pitch: Array  # (T,) radians, positive looks down
-    height_m: float
-    focal_px: float
-    centre_px: tuple[float, float]
-
-    @staticmethod
-    def sample(rng: np.random.Generator, kind: str, t: Array, settings: SceneSettings) -> _Camera:
-        focal = settings.width_px * rng.uniform(0.6, 1.6)
-        high = kind == "fixed" and rng.random() < 0.6
-        height = rng.uniform(2.5, 8.0) if high else rng.uniform(0.9, 2.0)
-        pitch = rng.uniform(0.15, 0.6) if high else rng.uniform(-0.02, 0.12)
-        speed = {"fixed": 0.0, "carried": rng.uniform(0.0, 1.6), "driven": rng.uniform(0.0, 9.0)}[kind]
-        shake = {"fixed": 0.0002 * (rng.random() < 0.3), "carried": 0.003, "driven": 0.0015}[kind]
-        turn = {"fixed": 0.0, "carried": 0.15, "driven": 0.12}[kind]
-        if kind == "fixed" and rng.random() < 0.15:  # a camera that pans
-            turn = 0.2
-        yaw = np.cumsum(wander(rng, (len(t),), t, 1.5) * turn) * _step(t)
-        bob = np.sin(2 * np.pi * rng.uniform(1.5, 2.2) * t + rng.uniform(0, 6)) * shake * rng.uniform(0, 1.5)
-        nod = wander(rng, (2, len(t)), t, 0.15) * shake * rng.uniform(0.2, 1.0)
-        way = np.stack([np.sin(yaw), np.cos(yaw)], axis=1) * speed * _step(t)  # (T, 2)
-        centre = (settings.width_px / 2, settings.height_px / 2)
-        return _Camera(np.cumsum(way, axis=0), yaw + nod[0], pitch + bob + nod[1], height, focal, centre)
-
-    def project(self, paths: Array, headings: Array, sizes: Array) -> tuple[Array, Array]:
-        """Boxes (M, T, 4) in pixels and depths (M, T) in metres of cuboids standing on the ground."""
-        local = _CORNERS[None, None] * sizes[..., None, [0, 2, 1]]  # (M, T, 8, 3): across, up, along
-        cos, sin = np.cos(headings)[..., None], np.sin(headings)[..., None]
-        x = paths[..., None, 0] + local[..., 0] * cos + local[..., 2] * sin - self.position[None, :, None, 0]
-        z = paths[..., None, 1] - local[..., 0] * sin + local[..., 2] * cos - self.position[None, :, None, 1]
-        cos, sin = np.cos(self.yaw)[None, :, None], np.sin(self.yaw)[None, :, None]
-        x, z = x * cos - z * sin, x * sin + z * cos
-        y = self.height_m - local[..., 1]
-        cos, sin = np.cos(self.pitch)[None, :, None], np.sin(self.pitch)[None, :, None]
-        y, z = y * cos - z * sin, y * sin + z * cos
-        near = np.maximum(z, 0.3)
-        u = self.centre_px[0] + self.focal_px * x / near
-        v = self.centre_px[1] + self.focal_px * y / near
-        boxes = np.stack([u.min(-1), v.min(-1), u.max(-1), v.max(-1)], axis=-1)  # (M, T, 4)
-        return boxes, z.min(-1)
-
-
-def _step(t: Array) -> float:
-    return float(t[1] - t[0])
-
-
-def wander(rng: np.random.Generator, shape: tuple[int, ...], t: Array, correlation_s: float) -> Array:
-    """Ornstein-Uhlenbeck noise of unit variance along the last axis."""
-    keep = np.exp(-_step(t) / correlation_s)
-    noise = rng.standard_normal(shape)
-    out = np.empty(shape)
-    out[..., 0] = noise[..., 0]
-    for i in range(1, shape[-1]):
-        out[..., i] = keep * out[..., i - 1] + np.sqrt(1 - keep**2) * noise[..., i]
-    return out
 
 
 def _choose_kinds(rng: np.random.Generator, settings: SceneSettings) -> NDArray[np.int64]:
@@ -160,7 +73,7 @@ def _choose_kinds(rng: np.random.Generator, settings: SceneSettings) -> NDArray[
 
 def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array) -> Array:
     """(M, T, 3) width, length, height in metres; a walker's width swings with the steps."""
-    base = _SIZES[kinds] * rng.uniform(0.85, 1.15, (len(kinds), 3))
+    base = SIZES_M[kinds] * rng.uniform(0.85, 1.15, (len(kinds), 3))
     base *= np.where(kinds == GHOST, np.exp(rng.normal(0, 0.35, len(kinds))), 1.0)[:, None]
     each = (len(kinds), 1)
     swing = np.sin(2 * np.pi * rng.uniform(0.8, 1.1, each) * t + rng.uniform(0, 6, each))
@@ -170,27 +83,27 @@ def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array) -> Arra
 
 
 def _walk(
-    rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, camera: _Camera, settings: SceneSettings
+    rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, camera: Camera, settings: SceneSettings
 ) -> tuple[Array, Array]:
     """Paths (M, T, 2) in metres and headings (M, T) in radians."""
-    m, step = len(kinds), _step(t)
-    cruise = _SPEED[kinds] * rng.uniform(0.5, 1.5, m)
+    m, step = len(kinds), frame_step(t)
+    cruise = SPEED_M_S[kinds] * rng.uniform(0.5, 1.5, m)
     cruise *= np.where(rng.random(m) < 0.15, 0.0, np.where(rng.random(m) < 0.08, 2.0, 1.0))
     turning = (
         wander(rng, (m, len(t)), t, 1.2)
-        * (_TURN[kinds] * rng.choice([0.05, 0.2, 0.5, 1.5], m, p=[0.4, 0.3, 0.2, 0.1]))[:, None]
+        * (TURN_RAD_S[kinds] * rng.choice([0.05, 0.2, 0.5, 1.5], m, p=[0.4, 0.3, 0.2, 0.1]))[:, None]
     )
     headings = _first_headings(rng, kinds, settings)[:, None] + np.cumsum(turning * step, axis=1)
     flips = rng.random((m, len(t))) < (0.06 * step)  # stop or go again
     goes = np.logical_xor.accumulate(flips, axis=1) ^ True
     speed = np.empty((m, len(t)))
     speed[:, 0] = cruise
-    follow = np.clip(step / _ACCELERATION_S[kinds], 0, 1)
+    follow = np.clip(step / ACCELERATION_S[kinds], 0, 1)
     for i in range(1, len(t)):
         speed[:, i] = speed[:, i - 1] + follow * (cruise * goes[:, i] - speed[:, i - 1])
     way = np.stack([np.sin(headings), np.cos(headings)], axis=-1) * (speed * step)[..., None]
     paths = np.cumsum(way, axis=1)
-    paths += _places(rng, kinds, paths, camera)
+    paths += places(rng, kinds, paths, camera)
     for i in range(1, m):  # companions
         if kinds[i] == kinds[i - 1] == PERSON and rng.random() < 0.3:
             beside = rng.uniform(0.4, 0.9) * rng.choice([-1, 1])
@@ -207,39 +120,3 @@ def _first_headings(rng: np.random.Generator, kinds: NDArray[np.int64], settings
     axis = rng.uniform(0, np.pi) if settings.axis is None else settings.axis
     along = axis + np.pi * rng.integers(0, 2, len(kinds)) + rng.normal(0, 0.12, len(kinds))
     return np.where(rng.random(len(kinds)) < stream, along, rng.uniform(0, 2 * np.pi, len(kinds)))
-
-
-def _places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, camera: _Camera) -> Array:
-    """(M, 1, 2) shifts that put every thing into the view at some moment of its own."""
-    m, moments = len(kinds), paths.shape[1]
-    when = rng.integers(0, moments, m)
-    near = np.where((kinds == CAR) | (kinds == TRUCK), 6.0, 2.5) * (1 + 0.3 * camera.height_m)
-    depth = near * np.exp(rng.uniform(0, np.log(9), m))
-    half_view = camera.centre_px[0] / camera.focal_px
-    across = depth * half_view * rng.uniform(-1, 1, m)
-    yaw = camera.yaw[when]
-    x = camera.position[when, 0] + across * np.cos(yaw) + depth * np.sin(yaw)
-    z = camera.position[when, 1] - across * np.sin(yaw) + depth * np.cos(yaw)
-    return np.asarray((np.stack([x, z], axis=-1) - paths[np.arange(m), when])[:, None])
-
-
-def _in_picture(boxes: Array, depth: Array, settings: SceneSettings) -> NDArray[np.bool_]:
-    inside = np.clip(boxes, 0, [settings.width_px, settings.height_px] * 2)
-    area = _area(boxes)
-    share = _area(inside) / np.maximum(area, 1e-9)
-    tall = boxes[..., 3] - boxes[..., 1]
-    return (depth > 0.8) & (share > 0.4) & (tall > 14) & (tall < 1.6 * settings.height_px)
-
-
-def _area(boxes: Array) -> Array:
-    return np.asarray((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
-
-
-def _visibility(boxes: Array, depth: Array, hides: NDArray[np.bool_]) -> Array:
-    """(M, T) one minus the largest share of a box that one nearer thing covers."""
-    low = np.maximum(boxes[:, None, :, :2], boxes[None, :, :, :2])
-    high = np.minimum(boxes[:, None, :, 2:], boxes[None, :, :, 2:])
-    overlap = np.prod(np.clip(high - low, 0, None), axis=-1)  # (M, M, T): of the first, by the second
-    nearer = (depth[None] < depth[:, None]) & hides[None]
-    covered = np.where(nearer, overlap, 0).max(axis=1) / np.maximum(_area(boxes), 1e-9)
-    return np.asarray(np.clip(1 - covered, 0, 1))

@@ -21,12 +21,12 @@ PERSON, CYCLE, CAR, TRUCK, OCCLUDER, GHOST = range(6)
 
 CLASS_NAMES = ("person", "cycle", "car", "truck", "person", "person")
 
-_SIZES = np.array(  # metres: width, length, height
+SIZES_M = np.array(  # metres: width, length, height
     [[0.55, 0.4, 1.72], [0.6, 1.7, 1.75], [1.8, 4.3, 1.5], [2.5, 8.0, 3.2], [0.8, 0.8, 2.6], [0.6, 0.4, 1.7]]
 )
-_SPEED = np.array([1.3, 4.5, 8.0, 7.0, 0.0, 0.0])  # metres per second
-_TURN = np.array([0.5, 0.25, 0.12, 0.06, 0.0, 0.0])  # radians per second, standard deviation
-_ACCELERATION_S = np.array([0.6, 1.5, 2.0, 3.0, 1.0, 1.0])  # time constant of changes of speed
+SPEED_M_S = np.array([1.3, 4.5, 8.0, 7.0, 0.0, 0.0])  # metres per second
+TURN_RAD_S = np.array([0.5, 0.25, 0.12, 0.06, 0.0, 0.0])  # radians per second, standard deviation
+ACCELERATION_S = np.array([0.6, 1.5, 2.0, 3.0, 1.0, 1.0])  # time constant of changes of speed
 _CORNERS = np.array([[sx, sy, sz] for sx in (-0.5, 0.5) for sy in (0.0, 1.0) for sz in (-0.5, 0.5)])
 
 
@@ -98,19 +98,19 @@ def simulate_scene(rng: np.random.Generator, settings: SceneSettings | None = No
     fps = settings.fps or float(rng.choice([30, 30, 25, 25, 15, 14, 12.5, 10, 10, 7.5, 5, 3.5]))
     t = np.arange(max(2, round(settings.duration_s * fps))) / fps
     kind = settings.camera or str(rng.choice(["fixed", "carried", "driven"], p=[0.55, 0.3, 0.15]))
-    camera = _Camera.sample(rng, kind, t, settings)
+    camera = Camera.sample(rng, kind, t, settings)
     kinds = _choose_kinds(rng, settings)
     paths, headings = _walk(rng, kinds, t, camera)
     boxes, depth = camera.project(paths, headings, _sizes(rng, kinds, t))
-    present = _in_picture(boxes, depth, settings)
+    present = in_picture(boxes, depth, settings)
     if rng.random() < 0.5:
         boxes = np.clip(boxes, 0, [settings.width_px, settings.height_px] * 2)
-    visibility = _visibility(boxes, depth, present & (kinds != GHOST)[:, None])
+    visibility = visibility_of(boxes, depth, present & (kinds != GHOST)[:, None])
     return Scene(t, boxes, present, visibility, kinds, (settings.width_px, settings.height_px))
 
 
 @dataclass(frozen=True)
-class _Camera:
+class Camera:
     position: Array  # (T, 2) metres on the ground
     yaw: Array  # (T,) radians
     pitch: Array  # (T,) radians, positive looks down
@@ -119,7 +119,7 @@ class _Camera:
     centre_px: tuple[float, float]
 
     @staticmethod
-    def sample(rng: np.random.Generator, kind: str, t: Array, settings: SceneSettings) -> _Camera:
+    def sample(rng: np.random.Generator, kind: str, t: Array, settings: SceneSettings) -> Camera:
         focal = settings.width_px * rng.uniform(0.6, 1.6)
         high = kind == "fixed" and rng.random() < 0.6
         height = rng.uniform(2.5, 8.0) if high else rng.uniform(0.9, 2.0)
@@ -129,12 +129,12 @@ class _Camera:
         turn = {"fixed": 0.0, "carried": 0.15, "driven": 0.12}[kind]
         if kind == "fixed" and rng.random() < 0.15:  # a camera that pans
             turn = 0.2
-        yaw = np.cumsum(_wander(rng, (len(t),), t, 1.5) * turn) * _step(t)
+        yaw = np.cumsum(wander(rng, (len(t),), t, 1.5) * turn) * frame_step(t)
         bob = np.sin(2 * np.pi * rng.uniform(1.5, 2.2) * t + rng.uniform(0, 6)) * shake * rng.uniform(0, 1.5)
-        nod = _wander(rng, (2, len(t)), t, 0.15) * shake * rng.uniform(0.2, 1.0)
-        way = np.stack([np.sin(yaw), np.cos(yaw)], axis=1) * speed * _step(t)  # (T, 2)
+        nod = wander(rng, (2, len(t)), t, 0.15) * shake * rng.uniform(0.2, 1.0)
+        way = np.stack([np.sin(yaw), np.cos(yaw)], axis=1) * speed * frame_step(t)  # (T, 2)
         centre = (settings.width_px / 2, settings.height_px / 2)
-        return _Camera(np.cumsum(way, axis=0), yaw + nod[0], pitch + bob + nod[1], height, focal, centre)
+        return Camera(np.cumsum(way, axis=0), yaw + nod[0], pitch + bob + nod[1], height, focal, centre)
 
     def project(self, paths: Array, headings: Array, sizes: Array) -> tuple[Array, Array]:
         """Boxes (M, T, 4) in pixels and depths (M, T) in metres of cuboids standing on the ground."""
@@ -154,13 +154,13 @@ class _Camera:
         return boxes, z.min(-1)
 
 
-def _step(t: Array) -> float:
+def frame_step(t: Array) -> float:
     return float(t[1] - t[0])
 
 
-def _wander(rng: np.random.Generator, shape: tuple[int, ...], t: Array, correlation_s: float) -> Array:
+def wander(rng: np.random.Generator, shape: tuple[int, ...], t: Array, correlation_s: float) -> Array:
     """Ornstein-Uhlenbeck noise of unit variance along the last axis."""
-    keep = np.exp(-_step(t) / correlation_s)
+    keep = np.exp(-frame_step(t) / correlation_s)
     noise = rng.standard_normal(shape)
     out = np.empty(shape)
     out[..., 0] = noise[..., 0]
@@ -178,7 +178,7 @@ def _choose_kinds(rng: np.random.Generator, settings: SceneSettings) -> NDArray[
 
 def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array) -> Array:
     """(M, T, 3) width, length, height in metres; a walker's width swings with the steps."""
-    base = _SIZES[kinds] * rng.uniform(0.85, 1.15, (len(kinds), 3))
+    base = SIZES_M[kinds] * rng.uniform(0.85, 1.15, (len(kinds), 3))
     each = (len(kinds), 1)
     swing = np.sin(2 * np.pi * rng.uniform(0.8, 1.1, each) * t + rng.uniform(0, 6, each))
     share = np.where((kinds == PERSON)[:, None], rng.uniform(0, 0.3, each), 0.0)
@@ -187,35 +187,35 @@ def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array) -> Arra
 
 
 def _walk(
-    rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, camera: _Camera
+    rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, camera: Camera
 ) -> tuple[Array, Array]:
     """Paths (M, T, 2) in metres and headings (M, T) in radians."""
-    m, step = len(kinds), _step(t)
-    cruise = _SPEED[kinds] * rng.uniform(0.5, 1.5, m)
+    m, step = len(kinds), frame_step(t)
+    cruise = SPEED_M_S[kinds] * rng.uniform(0.5, 1.5, m)
     cruise *= np.where(rng.random(m) < 0.15, 0.0, np.where(rng.random(m) < 0.08, 2.0, 1.0))
-    turning = _wander(rng, (m, len(t)), t, 1.2) * (_TURN[kinds] * rng.choice([0.1, 0.4, 1.5], m))[:, None]
+    turning = wander(rng, (m, len(t)), t, 1.2) * (TURN_RAD_S[kinds] * rng.choice([0.1, 0.4, 1.5], m))[:, None]
     headings = rng.uniform(0, 2 * np.pi, m)[:, None] + np.cumsum(turning * step, axis=1)
     flips = rng.random((m, len(t))) < (0.08 * step)  # stop or go again
     goes = np.logical_xor.accumulate(flips, axis=1) ^ True
     speed = np.empty((m, len(t)))
     speed[:, 0] = cruise
-    follow = np.clip(step / _ACCELERATION_S[kinds], 0, 1)
+    follow = np.clip(step / ACCELERATION_S[kinds], 0, 1)
     for i in range(1, len(t)):
         speed[:, i] = speed[:, i - 1] + follow * (cruise * goes[:, i] - speed[:, i - 1])
     way = np.stack([np.sin(headings), np.cos(headings)], axis=-1) * (speed * step)[..., None]
     paths = np.cumsum(way, axis=1)
-    paths += _places(rng, kinds, paths, camera)
+    paths += places(rng, kinds, paths, camera)
     for i in range(1, m):  # companions
         if kinds[i] == kinds[i - 1] == PERSON and rng.random() < 0.3:
             beside = rng.uniform(0.4, 0.9) * rng.choice([-1, 1])
-            drift = _wander(rng, (2, len(t)), t, 2.0).T * 0.12
+            drift = wander(rng, (2, len(t)), t, 2.0).T * 0.12
             across = np.stack([np.cos(headings[i - 1]), -np.sin(headings[i - 1])], axis=-1)
             paths[i] = paths[i - 1] + beside * across + drift
             headings[i] = headings[i - 1]
     return paths, headings
 
 
-def _places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, camera: _Camera) -> Array:
+def places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, camera: Camera) -> Array:
     """(M, 1, 2) shifts that put every thing into the view at some moment of its own."""
     m, moments = len(kinds), paths.shape[1]
     when = rng.integers(0, moments, m)
@@ -229,7 +229,7 @@ def _places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, ca
     return np.asarray((np.stack([x, z], axis=-1) - paths[np.arange(m), when])[:, None])
 
 
-def _in_picture(boxes: Array, depth: Array, settings: SceneSettings) -> NDArray[np.bool_]:
+def in_picture(boxes: Array, depth: Array, settings: SceneSettings) -> NDArray[np.bool_]:
     inside = np.clip(boxes, 0, [settings.width_px, settings.height_px] * 2)
     area = _area(boxes)
     share = _area(inside) / np.maximum(area, 1e-9)
@@ -241,7 +241,7 @@ def _area(boxes: Array) -> Array:
     return np.asarray((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
 
 
-def _visibility(boxes: Array, depth: Array, hides: NDArray[np.bool_]) -> Array:
+def visibility_of(boxes: Array, depth: Array, hides: NDArray[np.bool_]) -> Array:
     """(M, T) one minus the largest share of a box that one nearer thing covers."""
     low = np.maximum(boxes[:, None, :, :2], boxes[None, :, :, :2])
     high = np.minimum(boxes[:, None, :, 2:], boxes[None, :, :, 2:])
@@ -254,7 +254,7 @@ def _visibility(boxes: Array, depth: Array, hides: NDArray[np.bool_]) -> Array:
 def detect(rng: np.random.Generator, scene: Scene, settings: DetectorSettings | None = None) -> Detections:
     """What a detector of that quality finds in the scene."""
     settings = settings or DetectorSettings()
-    latent = settings.spread * _wander(rng, scene.present.shape, scene.t, settings.flicker_s)
+    latent = settings.spread * wander(rng, scene.present.shape, scene.t, settings.flicker_s)
     latent += settings.quality
     latent += rng.normal(0, 0.5 * settings.spread, (len(scene.kinds), 1))
     latent -= 9.0 * np.clip(0.55 - scene.visibility, 0, None)
@@ -282,7 +282,7 @@ def _jitter(rng: np.random.Generator, scene: Scene, scores: Array, settings: Det
     """Boxes (M, T, 4) with errors that are partly white, partly slow, and larger at low scores."""
     m, frames = scene.present.shape
     tall = (scene.boxes[..., 3] - scene.boxes[..., 1])[..., None]
-    slow = np.moveaxis(_wander(rng, (m, 4, frames), scene.t, 0.4), 1, -1)  # (M, T, 4)
+    slow = np.moveaxis(wander(rng, (m, 4, frames), scene.t, 0.4), 1, -1)  # (M, T, 4)
     noise = 0.7 * rng.standard_normal((m, frames, 4)) + 0.7 * slow
     noise *= settings.jitter * (1 + 1.5 * (1 - scores) + 1.5 * (1 - scene.visibility))[..., None]
     noise = np.where(rng.random((m, frames, 1)) < 0.01, 4 * noise, noise)
