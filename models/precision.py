@@ -28,3 +28,8 @@ def _cpu_has_bfloat16() -> bool:
         return False
     flags = next((line for line in lines if line.startswith("flags")), "")
     return bool(_CPU_FLAGS & set(flags.split()))
+
+
+def best_for_training(device: str) -> Precision:
+    """bfloat16 where it is the faster one: GPUs, and CPUs that compute in it."""
+    return "bfloat16" if device != "cpu" or _cpu_has_bfloat16() else "float32"

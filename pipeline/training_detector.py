@@ -13,6 +13,7 @@ import torch
 
 from models.checkpoint import load_detector, weights_path
 from models.detector import DetectorConfig
+from models.precision import best_for_training
 from models.training.augment import AugmentSettings
 from models.training.coco import TrainingImage, load_images, read_json
 from models.training.detector import Progress, TrainSettings, new_detector, train_detector
@@ -35,6 +36,7 @@ class DetectorJob:
     teacher: Path | None = None  # for the first of `data`
     skip_kinds: tuple[str, ...] = ()
     repeat_kinds: tuple[tuple[str, int], ...] = ()  # kind, how often its images are seen for once of others
+    repeat_classes: tuple[tuple[str, int], ...] = ()  # class, the same for images that show one
     device: str = "cpu"
     threads: int = 0
     seed: int = 0
@@ -100,6 +102,7 @@ def _settings(job: DetectorJob) -> TrainSettings:
         learning_rate=job.learning_rate,
         warmup=min(200, job.steps // (5 if job.start == "imagenet" else 20)),
         seed=job.seed,
+        precision=best_for_training(job.device),
         augment=AugmentSettings(size=job.size),
     )
 
@@ -128,6 +131,7 @@ def _images(job: DetectorJob, classes: tuple[str, ...]) -> list[TrainingImage]:
             classes,
             skip_kinds=job.skip_kinds,
             repeat_kinds=dict(job.repeat_kinds),
+            repeat_classes=dict(job.repeat_classes),
             teacher=hints,
         )
     return images

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import load, load_detector, save, save_detector
-from models.detector import Detector, DetectorConfig
+from models.detector import Detector, DetectorConfig, RawOutput
 from models.encoder import load_imagenet
+from models.precision import Precision
 from models.training.augment import AugmentSettings, View, make_mosaic, make_view
 from models.training.coco import TrainingImage
 from models.training.detector_loss import LossWeights, Targets, detection_loss
@@ -47,6 +48,7 @@ class TrainSettings:
     frozen_stages: int = 2  # stem and first stages that keep their weights
     frozen_norm: bool = True  # the backbone's batch norms keep their statistics
     seed: int = 0
+    precision: Precision = "float32"  # bfloat16: of the convolutions; weights and losses stay float32
     checkpoint_every: int = 100
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     loss: LossWeights = field(default_factory=LossWeights)
@@ -181,9 +183,9 @@ class _Trainer:
         images = pixels.permute(0, 3, 1, 2).float()  # (N, 3, S, S), channels last in memory
         targets = [_to_tensors(v, device) for v in views]
         pairs = [(i, s.batch - s.pairs + i) for i in range(s.pairs)]
-        loss, parts = detection_loss(
-            self.net(images), targets, (s.augment.size, s.augment.size), pairs, s.loss
-        )
+        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=s.precision == "bfloat16"):
+            raw = RawOutput(*(output.float() for output in self.net(images)))
+        loss, parts = detection_loss(raw, targets, (s.augment.size, s.augment.size), pairs, s.loss)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step} is not finite")
         self.optimizer.zero_grad()

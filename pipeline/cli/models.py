@@ -256,6 +256,10 @@ def train_detector_command(
         list[str] | None,
         typer.Option("--repeat-kind", help="kind=2: see images of this kind twice as often as others."),
     ] = None,
+    repeat_class: Annotated[
+        list[str] | None,
+        typer.Option("--repeat-class", help="class=2: see images with one twice as often as others."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
     seed: Seed = 0,
@@ -278,7 +282,8 @@ def train_detector_command(
         learning_rate=learning_rate,
         teacher=teacher,
         skip_kinds=tuple(skip or ()),
-        repeat_kinds=tuple(_kind_and_count(item) for item in repeat or ()),
+        repeat_kinds=tuple(_name_and_count("--repeat-kind", item) for item in repeat or ()),
+        repeat_classes=tuple(_name_and_count("--repeat-class", item) for item in repeat_class or ()),
         device=device,
         threads=threads,
         seed=seed,
@@ -286,13 +291,13 @@ def train_detector_command(
     say(f"weights: {train(job, say)}")
 
 
-def _kind_and_count(text: str) -> tuple[str, int]:
+def _name_and_count(option: str, text: str) -> tuple[str, int]:
     from pipeline.errors import UsageError
 
-    kind, _, count = text.rpartition("=")
-    if not kind or not count.isdecimal() or int(count) < 1:
-        raise UsageError("--repeat-kind is a kind and a number", got=text, remedy="as in coco=2")
-    return kind, int(count)
+    name, _, count = text.rpartition("=")
+    if not name or not count.isdecimal() or int(count) < 1:
+        raise UsageError(f"{option} is a name and a number", got=text, remedy="as in bus=2")
+    return name, int(count)
 
 
 @command(

@@ -202,6 +202,33 @@ def test_images_of_a_kind_are_seen_as_often_as_is_said(tmp_path: Path) -> None:
     assert load_images(path, tmp_path, CLASSES, skip_kinds=["street"]) == []
 
 
+def test_images_of_a_rare_class_are_seen_more_often(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path, 2, kind="street")
+    data = json.loads(path.read_text())
+    first = data["images"][0]["id"]
+    data["annotations"] = [
+        {**a, "category_id": 1 if a["image_id"] == first else 2} for a in data["annotations"]
+    ]
+    path.write_text(json.dumps(data))
+    rare = {CLASSES[0]: 3}
+    assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare)) == 4
+    assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare, repeat_kinds={"street": 2})) == 8
+    data["annotations"] = [{**a, "ignore": 1} for a in data["annotations"]]
+    path.write_text(json.dumps(data))
+    assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare)) == 2
+
+
+def test_bfloat16_trains_towards_the_same_losses() -> None:
+    images = torch.rand(2, 3, SIZE, SIZE) * 255
+    net = Detector(DetectorConfig(classes=CLASSES)).eval()
+    with torch.no_grad():
+        exact = net(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            near = net(images)
+    assert near.logits.dtype == torch.bfloat16
+    assert (exact.logits - near.logits.float()).abs().max() < 0.05
+
+
 def test_batches_depend_on_seed_and_step_alone(images: list[TrainingImage]) -> None:
     settings = TrainSettings(steps=1, batch=4, pairs=1, augment=AugmentSettings(size=64, reference=(64, 64)))
     one, two = (make_batch(images, settings, 7) for _ in range(2))
