@@ -8,13 +8,15 @@ import re
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
 WEIGHTS = Path(__file__).parent / "weights"
-_REMOTE = ("https://", "http://")
+_REMOTE = ("https://", "http://", "s3://")
 _TIMEOUT_S = 60
 _MAX_BYTES = 2 << 30
 
@@ -32,7 +34,8 @@ def weights_path(name: str) -> Path:
     """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...), a path or an address.
 
     Behind a path or address may stand `#sha256=` and the file's digest in hex; behind an address
-    (`https://`, `http://`) it must. The file is then fetched once and kept in the cache.
+    (`s3://`, `https://`, `http://`) it must. The file is then fetched once and kept in the cache. Settings
+    and credentials of S3 are those of the standard AWS environment.
 
     Raises:
         CheckpointError: the file cannot be fetched, or has another digest.
@@ -42,8 +45,6 @@ def weights_path(name: str) -> Path:
     place, mark, wanted = name.partition("#sha256=")
     if mark and not re.fullmatch(r"[0-9a-f]{64}", wanted):
         raise CheckpointError(f"{_shown(place)}: #sha256= is followed by 64 hex digits, got {wanted!r}")
-    if place.startswith("s3://"):
-        raise CheckpointError(f"{place}: weights are read from paths and https://, not from s3:// yet")
     if not place.startswith(_REMOTE):
         path = Path(place)
         if mark and _sha256(path) != wanted:
@@ -76,10 +77,7 @@ def _fetch(address: str, kept: Path, wanted: str) -> None:
     """Write the file under its digest, or nothing at all."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(dir=kept.parent) as folder,
-            urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer,
-        ):
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder, _opened(address) as answer:
             part = Path(folder) / "part"
             _copy(answer, part, address)
             found = _sha256(part)
@@ -93,6 +91,27 @@ def _fetch(address: str, kept: Path, wanted: str) -> None:
         raise CheckpointError(f"weights {_shown(address)} cannot be fetched: {exc}") from exc
     except (OSError, HTTPException, ValueError) as exc:
         raise CheckpointError(f"weights {_shown(address)} cannot be fetched: {exc}") from exc
+
+
+@contextmanager
+def _opened(address: str) -> Iterator[IO[bytes]]:
+    if not address.startswith("s3://"):
+        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
+            yield answer
+        return
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    try:
+        # The checksum is ours to check, and S3's trailing ones are unknown to many servers.
+        config = Config(retries={"mode": "standard"}, response_checksum_validation="when_required")
+        client = boto3.client("s3", region_name=os.environ.get("AWS_REGION"), config=config)
+        with closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as answer:
+            yield answer
+    except (BotoCoreError, ClientError) as exc:
+        raise CheckpointError(f"weights {address} cannot be fetched: {exc}") from exc
 
 
 def _copy(answer: IO[bytes], part: Path, address: str) -> None:

@@ -73,7 +73,8 @@ class VideoConfig(Model):
 
 class PerceiveConfig(Model):
     weights: str = result(
-        "default", "detector weights: `default`, a .safetensors file, or https://...#sha256=<its digest>"
+        "default",
+        "detector weights: `default`, a .safetensors file, or https:// or s3:// ...#sha256=<its digest>",
     )
     detector: str = result(
         "",

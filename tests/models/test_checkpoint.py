@@ -23,6 +23,7 @@ from models.checkpoint import (
     weights_path,
 )
 from models.detector import Detector, DetectorConfig
+from tests.s3 import Server
 
 SMALL = DetectorConfig(classes=("cat", "dog"), channels=16)
 
@@ -155,5 +156,21 @@ def test_other_bytes_than_the_digest_says_are_refused(
         weights_path(f"{address}/w.safetensors")
     with pytest.raises(CheckpointError, match="64 hex digits"):
         weights_path(f"{address}/w.safetensors#sha256=12")
-    with pytest.raises(CheckpointError, match="not from s3"):
-        weights_path("s3://bucket/w.safetensors")
+
+
+def test_weights_come_from_a_bucket_once(
+    s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    bucket, made = s3_server.bucket(), tmp_path / "w.safetensors"
+    save(made, {"a": torch.ones(2)}, {"kind": "x"})
+    digest = hashlib.sha256(made.read_bytes()).hexdigest()
+    s3_server.client().upload_file(str(made), bucket, "a b/w+1.safetensors")
+    place = f"s3://{bucket}/a b/w+1.safetensors"
+    assert load(weights_path(f"{place}#sha256={digest}"), "x")[0]["a"].tolist() == [1, 1]
+    s3_server.client().delete_object(Bucket=bucket, Key="a b/w+1.safetensors")
+    assert weights_path(f"{place}#sha256={digest}").read_bytes() == made.read_bytes()
+    with pytest.raises(CheckpointError, match=r"cannot be fetched.*NoSuchKey"):
+        weights_path(f"{place}#sha256={64 * '0'}")
+    with pytest.raises(CheckpointError, match="need #sha256="):
+        weights_path(place)
