@@ -92,6 +92,13 @@ class PerceiveConfig(Model):
         0.5, "of two boxes of a class that overlap more, the lower-scored is dropped", gt=0, le=1
     )
     max_detections: int = result(300, "boxes kept per frame, the best-scored", gt=0)
+    still_threshold: float = result(
+        0.0,
+        "grey levels (of 255) by which no part of the picture may differ from the frame perceived last for "
+        "a frame to take over its detections; 0: every frame is perceived",
+        ge=0,
+        le=255,
+    )
     embeddings: bool = result(True, "store frame embeddings and appearance vectors")
     precision: Literal["auto", "float32", "bfloat16"] = result(
         "auto", "number format of the CNN; auto takes bfloat16 where the CPU and OpenVINO compute in it"
@@ -249,6 +256,12 @@ class Config(Model):
         names = [rule.name for rule in self.rules]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules are named {twice[0]!r}; events are told apart by these names")
+        return self
+
+    @model_validator(mode="after")
+    def _still_scenes_are_on_a_grid(self) -> Config:
+        if self.perceive.still_threshold and not self.video.sample_fps:
+            raise ValueError("perceive.still_threshold needs video.sample_fps above 0")
         return self
 
     def rules_for(self, camera: str | None) -> tuple[Rule, ...]:

@@ -37,6 +37,8 @@ class Sampled(Protocol):
     def motion_grid(self) -> Array: ...
     @property
     def camera_motion(self) -> tuple[float, float, float, float] | None: ...
+    @property
+    def still(self) -> bool: ...
 
 
 class ToDisplay(Protocol):
@@ -162,7 +164,7 @@ def to_rows(
                 "t": frame.t,
                 "embedding": vector,
                 "camera_motion": dict(zip(_MOTION, motion, strict=True)) if motion else None,
-                "reused": False,
+                "reused": frame.still,
                 "detections": _detections(seen, box_map, embeddings=embeddings),
             }
         )

@@ -16,7 +16,8 @@ from models.detector import DetectorConfig
 from models.precision import best_for_training
 from models.training.augment import AugmentSettings
 from models.training.coco import TrainingImage, load_images, read_json
-from models.training.detector import Progress, TrainSettings, new_detector, train_detector
+from models.training.detector import Progress, new_detector, train_detector
+from models.training.detector_settings import TrainSettings
 from pipeline.errors import UsageError
 
 _TELL_EVERY_S = 10.0

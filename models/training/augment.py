@@ -14,10 +14,21 @@ FILL = 114
 
 
 @dataclass(frozen=True)
-class View:
-    """A picture as the network sees it in training. Boxes are xyxy in its pixels."""
+class Patch:
+    """A window of an image as it stands in a view that is not mirrored."""
 
-    pixels: Image  # (size, size, 3), RGB
+    image: TrainingImage
+    scale: float  # pixels of the view per pixel of the image
+    shift: tuple[float, float]  # x and y in the scaled image of the window's first pixel
+    region: tuple[int, int, int, int]  # of the view, xyxy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training view shows. Boxes are xyxy in its pixels."""
+
+    patches: tuple[Patch, ...]
+    mirrored: bool
     boxes: Array  # (K, 4)
     classes: npt.NDArray[np.int64]  # (K,)
     weights: Array  # (K,)
@@ -36,76 +47,90 @@ class AugmentSettings:
     min_visible: float = 0.3  # objects cut to less of their area are ignored
 
 
-def make_view(image: TrainingImage, settings: AugmentSettings, rng: np.random.Generator) -> View:
-    """A random crop at a random scale, mirrored half the time, with disturbed pixels."""
-    base = min(settings.reference[0] / image.width, settings.reference[1] / image.height)
-    scale = base * np.exp(rng.uniform(*np.log(settings.scale)))
-    view = _crop(image, scale, (settings.size, settings.size), settings, rng)
-    return _finish(view, rng)
+def plan_view(image: TrainingImage, settings: AugmentSettings, rng: np.random.Generator) -> Plan:
+    """A random crop at a random scale, mirrored half the time."""
+    scale = _fitting(image, settings) * np.exp(rng.uniform(*np.log(settings.scale)))
+    return _mirrored(_crop(image, scale, (0, 0, settings.size, settings.size), settings, rng), settings, rng)
 
 
-def make_mosaic(images: list[TrainingImage], settings: AugmentSettings, rng: np.random.Generator) -> View:
+def plan_mosaic(images: list[TrainingImage], settings: AugmentSettings, rng: np.random.Generator) -> Plan:
     """Four images, smaller, around a random point (as in YOLOv4, arXiv 2004.10934)."""
     size = settings.size
-    cx, cy = rng.integers(int(0.3 * size), int(0.7 * size) + 1, 2)
+    cx, cy = (int(c) for c in rng.integers(int(0.3 * size), int(0.7 * size) + 1, 2))
     corners = ((0, 0, cx, cy), (cx, 0, size, cy), (0, cy, cx, size), (cx, cy, size, size))
-    pixels = np.full((size, size, 3), FILL, np.uint8)
-    parts = []
-    for image, (x1, y1, x2, y2) in zip(images, corners, strict=True):
-        base = min(settings.reference[0] / image.width, settings.reference[1] / image.height)
-        part = _crop(image, base * rng.uniform(0.35, 0.9), (x2 - x1, y2 - y1), settings, rng)
-        pixels[y1:y2, x1:x2] = part.pixels
-        parts.append((part, np.array([x1, y1, x1, y1], np.float32)))
-    masked_somewhere = np.logical_or.reduce([p.masked for p, _ in parts])
-    view = View(
-        pixels,
-        np.concatenate([p.boxes + shift for p, shift in parts]),
-        np.concatenate([p.classes for p, _ in parts]),
-        np.concatenate([p.weights for p, _ in parts]),
-        np.full(sum(len(p.classes) for p, _ in parts), -1),
-        np.concatenate([p.ignore_boxes + shift for p, shift in parts]),
-        np.concatenate([p.ignore_classes for p, _ in parts]),
-        masked_somewhere,
+    parts = [
+        _crop(image, _fitting(image, settings) * rng.uniform(0.35, 0.9), region, settings, rng)
+        for image, region in zip(images, corners, strict=True)
+    ]
+    whole = Plan(
+        tuple(patch for p in parts for patch in p.patches),
+        False,
+        np.concatenate([p.boxes for p in parts]),
+        np.concatenate([p.classes for p in parts]),
+        np.concatenate([p.weights for p in parts]),
+        np.full(sum(len(p.classes) for p in parts), -1),
+        np.concatenate([p.ignore_boxes for p in parts]),
+        np.concatenate([p.ignore_classes for p in parts]),
+        np.logical_or.reduce([p.masked for p in parts]),
     )
-    return _finish(view, rng)
+    return _mirrored(whole, settings, rng)
+
+
+def draw(plan: Plan, size: int) -> Image:
+    """The view (size, size, 3), RGB, that a plan describes."""
+    pixels = np.full((size, size, 3), FILL, np.uint8)
+    for patch in plan.patches:
+        x1, y1, x2, y2 = patch.region
+        pixels[y1:y2, x1:x2] = _draw_patch(patch)
+    return np.ascontiguousarray(pixels[:, ::-1]) if plan.mirrored else pixels
+
+
+def _draw_patch(patch: Patch) -> Image:
+    image, scale = patch.image, patch.scale
+    x1, y1, x2, y2 = patch.region
+    matrix = np.array([[scale, 0, -patch.shift[0]], [0, scale, -patch.shift[1]]])
+    source = image.pixels()
+    if scale < 0.8:  # warpAffine has no area interpolation: shrink first, then cut
+        shrunk = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        source = cv2.resize(source, shrunk, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        matrix[:, :2] = np.eye(2)
+    window = cv2.warpAffine(source, matrix, (x2 - x1, y2 - y1), borderValue=(FILL, FILL, FILL))
+    return np.asarray(window, np.uint8)
+
+
+def _fitting(image: TrainingImage, settings: AugmentSettings) -> float:
+    """The scale at which analysis would show the whole image."""
+    return min(settings.reference[0] / image.width, settings.reference[1] / image.height)
 
 
 def _crop(
     image: TrainingImage,
     scale: float,
-    size: tuple[int, int],
+    region: tuple[int, int, int, int],
     settings: AugmentSettings,
     rng: np.random.Generator,
-) -> View:
-    """A window of `size` (width, height) of the image at `scale`; what lies outside the image is grey."""
-    width, height = size
-    shift = np.array(
-        [
-            _offset(image.width * scale, width, image.boxes[:, 0::2] * scale, rng),
-            _offset(image.height * scale, height, image.boxes[:, 1::2] * scale, rng),
-        ]
+) -> Plan:
+    """A window of the image at `scale` for a region of a view; what lies outside the image is grey."""
+    x1, y1, x2, y2 = region
+    width, height = x2 - x1, y2 - y1
+    shift = (
+        _offset(image.width * scale, width, image.boxes[:, 0::2] * scale, rng),
+        _offset(image.height * scale, height, image.boxes[:, 1::2] * scale, rng),
     )
-    matrix = np.array([[scale, 0, -shift[0]], [0, scale, -shift[1]]])
-    how = cv2.INTER_AREA if scale < 0.8 else cv2.INTER_LINEAR
-    source = image.pixels()
-    if how == cv2.INTER_AREA:  # warpAffine has no area interpolation: shrink first, then cut
-        shrunk = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        source = cv2.resize(source, shrunk, interpolation=how)  # type: ignore[assignment]
-        matrix[:, :2] = np.eye(2)
-    pixels = cv2.warpAffine(source, matrix, (width, height), borderValue=(FILL, FILL, FILL))
-    move = np.array([shift[0], shift[1]] * 2)
+    move, corner = np.array(shift * 2), np.array([x1, y1, x1, y1], np.float32)
     boxes, visible = _clip(image.boxes * scale - move, width, height)
     ignored, ignored_visible = _clip(image.ignore_boxes * scale - move, width, height)
     big = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) >= 3
     keep = (visible >= settings.min_visible) & big
     cut = (visible > 0) & ~keep
-    return View(
-        np.asarray(pixels, np.uint8),
-        boxes[keep],
+    return Plan(
+        (Patch(image, scale, shift, region),),
+        False,
+        boxes[keep] + corner,
         image.classes[keep],
         image.weights[keep],
         np.flatnonzero(keep),
-        np.concatenate([ignored[ignored_visible > 0], boxes[cut]]),
+        np.concatenate([ignored[ignored_visible > 0], boxes[cut]]) + corner,
         np.concatenate([image.ignore_classes[ignored_visible > 0], image.classes[cut]]),
         image.masked,
     )
@@ -131,12 +156,12 @@ def _clip(boxes: Array, width: int, height: int) -> tuple[Array, Array]:
     return clipped, np.asarray(after / np.maximum(before, 1e-6), np.float32)
 
 
-def _finish(view: View, rng: np.random.Generator) -> View:
-    pixels, boxes, ignored = view.pixels, view.boxes, view.ignore_boxes
-    if rng.random() < 0.5:
-        pixels = np.ascontiguousarray(pixels[:, ::-1])
-        boxes, ignored = _mirror(boxes, pixels.shape[1]), _mirror(ignored, pixels.shape[1])
-    return replace(view, pixels=disturb(pixels, rng), boxes=boxes, ignore_boxes=ignored)
+def _mirrored(plan: Plan, settings: AugmentSettings, rng: np.random.Generator) -> Plan:
+    """The plan itself or, half the time, its mirror image."""
+    if rng.random() >= 0.5:
+        return plan
+    boxes, ignored = (_mirror(b, settings.size) for b in (plan.boxes, plan.ignore_boxes))
+    return replace(plan, mirrored=True, boxes=boxes, ignore_boxes=ignored)
 
 
 def _mirror(boxes: Array, width: int) -> Array:

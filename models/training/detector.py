@@ -11,47 +11,25 @@ import ctypes
 import hashlib
 import json
 import math
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.checkpoint import load, load_detector, save, save_detector
 from models.detector import Detector, DetectorConfig, RawOutput
 from models.encoder import load_imagenet
-from models.precision import Precision
-from models.training.augment import AugmentSettings, View, make_mosaic, make_view
+from models.training.augment import Plan
+from models.training.batches import batches, random_of, targets_of
 from models.training.coco import TrainingImage
-from models.training.detector_loss import LossWeights, Targets, detection_loss
+from models.training.detector_loss import detection_loss
+from models.training.detector_settings import TrainSettings
+from models.training.device_views import DeviceImages
 
 IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """One stretch of training."""
-
-    steps: int
-    batch: int = 16
-    pairs: int = 4  # views of a batch that show again the image of another view
-    learning_rate: float = 2e-3
-    backbone_rate: float = 0.3  # the backbone's learning rate, relative
-    warmup: int = 200
-    weight_decay: float = 0.02
-    ema: float = 0.998
-    frozen_stages: int = 2  # stem and first stages that keep their weights
-    frozen_norm: bool = True  # the backbone's batch norms keep their statistics
-    seed: int = 0
-    precision: Precision = "float32"  # bfloat16: of the convolutions; weights and losses stay float32
-    checkpoint_every: int = 100
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    loss: LossWeights = field(default_factory=LossWeights)
 
 
 @dataclass(frozen=True)
@@ -103,12 +81,14 @@ def train_detector(
     settings: TrainSettings,
     *,
     device: str = "cpu",
+    draw_on_device: bool | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
     """Train and return the path of the averaged weights, `out/detector.safetensors`.
 
     `out/state.safetensors` is the checkpoint that a later call with the same settings goes on from;
-    `out/losses.csv` has a row every ten steps.
+    `out/losses.csv` has a row every ten steps. With `draw_on_device` (default: on GPUs) all pictures lie in
+    the device's memory, and views are cut and disturbed there; the CPU only says what they show.
 
     Raises:
         ValueError: no image, or the checkpoint belongs to other settings.
@@ -120,12 +100,19 @@ def train_detector(
     out.mkdir(parents=True, exist_ok=True)
     detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = _Trainer(detector, settings)
+    if draw_on_device is None:
+        draw_on_device = device != "cpu"
+    store = DeviceImages(images, device) if draw_on_device else None
     start = trainer.resume(out / "state.safetensors")
     began, seen = time.monotonic(), 0
     with _Log(out / "losses.csv", start) as log:
-        for step, views in _batches(images, settings, start):
-            losses = trainer.step(step, views, device)
-            seen += len(views)
+        for step, plans, drawn in batches(images, settings, start, pixels=store is None):
+            if store:
+                views = store.views(plans, settings.augment.size, random_of(settings, step, 1))
+            else:
+                views = torch.from_numpy(drawn).to(device).permute(0, 3, 1, 2).float()
+            losses = trainer.step(step, plans, views)
+            seen += len(plans)
             rate = seen / (time.monotonic() - began)
             left = (settings.steps - step - 1) * settings.batch / rate
             on_progress(Progress(step + 1, settings.steps, rate, left, losses))
@@ -166,8 +153,9 @@ class _Trainer:
         done = (step - s.warmup) / max(1, s.steps - s.warmup)
         return s.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
 
-    def step(self, step: int, views: list[View], device: str) -> dict[str, float]:
-        s = self.settings
+    def step(self, step: int, plans: list[Plan], views: Tensor) -> dict[str, float]:
+        """One step; `views` (N, 3, S, S) float32, RGB in [0, 255], channels last in memory."""
+        s, device = self.settings, views.device
         self.net.train()
         if s.frozen_norm:
             self.net.encoder.backbone.eval()
@@ -179,13 +167,11 @@ class _Trainer:
                 module.eval()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step) * group["relative"]
-        pixels = torch.from_numpy(np.stack([v.pixels for v in views])).to(device)
-        images = pixels.permute(0, 3, 1, 2).float()  # (N, 3, S, S), channels last in memory
-        targets = [_to_tensors(v, device) for v in views]
         pairs = [(i, s.batch - s.pairs + i) for i in range(s.pairs)]
-        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=s.precision == "bfloat16"):
-            raw = RawOutput(*(output.float() for output in self.net(images)))
-        loss, parts = detection_loss(raw, targets, (s.augment.size, s.augment.size), pairs, s.loss)
+        with torch.autocast(device.type, torch.bfloat16, enabled=s.precision == "bfloat16"):
+            raw = RawOutput(*(output.float() for output in self.net(views)))
+        target = targets_of(plans, device)
+        loss, parts = detection_loss(raw, target, (s.augment.size, s.augment.size), pairs, s.loss)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of step {step} is not finite")
         self.optimizer.zero_grad()
@@ -229,74 +215,6 @@ class _Trainer:
             keys = ("step", "exp_avg", "exp_avg_sq")
             self.optimizer.state[parameter] = {k: tensors[f"optimizer.{k}.{name}"] for k in keys}
         return int(config["step"])
-
-
-def _to_tensors(view: View, device: str) -> Targets:
-    values = (
-        view.boxes,
-        view.classes,
-        view.weights,
-        view.objects,
-        view.ignore_boxes,
-        view.ignore_classes,
-        view.masked,
-    )
-    return Targets(*(torch.from_numpy(np.ascontiguousarray(v)).to(device) for v in values))
-
-
-def make_batch(images: Sequence[TrainingImage], settings: TrainSettings, step: int) -> list[View]:
-    """The views of a step: each image once an epoch in random order, then second views of the first ones."""
-    rng = np.random.default_rng([settings.seed, step])
-    distinct = settings.batch - settings.pairs
-    picks = [_pick(len(images), settings.seed, step * distinct + i) for i in range(distinct)]
-    views = []
-    for position, pick in enumerate(picks):
-        if position >= settings.pairs and rng.random() < settings.augment.mosaic:
-            others = [images[int(i)] for i in rng.integers(len(images), size=3)]
-            views.append(make_mosaic([images[pick], *others], settings.augment, rng))
-        else:
-            views.append(make_view(images[pick], settings.augment, rng))
-    again = [make_view(images[pick], settings.augment, rng) for pick in picks[: settings.pairs]]
-    return views + again
-
-
-def _pick(count: int, seed: int, position: int) -> int:
-    epoch, place = divmod(position, count)
-    return int(np.random.default_rng([seed, 7, epoch]).permutation(count)[place])
-
-
-def _batches(
-    images: Sequence[TrainingImage], settings: TrainSettings, start: int
-) -> Iterator[tuple[int, list[View]]]:
-    """Batches in order, made by a thread ahead of the training (OpenCV frees the interpreter meanwhile)."""
-    ready: queue.Queue[tuple[int, list[View]] | BaseException] = queue.Queue(maxsize=4)
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            for step in range(start, settings.steps):
-                item = (step, make_batch(images, settings, step))
-                while not stop.is_set():
-                    try:
-                        ready.put(item, timeout=0.5)
-                        break
-                    except queue.Full:
-                        continue
-                if stop.is_set():
-                    return
-        except Exception as exc:
-            ready.put(exc)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        for _ in range(start, settings.steps):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
 
 
 class _Log:

@@ -18,15 +18,17 @@ from models.detector import RawOutput, cell_centres, decode_boxes
 
 
 class Targets(NamedTuple):
-    """Truth of one view, as tensors; boxes are xyxy in input pixels."""
+    """Truth of N views, one object after the other, as tensors; boxes are xyxy in input pixels."""
 
-    boxes: Tensor  # (K, 4)
-    classes: Tensor  # (K,) int64
-    weights: Tensor  # (K,), in (0, 1]
-    objects: Tensor  # (K,) int64, -1 unknown
+    boxes: Tensor  # (T, 4)
+    classes: Tensor  # (T,) int64
+    weights: Tensor  # (T,), in (0, 1]
+    objects: Tensor  # (T,) int64, -1 unknown
+    views: Tensor  # (T,) int64, the view that each object is in
     ignore_boxes: Tensor  # (I, 4)
     ignore_classes: Tensor  # (I,) int64
-    masked: Tensor  # (classes,) bool
+    ignore_views: Tensor  # (I,) int64
+    masked: Tensor  # (N, classes) bool
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,10 @@ class LossWeights:
 
 
 class Assignment(NamedTuple):
-    positive: Tensor  # (A,) bool
-    truth: Tensor  # (A,) int64, index of the object where positive
-    quality: Tensor  # (A,), target score where positive
-    best: Tensor  # (K,) int64, best cell of each object, -1 if none
-
-
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (len(a), len(b))."""
-    low = torch.maximum(a[:, None, :2], b[None, :, :2])
-    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = (high - low).clamp(min=0).prod(dim=2)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(dim=1), (b[:, 2:] - b[:, :2]).prod(dim=1)
-    return inter / (area_a[:, None] + area_b[None, :] - inter).clamp(min=1e-6)
+    positive: Tensor  # (N, A) bool
+    truth: Tensor  # (N, A) int64, index of the object where positive
+    quality: Tensor  # (N, A), target score where positive
+    best: Tensor  # (T,) int64, best cell of each object, -1 if none
 
 
 def giou_loss(a: Tensor, b: Tensor) -> Tensor:
@@ -67,53 +60,80 @@ def giou_loss(a: Tensor, b: Tensor) -> Tensor:
 def assign(
     scores: Tensor, boxes: Tensor, target: Targets, centres: Tensor, strides: Tensor, top: int = 9
 ) -> Assignment:
-    """The `top` cells inside each object whose class score and box agree best with it."""
-    cells = len(boxes)
-    positive = torch.zeros(cells, dtype=torch.bool, device=boxes.device)
-    truth = torch.zeros(cells, dtype=torch.long, device=boxes.device)
-    quality = torch.zeros(cells, device=boxes.device)
-    best = torch.full((len(target.boxes),), -1, dtype=torch.long, device=boxes.device)
-    if len(target.boxes) == 0:
-        return Assignment(positive, truth, quality, best)
-    # A small object may hold no centre: half a cell around its own centre counts as inside.
-    middle = (target.boxes[:, :2] + target.boxes[:, 2:]) / 2
-    near = (centres[None] - middle[:, None]).abs().amax(dim=2) <= strides[None] / 2
-    near &= strides[None] == strides.min()
-    low = centres[None] - target.boxes[:, None, :2]
-    high = target.boxes[:, None, 2:] - centres[None]
-    inside = (torch.cat([low, high], dim=2).amin(dim=2) > 0) | near  # (K, A)
-    iou = box_iou(target.boxes, boxes)  # (K, A)
-    metric = scores[:, target.classes].T.sqrt() * iou.clamp(min=1e-4) ** 6
-    metric = metric * inside
+    """The `top` cells inside each object whose class score and box agree best with it.
+
+    Args:
+        scores: (N, A, classes), in [0, 1].
+        boxes: (N, A, 4), what the cells say now.
+        target: T objects.
+        centres: (A, 2).
+        strides: (A,).
+        top: cells for each object.
+    """
+    shape = scores.shape[:2]
+    count, cells = len(target.boxes), shape[1]
+    iou = _iou(target.boxes[:, None], boxes[target.views])  # (T, A)
+    metric = scores[target.views, :, target.classes].sqrt() * iou.clamp(min=1e-4) ** 6
+    metric = metric * _inside(target.boxes, centres, strides)
     values, chosen = metric.topk(min(top, cells), dim=1)
-    mask = torch.zeros_like(inside).scatter_(1, chosen, values > 0)
+    mask = torch.zeros_like(metric, dtype=torch.bool).scatter_(1, chosen, values > 0)
+    # A cell that several objects ask for serves the one that its box overlaps most, of equals the first.
     contested = torch.where(mask, iou + 1e-6, torch.zeros_like(iou))
-    overlap, owner = contested.max(dim=0)
-    positive = overlap > 0
-    own = mask & (torch.arange(len(target.boxes), device=boxes.device)[:, None] == owner[None])
+    overlap = _by_view(contested, target.views, "amax", torch.zeros(shape, device=iou.device))
+    rows = torch.arange(count, device=iou.device)[:, None]
+    first = torch.where(mask & (contested == overlap[target.views]), rows, count)
+    owner = _by_view(first, target.views, "amin", torch.full(shape, count, device=iou.device))
+    own = mask & (first == owner[target.views])
     aligned = metric * own
     peak = aligned.amax(dim=1, keepdim=True).clamp(min=1e-9)
     reach = (iou * own).amax(dim=1, keepdim=True)
-    quality = (aligned / peak * reach * target.weights[:, None]).amax(dim=0)
-    best = torch.where(own.any(dim=1), aligned.argmax(dim=1), best)
-    return Assignment(positive, owner, quality, best)
+    asked = aligned / peak * reach * target.weights[:, None]
+    quality = _by_view(asked, target.views, "amax", torch.zeros(shape, device=iou.device))
+    best = torch.where(own.any(dim=1), aligned.argmax(dim=1), -1)
+    return Assignment(overlap > 0, owner, quality, best)
 
 
-def _inside_any(centres: Tensor, boxes: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """(A, classes) bool: the cell's centre lies in an ignored box of the class."""
-    out = torch.zeros(len(centres), num_classes, dtype=torch.bool, device=centres.device)
-    if len(boxes):
-        low = (centres[None] > boxes[:, None, :2]).all(dim=2)
-        high = (centres[None] < boxes[:, None, 2:]).all(dim=2)
-        inside = low & high  # (I, A)
-        for label in set(classes.tolist()):
-            out[:, label] = inside[classes == label].any(dim=0)
-    return out
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 4), shapes broadcast."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    inter = (high - low).clamp(min=0).prod(dim=-1)
+    area_a, area_b = (a[..., 2:] - a[..., :2]).prod(dim=-1), (b[..., 2:] - b[..., :2]).prod(dim=-1)
+    return inter / (area_a + area_b - inter).clamp(min=1e-6)
+
+
+def _inside(boxes: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
+    """(T, A) bool: the cell's centre lies in the box, or is the nearest to the centre of a small box."""
+    # A small object may hold no centre: half a cell around its own centre counts as inside.
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    near = (centres[None] - middle[:, None]).abs().amax(dim=2) <= strides[None] / 2
+    near &= strides[None] == strides.min()
+    return _contained(boxes, centres) | near
+
+
+def _contained(boxes: Tensor, centres: Tensor) -> Tensor:
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    return ((centres[None] > low) & (centres[None] < high)).all(dim=2)
+
+
+def _by_view(values: Tensor, views: Tensor, how: str, start: Tensor) -> Tensor:
+    """`start` (N, A) with the greatest (`amax`) or least (`amin`) of its `values` (T, A) in each view."""
+    rows = views[:, None].expand(-1, values.shape[1])
+    return start.to(values.dtype).scatter_reduce(0, rows, values, how)
+
+
+def _ignored(target: Targets, centres: Tensor, num_classes: int) -> Tensor:
+    """(N, A, classes) bool: nothing is known of the class there, in an ignored place or in the whole view."""
+    views, cells = len(target.masked), len(centres)
+    inside = _contained(target.ignore_boxes, centres).byte()  # (I, A)
+    rows = target.ignore_views * num_classes + target.ignore_classes
+    start = torch.zeros(views * num_classes, cells, dtype=torch.uint8, device=centres.device)
+    found = _by_view(inside, rows, "amax", start).bool()
+    return found.view(views, num_classes, cells).transpose(1, 2) | target.masked[:, None]
 
 
 def detection_loss(
     raw: RawOutput,
-    targets: list[Targets],
+    target: Targets,
     size: tuple[int, int],
     pairs: list[tuple[int, int]],
     weights: LossWeights,
@@ -122,39 +142,35 @@ def detection_loss(
 
     Args:
         raw: outputs for N views.
-        targets: N truths.
+        target: their truth.
         size: height and width of the views.
         pairs: indices of views that show the same image.
         weights: weights of the parts.
     """
     centres, strides = cell_centres(*size, device=raw.logits.device)
     boxes = decode_boxes(raw.sides, centres, strides)
-    scores = raw.logits.detach().sigmoid()
-    found = [
-        assign(s, b, t, centres, strides) for s, b, t in zip(scores, boxes.detach(), targets, strict=True)
-    ]
-    norm = torch.stack([a.quality.sum() for a in found]).sum().clamp(min=1.0)
+    found = assign(raw.logits.detach().sigmoid(), boxes.detach(), target, centres, strides)
+    norm = found.quality.sum().clamp(min=1.0)
+    view, cell = found.positive.nonzero(as_tuple=True)
+    which, quality = found.truth[view, cell], found.quality[view, cell]
     cls_target = torch.zeros_like(raw.logits)
-    keep = torch.ones_like(raw.logits)
-    parts: dict[str, list[Tensor]] = {"box": [], "dfl": []}
-    for i, (a, target) in enumerate(zip(found, targets, strict=True)):
-        ignored = _inside_any(centres, target.ignore_boxes, target.ignore_classes, raw.logits.shape[2])
-        keep[i] = (~(ignored | target.masked)).float()
-        cells = a.positive.nonzero()[:, 0]
-        if len(cells) == 0:
-            continue
-        which = a.truth[cells]
-        cls_target[i, cells, target.classes[which]] = a.quality[cells]
-        keep[i, cells, target.classes[which]] = 1.0
-        weight, truth = a.quality[cells], target.boxes[which]
-        parts["box"].append((giou_loss(boxes[i, cells], truth) * weight).sum())
-        parts["dfl"].append((_dfl(raw.sides[i, cells], centres[cells], strides[cells], truth) * weight).sum())
+    cls_target[view, cell, target.classes[which]] = quality
+    keep = ~_ignored(target, centres, raw.logits.shape[2])
+    keep[view, cell, target.classes[which]] = True
     bce = F.binary_cross_entropy_with_logits(raw.logits, cls_target, reduction="none")
-    losses = {"cls": (bce * keep).sum() / norm}
-    losses |= {k: torch.stack(v).sum() / norm if v else raw.sides.sum() * 0 for k, v in parts.items()}
-    losses["appearance"], losses["frame"] = _contrast(raw, targets, found, pairs)
+    truth = target.boxes[which]
+    dfl = _dfl(raw.sides[view, cell], centres[cell], strides[cell], truth)
+    objects, frame = _contrast(raw, target, found.best, pairs)
+    losses = {
+        "cls": (bce * keep).sum() / norm,
+        "box": (giou_loss(boxes[view, cell], truth) * quality).sum() / norm,
+        "dfl": (dfl * quality).sum() / norm,
+        "appearance": objects,
+        "frame": frame,
+    }
     total = torch.stack([losses[k] * getattr(weights, k) for k in losses]).sum()
-    return total, {k: float(v.detach()) for k, v in losses.items()}
+    values = torch.stack(list(losses.values())).detach().tolist()
+    return total, dict(zip(losses, values, strict=True))
 
 
 def _dfl(sides: Tensor, centres: Tensor, strides: Tensor, truth: Tensor) -> Tensor:
@@ -171,22 +187,23 @@ def _dfl(sides: Tensor, centres: Tensor, strides: Tensor, truth: Tensor) -> Tens
 
 
 def _contrast(
-    raw: RawOutput, targets: list[Targets], found: list[Assignment], pairs: list[tuple[int, int]]
+    raw: RawOutput, target: Targets, best: Tensor, pairs: list[tuple[int, int]]
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE over objects seen in both views of a pair, and over the pairs' frames."""
-    first, second = [], []
-    for i, j in pairs:
-        shared = {int(o): k for k, o in enumerate(targets[j].objects) if found[j].best[k] >= 0}
-        for k, o in enumerate(targets[i].objects):
-            if found[i].best[k] >= 0 and int(o) in shared:
-                first.append(raw.appearance[i, found[i].best[k]])
-                second.append(raw.appearance[j, found[j].best[shared[int(o)]]])
-    zero = raw.appearance.sum() * 0
-    objects = _info_nce(torch.stack(first), torch.stack(second)) if len(first) > 1 else zero
-    if len(pairs) < 2:
-        return objects, raw.embedding.sum() * 0
-    left, right = zip(*pairs, strict=True)
-    return objects, _info_nce(raw.embedding[list(left)], raw.embedding[list(right)])
+    none = raw.appearance.sum() * 0, raw.embedding.sum() * 0
+    if not pairs:
+        return none
+    left, right = torch.tensor(pairs, device=best.device).T
+    partner = torch.full((len(target.masked),), -1, device=best.device)
+    partner[left] = right
+    same = target.objects[:, None] == target.objects[None]
+    same &= partner[target.views][:, None] == target.views[None]
+    same &= (best >= 0)[:, None] & (best >= 0)[None] & (target.objects >= 0)[:, None]
+    first, second = same.nonzero(as_tuple=True)
+    here, there = (raw.appearance[target.views[k], best[k]] for k in (first, second))
+    objects = _info_nce(here, there) if len(first) > 1 else none[0]
+    frame = _info_nce(raw.embedding[left], raw.embedding[right]) if len(pairs) > 1 else none[1]
+    return objects, frame
 
 
 def _info_nce(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:

@@ -18,8 +18,17 @@ from pipeline.config import Config
 from pipeline.errors import MareyError, MediaError, SourceError, WorkerError
 from pipeline.lake.layout import sort_rows
 from pipeline.lake.staging import Segment, Staging, unstage
-from pipeline.media import DecodeJob, Gap, JobEnd, JobStart, Letterbox, SampledFrame, VideoInfo
-from pipeline.perceive import Perceiver, to_rows
+from pipeline.media import (
+    DecodeJob,
+    Gap,
+    JobEnd,
+    JobStart,
+    Letterbox,
+    SampledFrame,
+    VideoInfo,
+    block_ticks,
+)  # fmt: skip
+from pipeline.perceive import Perceived, Perceiver, to_rows
 
 MAX_LOST = 3
 """Segments in a row of which no frame came, before the rest of a file is given up."""
@@ -34,6 +43,7 @@ class FrameRecord:
     t: float
     motion_grid: npt.NDArray[np.float32]
     camera_motion: tuple[float, float, float, float] | None
+    still: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,7 @@ class VideoWork:
     buffers: dict[int, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     info: VideoInfo | None = None
     letterboxes: dict[int, Letterbox] = field(default_factory=dict)  # by first tick, while decoding
+    perceived: dict[int, Perceived] = field(default_factory=dict)  # of the segment's last frame, likewise
     seen_s: dict[int, float] = field(default_factory=dict)  # how far decoding is, likewise
     end_first: int | None = None  # first tick of the segment that holds the file's end
     error: MareyError | None = None
@@ -147,6 +158,7 @@ class VideoWork:
     def close(self, first: int, last: int, facts: Facts) -> None:
         """A segment's frames are all perceived."""
         parts = self.buffers.pop(first, [])
+        self.perceived.pop(first, None)
         rows = pa.concat_tables(parts) if parts else Segment.empty()
         lost = any(gap["cause"] != "media" for gap in facts.gaps)
         alone = facts.end_of_file and first == 0
@@ -225,7 +237,10 @@ class VideoWork:
 def open_work(plan: VideoPlan, staging: Staging, config: Config) -> VideoWork:
     """Work on a video, with the segments that an earlier run finished."""
     fps = config.video.sample_fps or plan.name.fps_mean or 25.0
-    return VideoWork(plan, staging, max(1, round(config.run.segment_s * fps)))
+    ticks = max(1, round(config.run.segment_s * fps))
+    if config.perceive.still_threshold:  # what is still must not depend on where a segment begins
+        ticks = -(-ticks // block_ticks(fps)) * block_ticks(fps)
+    return VideoWork(plan, staging, ticks)
 
 
 def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJob:
@@ -238,6 +253,7 @@ def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJ
         end_sample=end,
         sample_fps=video.sample_fps,
         stretch=perceive.fit == "stretch",
+        still_threshold=perceive.still_threshold,
         width=perceive.input_width,
         height=perceive.input_height,
         max_pixels=video.max_pixels,
@@ -276,11 +292,15 @@ class Batcher:
         self._entries: deque[_FrameEntry | _SegmentEnd] = deque()
 
     def add(self, work: VideoWork, first: int, frame: SampledFrame) -> None:
-        """Take a frame; its picture is copied."""
+        """Take a frame; its picture is copied, unless the frame is still."""
+        record = FrameRecord(
+            frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion, frame.still
+        )
+        self._entries.append(_FrameEntry(work, first, record, work.letterboxes[first]))
+        if frame.still:
+            return
         self._pictures[self._count] = frame.picture
         self._count += 1
-        record = FrameRecord(frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion)
-        self._entries.append(_FrameEntry(work, first, record, work.letterboxes[first]))
         if self._count == len(self._pictures):
             self.flush()
 
@@ -303,6 +323,9 @@ class Batcher:
                 entry.work.open_jobs -= 1
                 entry.work.close(entry.first, entry.last, entry.facts)
                 continue
-            rows = to_rows([entry.record], [next(seen)], entry.letterbox, embeddings=self._embeddings)
+            if not entry.record.still:
+                entry.work.perceived[entry.first] = next(seen)
+                entry.work.watch.seconds["perceive"] += share
+            perceived = entry.work.perceived[entry.first]
+            rows = to_rows([entry.record], [perceived], entry.letterbox, embeddings=self._embeddings)
             entry.work.buffers[entry.first].append(rows)
-            entry.work.watch.seconds["perceive"] += share

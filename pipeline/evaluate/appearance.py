@@ -10,8 +10,8 @@ import numpy as np
 
 from models.detector import Array
 from models.runtime import Network
-from models.training.augment import AugmentSettings, View, make_view
-from models.training.coco import TrainingImage, load_images
+from models.training.augment import AugmentSettings, Plan, disturb, draw, plan_view
+from models.training.coco import Image, TrainingImage, load_images
 from pipeline.config import PerceiveConfig
 from pipeline.errors import UsageError
 from pipeline.perceive import Perceiver
@@ -49,8 +49,8 @@ def retrieval(
     chance = 0.0
     frames: list[Array] = []
     for number, image in enumerate(pictures):
-        views = _views(image, np.random.default_rng([seed, number]))
-        out = network.run(np.stack([view.pixels for view in views]))
+        views, pixels = _views(image, np.random.default_rng([seed, number]))
+        out = network.run(pixels)
         frames.append(out.embedding)
         looks = [
             network.grid.looks(view.boxes, out.scores[i], out.appearance[i]) for i, view in enumerate(views)
@@ -69,12 +69,15 @@ def retrieval(
     }
 
 
-def _views(image: TrainingImage, rng: np.random.Generator) -> tuple[View, View]:
+def _views(image: TrainingImage, rng: np.random.Generator) -> tuple[tuple[Plan, Plan], Image]:
     settings = AugmentSettings(size=VIEW_PX)
-    return make_view(image, settings, rng), make_view(image, settings, rng)
+    one = plan_view(image, settings, rng)
+    first = disturb(draw(one, VIEW_PX), rng)
+    two = plan_view(image, settings, rng)
+    return (one, two), np.stack([first, disturb(draw(two, VIEW_PX), rng)])
 
 
-def _matches(views: tuple[View, View], looks: list[Array]) -> list[tuple[bool, int]]:
+def _matches(views: tuple[Plan, Plan], looks: list[Array]) -> list[tuple[bool, int]]:
     """For each object of the first view that the second one shows too: found or not, among how many."""
     first, second = views
     found = []

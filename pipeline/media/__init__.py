@@ -11,6 +11,7 @@ from pipeline.media.items import DecodeJob, Fault, Gap, Item, JobEnd, JobStart, 
 from pipeline.media.letterbox import Letterbox
 from pipeline.media.motion import MOTION_GRID_SIZE, CameraMotion
 from pipeline.media.probe import probe
+from pipeline.media.still import block_ticks
 
 __all__ = [
     "MOTION_GRID_SIZE",
@@ -25,6 +26,7 @@ __all__ = [
     "Letterbox",
     "SampledFrame",
     "VideoInfo",
+    "block_ticks",
     "decode_inline",
     "probe",
 ]

@@ -66,7 +66,8 @@ class _Link:
         motion[:-4] = item.motion_grid
         motion[-4:] = item.camera_motion or 0
         moved = item.camera_motion is not None
-        self.send("frame", slot=slot, sample=item.sample, pts=item.pts, t=item.t, camera=moved)
+        told = {"sample": item.sample, "pts": item.pts, "t": item.t, "camera": moved, "still": item.still}
+        self.send("frame", slot=slot, **told)
 
     def _receive(self) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self._connection.recv_bytes())

@@ -12,6 +12,7 @@ from pipeline.media.motion import MotionMeter
 from pipeline.media.reader import Frame, Lost, Picture, Reader
 from pipeline.media.sampling import Display, Grid, seconds
 from pipeline.media.seeking import SeekPoint
+from pipeline.media.still import StillGate
 from pipeline.media.tally import Tally
 
 _MAX_EARLY = 10_000
@@ -41,6 +42,7 @@ class Course:
         self._events = self.reader.events()
         self._display = Display[Frame](Grid.of(job.sample_fps, info.time_base) if job.sample_fps else None)
         self._meter = MotionMeter(self.letterbox)
+        self._gate = StillGate(job.still_threshold, job.sample_fps)
         self._passed: Frame | None = None  # the last sampled frame, if motion was not measured at it
         self._early: list[tuple[int, int]] = []  # losses that belong to later jobs: sample and ticks
         self.position: int | None = 0
@@ -142,7 +144,8 @@ class Course:
         motion_grid, camera = self._meter.step(content, t)
         motion = camera.as_tuple() if camera else None
         picture = self.letterbox.paste(content)
-        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion)
+        still = self._gate.is_still(sample, self._meter.grey)
+        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion, still)
 
     def _end(self, job: DecodeJob, tally: Tally, end_of_file: bool) -> JobEnd:
         return JobEnd(

@@ -37,10 +37,11 @@ class DecodeJob:
 
     `key` is the caller's name for the job and must be unique within a run. `sample_fps` 0 takes every frame;
     samples are then numbers of frames. `width`, `height` are the CNN's input in pixels, which a picture fills
-    without its aspect if `stretch`. `stall_s` is how long a decoding process may go without progress,
-    `max_memory_bytes` how large it may grow. A job that starts later than `seek_after_s` seeks if the file is
-    safe for it; None: never. `reader` is tried first; files that are not plain enough for it are read by
-    PyAV. `explain` asks for `JobEnd.read_from_start`.
+    without its aspect if `stretch`. Above 0, `still_threshold` marks frames that hardly differ from the last
+    one that was not marked (see `pipeline.media.still`). `stall_s` is how long a decoding process may go
+    without progress, `max_memory_bytes` how large it may grow. A job that starts later than `seek_after_s`
+    seeks if the file is safe for it; None: never. `reader` is tried first; files that are not plain enough
+    for it are read by PyAV. `explain` asks for `JobEnd.read_from_start`.
     """
 
     key: str
@@ -51,6 +52,7 @@ class DecodeJob:
     width: int = 512
     height: int = 288
     stretch: bool = False
+    still_threshold: float = 0.0
     max_pixels: int = Limits.max_pixels
     max_streams: int = Limits.max_streams
     stall_s: float = 60.0
@@ -69,7 +71,8 @@ class DecodeJob:
     @property
     def reading(self) -> tuple[object, ...]:
         """What decides which samples there are and how they look: jobs that agree in it can share a file."""
-        looks, limits = (self.width, self.height, self.stretch), (self.max_pixels, self.max_streams)
+        looks = self.width, self.height, self.stretch, self.still_threshold
+        limits = self.max_pixels, self.max_streams
         return self.path, self.sample_fps, *looks, *limits, self.reader
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +124,8 @@ class SampledFrame:
     `picture` is (H, W, 3) RGB uint8, letterboxed. From `Feed.run` it is a view into memory that is used
     again after the next item is asked for: copy what must live longer. `motion_grid` is (96,) float32 and
     `camera_motion` (dx, dy, scale, rotation) or None, both against the sampled frame before (see
-    `pipeline.media.motion`). `pts` is in the stream's time base, None if the file has none.
+    `pipeline.media.motion`). `pts` is in the stream's time base, None if the file has none. `still`: what was
+    perceived last in the job holds for this frame too.
     """
 
     job_key: str
@@ -131,6 +135,7 @@ class SampledFrame:
     picture: Picture
     motion_grid: NDArray[np.float32]
     camera_motion: tuple[float, float, float, float] | None
+    still: bool = False
 
     def __repr__(self) -> str:
         shape = self.picture.shape

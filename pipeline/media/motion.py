@@ -115,6 +115,12 @@ class MotionMeter:
         grid = np.stack([_cells(speed), _cells(change)], -1)  # (rows, columns, 2)
         return grid.reshape(-1), camera
 
+    @property
+    def grey(self) -> Grey:
+        """The small grey picture (h, w) of the last frame given."""
+        assert self._before is not None
+        return self._before[0]
+
     def _small_grey(self, content: Picture) -> Grey:
         small = cv2.resize(content, self._size, interpolation=cv2.INTER_AREA)
         return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -14,10 +14,12 @@ import torch
 
 from models.checkpoint import load_detector
 from models.detector import Detector, DetectorConfig, RawOutput, cell_centres
-from models.training.augment import AugmentSettings, make_mosaic, make_view
+from models.training.augment import AugmentSettings, disturb, draw, plan_mosaic, plan_view
+from models.training.batches import draw_batch, plan_batch
 from models.training.coco import Teacher, TrainingImage, load_images
-from models.training.detector import TrainSettings, make_batch, new_detector, train_detector
+from models.training.detector import new_detector, train_detector
 from models.training.detector_loss import LossWeights, Targets, assign, detection_loss
+from models.training.detector_settings import TrainSettings
 
 SIZE = 64
 CLASSES = ("disc", "square")
@@ -63,15 +65,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingImage]:
 
 
 def targets(boxes: list[list[float]], classes: list[int], **more: torch.Tensor) -> Targets:
+    """Truth of one view."""
+    ignored = more.get("ignore_classes", torch.zeros(0, dtype=torch.long))
     values = {
+        "boxes": torch.tensor(boxes).reshape(-1, 4),
+        "classes": torch.tensor(classes, dtype=torch.long),
+        "weights": torch.ones(len(classes)),
+        "objects": torch.arange(len(classes)),
+        "views": torch.zeros(len(classes), dtype=torch.long),
         "ignore_boxes": torch.zeros(0, 4),
-        "ignore_classes": torch.zeros(0, dtype=torch.long),
-        "masked": torch.zeros(2, dtype=torch.bool),
-        **more,
+        "ignore_classes": ignored,
+        "ignore_views": torch.zeros_like(ignored),
+        "masked": torch.zeros(1, 2, dtype=torch.bool),
     }
-    labels = torch.tensor(classes, dtype=torch.long)
-    weights = values.pop("weights", torch.ones(len(classes)))
-    return Targets(torch.tensor(boxes).reshape(-1, 4), labels, weights, torch.arange(len(classes)), **values)
+    return Targets(**{**values, **more})
 
 
 def outputs(requires_grad: bool = True) -> RawOutput:
@@ -89,26 +96,26 @@ def test_objects_get_cells_inside_them_and_no_cell_serves_two() -> None:
     centres, strides = cell_centres(SIZE, SIZE)
     truth = targets([[4, 4, 30, 30], [20, 20, 60, 60]], [0, 1])
     boxes = torch.cat([centres - 12, centres + 12], dim=1)
-    found = assign(torch.rand(len(centres), 2), boxes, truth, centres, strides)
-    cells = found.positive.nonzero()[:, 0]
-    own = truth.boxes[found.truth[cells]]
+    found = assign(torch.rand(1, len(centres), 2), boxes[None], truth, centres, strides)
+    cells = found.positive[0].nonzero()[:, 0]
+    own = truth.boxes[found.truth[0, cells]]
     inside = (centres[cells] > own[:, :2]) & (centres[cells] < own[:, 2:])
     assert inside.all()
-    assert set(found.truth[cells].tolist()) == {0, 1}
-    assert found.quality[cells].max() <= 1
+    assert set(found.truth[0, cells].tolist()) == {0, 1}
+    assert found.quality[0, cells].max() <= 1
 
 
 def test_an_object_smaller_than_a_cell_is_not_lost() -> None:
     centres, strides = cell_centres(SIZE, SIZE)
     truth = targets([[9, 9, 11, 11]], [1])
     boxes = torch.cat([centres - 4, centres + 4], dim=1)
-    assert assign(torch.rand(len(centres), 2), boxes, truth, centres, strides).positive.any()
+    assert assign(torch.rand(1, len(centres), 2), boxes[None], truth, centres, strides).positive.any()
 
 
 def test_classes_of_which_nothing_is_known_cost_nothing() -> None:
     raw = outputs()
-    truth = targets([], [], masked=torch.tensor([True, False]))
-    loss, _ = detection_loss(raw, [truth], (SIZE, SIZE), [], LossWeights())
+    truth = targets([], [], masked=torch.tensor([[True, False]]))
+    loss, _ = detection_loss(raw, truth, (SIZE, SIZE), [], LossWeights())
     loss.backward()  # type: ignore[no-untyped-call]
     assert raw.logits.grad is not None
     assert raw.logits.grad[..., 0].abs().max() == 0
@@ -119,7 +126,7 @@ def test_ignored_places_cost_nothing_for_their_class() -> None:
     raw = outputs()
     place = torch.tensor([[0.0, 0.0, 32.0, 32.0]])
     truth = targets([], [], ignore_boxes=place, ignore_classes=torch.tensor([1]))
-    loss, _ = detection_loss(raw, [truth], (SIZE, SIZE), [], LossWeights())
+    loss, _ = detection_loss(raw, truth, (SIZE, SIZE), [], LossWeights())
     loss.backward()  # type: ignore[no-untyped-call]
     assert raw.logits.grad is not None
     centres, _ = cell_centres(SIZE, SIZE)
@@ -138,7 +145,7 @@ def test_right_boxes_cost_less_than_wrong_ones() -> None:
         bins = (distance / strides[:, None]).clamp(0, 9)
         sides = -20 * (torch.arange(10) - bins[..., None]).abs()[None]
         raw = outputs(False)._replace(sides=sides)
-        losses.append(detection_loss(raw, [truth], (SIZE, SIZE), [], LossWeights())[1]["box"])
+        losses.append(detection_loss(raw, truth, (SIZE, SIZE), [], LossWeights())[1]["box"])
     assert losses[0] < 0.3 * losses[1]
 
 
@@ -146,11 +153,13 @@ def test_views_keep_boxes_on_their_objects(images: list[TrainingImage]) -> None:
     settings = AugmentSettings(size=96, reference=(96, 96), scale=(0.8, 1.4))
     checked = 0
     for number in range(30):
-        view = make_view(images[number % 12], settings, np.random.default_rng(number))
-        assert view.pixels.shape == (96, 96, 3)
+        rng = np.random.default_rng(number)
+        view = plan_view(images[number % 12], settings, rng)
+        pixels = disturb(draw(view, 96), rng)
+        assert pixels.shape == (96, 96, 3)
         for box, label in zip(view.boxes, view.classes, strict=True):
             x, y = (box[:2] + box[2:]) / 2
-            red, _, blue = (int(v) for v in view.pixels[min(95, int(y)), min(95, int(x))])
+            red, _, blue = (int(v) for v in pixels[min(95, int(y)), min(95, int(x))])
             if abs(red - blue) > 60:  # not grey, night or noise: then the colour tells which it is
                 checked += 1
                 assert (red > blue) == (label == 0)
@@ -159,14 +168,14 @@ def test_views_keep_boxes_on_their_objects(images: list[TrainingImage]) -> None:
 
 def test_a_mosaic_holds_objects_of_its_four_images(images: list[TrainingImage]) -> None:
     settings = AugmentSettings(size=128, reference=(128, 128))
-    counts = [len(make_mosaic(images[:4], settings, np.random.default_rng(n)).boxes) for n in range(10)]
+    counts = [len(plan_mosaic(images[:4], settings, np.random.default_rng(n)).boxes) for n in range(10)]
     assert max(counts) > 2
 
 
 def test_objects_that_are_not_sure_ask_for_a_lower_score() -> None:
     centres, strides = cell_centres(SIZE, SIZE)
-    boxes = torch.cat([centres - 12, centres + 12], dim=1)
-    scores = torch.rand(len(centres), 2)
+    boxes = torch.cat([centres - 12, centres + 12], dim=1)[None]
+    scores = torch.rand(1, len(centres), 2)
     sure, unsure = (
         assign(scores, boxes, targets([[4, 4, 30, 30]], [0], weights=torch.tensor([w])), centres, strides)
         for w in (1.0, 0.5)
@@ -231,10 +240,9 @@ def test_bfloat16_trains_towards_the_same_losses() -> None:
 
 def test_batches_depend_on_seed_and_step_alone(images: list[TrainingImage]) -> None:
     settings = TrainSettings(steps=1, batch=4, pairs=1, augment=AugmentSettings(size=64, reference=(64, 64)))
-    one, two = (make_batch(images, settings, 7) for _ in range(2))
-    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, two, strict=True))
-    other = make_batch(images, settings, 8)
-    assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, other, strict=True))
+    one, two, other = (draw_batch(plan_batch(images, settings, n), settings, n) for n in (7, 7, 8))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -1,0 +1,63 @@
+"""Frames that look like the one before: which they are, wherever decoding began."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.media import DecodeJob, SampledFrame, decode_inline
+from pipeline.media.still import StillGate
+from tests.media.make import write_video
+
+FPS, SECONDS = 5, 30
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Still but for noise, except from 12 s to 14 s, when something small crosses."""
+    rng = np.random.default_rng(0)
+    ground = rng.integers(60, 180, (12, 16, 3)).repeat(20, axis=0).repeat(20, axis=1)
+    pictures = []
+    for tick in range(FPS * SECONDS):
+        picture = ground + rng.normal(0, 3, ground.shape)
+        t = tick / FPS
+        if 12 <= t < 14:
+            left = int(100 * (t - 12)) + 20
+            picture[100:140, left : left + 16] = 250
+        pictures.append(picture.clip(0, 255).astype(np.uint8))
+    path = tmp_path_factory.mktemp("still") / "still.mp4"
+    times = [tick * 1000 // FPS for tick in range(len(pictures))]
+    return write_video(path, times, size=(320, 240), pictures=pictures, options={"crf": "20"})
+
+
+def stills(video: Path, threshold: float, first: int = 0, end: int | None = None) -> list[bool]:
+    job = DecodeJob("k", str(video), first, end, sample_fps=FPS, still_threshold=threshold)
+    return [item.still for item in decode_inline(job) if isinstance(item, SampledFrame)]
+
+
+def test_what_moves_is_perceived_and_noise_is_not(video: Path) -> None:
+    found = stills(video, 4)
+    perceived = [tick / FPS for tick, still in enumerate(found) if not still]
+    assert {0.0, 10.0, 20.0} <= set(perceived)  # a block begins
+    moving = [t for t in perceived if 12 <= t < 14]
+    assert len(moving) >= 9  # of ten
+    assert any(14 <= t < 14.5 for t in perceived)  # it is gone
+    assert len(perceived) < 20
+    assert not any(stills(video, 0))
+
+
+@pytest.mark.parametrize("cuts", [(0, 50, 100, 150), (0, 100, 150)])
+def test_it_does_not_matter_where_decoding_begins(video: Path, cuts: tuple[int, ...]) -> None:
+    parts = [still for first, end in pairwise(cuts) for still in stills(video, 4, first, end)]
+    assert parts == stills(video, 4)
+
+
+def test_slow_changes_add_up() -> None:
+    gate = StillGate(4, 10)
+    greys = [np.full((40, 64), 100 + step, np.uint8) for step in range(9)]
+    assert [gate.is_still(tick, grey) for tick, grey in enumerate(greys)] == [
+        False, True, True, True, False, True, True, True, False,
+    ]  # fmt: skip
