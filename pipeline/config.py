@@ -123,7 +123,7 @@ class TrackConfig(Model):
 
 class EventsConfig(Model):
     models: tuple[str, ...] = result(("fight",), "event models: shipped names or paths of .safetensors files")
-    # Of the ordinary clips that `fight` was trained on, 57% reach 0.5 somewhere and 12% reach 0.9.
+    # Of the ordinary clips that `fight` was trained on, 51% reach 0.5 somewhere and 9% reach 0.9.
     min_score: float = result(0.9, "event models: score that opens an interval", ge=0, le=1)
     min_duration_s: float = result(0.5, "event models: shorter intervals are dropped", ge=0)
 

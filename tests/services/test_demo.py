@@ -1,6 +1,6 @@
 """`marey demo` as a stranger runs it.
 
-The floors lie a little under what the weights reach: 11 people for 6, and 9 of 10 events.
+The weights reach 6 people for 6, and 6 of 10 events (2026-11-24).
 """
 
 from __future__ import annotations
