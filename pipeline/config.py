@@ -212,6 +212,9 @@ class LakeConfig(Model):
     history_days: float = speed(
         7.0, "days for which `marey compact` keeps what is no longer current, for --as-of", ge=0
     )
+    keep_vectors_days: float = speed(
+        0.0, "days after which `marey compact` drops the vectors of frames and detections; 0: never", ge=0
+    )
     max_attempts: int = speed(10, "attempts without an end after which a video is left alone", gt=0)
 
 

@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,7 @@ def analysis_id(tracking_id: str, config: Config, models: Mapping[str, str], cam
 
     The order of rules does not matter, nor does the pattern by which a rule came to match.
     """
-    rules = sorted(
-        digest(rule.model_dump(mode="json", exclude={"cameras"})) for rule in config.rules_for(camera)
-    )
+    rules = sorted(_rule_digest(rule) for rule in config.rules_for(camera))
     return digest("analysis", EVENTS_VERSION, tracking_id, _results(config, "events"), dict(models), rules)
 
 
@@ -124,6 +123,12 @@ def _results(config: Config, section: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in _BY_DIGEST.get(section, ())}
 
 
+@lru_cache(maxsize=256)
+def _rule_digest(rule: BaseModel) -> str:
+    return digest(rule.model_dump(mode="json", exclude={"cameras"}))
+
+
+@lru_cache(maxsize=256)  # a batch asks for the same sections once per video; nobody changes what it gets
 def _marked(model: BaseModel) -> dict[str, Any]:
     """JSON values of the fields marked `result`, with those of nested sections."""
     from pydantic import BaseModel

@@ -26,8 +26,8 @@ from pipeline.errors import StorageError
 from pipeline.lake import Lake
 from pipeline.lake.lookup import histories
 from pipeline.lake.records import ENDED, Analysis
+from pipeline.lake.tables import OUTBOX
 
-FOLDER = "_outbox"
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _TRIES = urllib3.Retry(
     3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None
@@ -70,7 +70,7 @@ class Notifier:
         """Deliver what earlier runs left, if it was committed; the rest is given up after a day."""
         if not self.is_on:
             return
-        for name in self._lake.location.names(FOLDER):
+        for name in self._lake.location.names(OUTBOX):
             attempt_id = name.removesuffix(".json")
             body = self._read(attempt_id)
             history = histories(self._lake, [body["video_id"]])[body["video_id"]] if body else None
@@ -173,4 +173,4 @@ def _is_old(rows: Sequence[Analysis]) -> bool:
 
 
 def _name(attempt_id: str) -> str:
-    return f"{FOLDER}/{attempt_id}.json"
+    return f"{OUTBOX}/{attempt_id}.json"

@@ -14,6 +14,7 @@ import pytest
 from pipeline import notify
 from pipeline.analyze import analyze
 from pipeline.lake import Lake
+from pipeline.lake.tables import OUTBOX
 from tests.analyze.build import ask, config, prepared
 from tests.s3 import free_port
 
@@ -76,7 +77,7 @@ def test_messages(folder: Path, tmp_path: Path, hook: Hook) -> None:
     assert sorted(m["Id"].partition(f"{good['JobId']}-")[2] for m in events) == sorted(
         row["event_id"] for row in found
     )
-    assert Lake.open(str(lake)).location.names(notify.FOLDER) == []
+    assert Lake.open(str(lake)).location.names(OUTBOX) == []
 
     before = len(hook.got)
     analyze(videos, str(lake), settings)
@@ -88,12 +89,12 @@ def test_what_was_not_delivered_is_by_the_next_run(folder: Path, tmp_path: Path,
     settings = config(folder, notify__webhook=hook.url)
     hook.refusing = True
     analyze([str(folder / "short.mp4")], str(lake), settings)
-    [name] = Lake.open(str(lake)).location.names(notify.FOLDER)
+    [name] = Lake.open(str(lake)).location.names(OUTBOX)
     hook.refusing = False
     analyze([str(folder / "short.mp4")], str(lake), settings)
     [message] = hook.got
     assert f"{message['Id']}.json" == name
-    assert Lake.open(str(lake)).location.names(notify.FOLDER) == []
+    assert Lake.open(str(lake)).location.names(OUTBOX) == []
 
 
 def test_addresses_are_not_stored(folder: Path, tmp_path: Path, hook: Hook) -> None:

@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
+from pipeline.errors import StorageError
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
+from pipeline.lake.layout import VECTORS
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis, Place, place_rows
 from pipeline.lake.schema import DETECTIONS, EVENTS
@@ -99,12 +101,23 @@ def fresh_runs(plan: VideoPlan) -> Runs:
     return Runs.of(plan, new_run_id())
 
 
-def stored_perception(lake: Lake, analysis: Analysis) -> Iterator[Pair]:
-    """Frames and detections of an analysis, from the lake, in order and in pieces."""
-    run = analysis.perception_run_id or ""
-    detections = read_rows(lake, "detections", analysis.video_id, run, analysis.date)
-    frames = read_rows(lake, "frames", analysis.video_id, run, analysis.date)
+def stored_perception(lake: Lake, analysis: Analysis, tools: Tools) -> Iterator[Pair]:
+    """Frames and detections of an analysis, from the lake, in order and in pieces.
+
+    Raises:
+        StorageError: their vectors have gone since this was planned.
+    """
+    frames, detections = (_stored(lake, analysis, tools, name) for name in ("frames", "detections"))
     yield from _aligned(frames, detections)
+
+
+def _stored(lake: Lake, analysis: Analysis, tools: Tools, name: str) -> Iterator[pa.Table]:
+    """Frames or detections, with the vectors that they were perceived with."""
+    run = analysis.perception_run_id or ""
+    for rows in read_rows(lake, name, analysis.video_id, run, analysis.date):
+        if tools.config.perceive.embeddings and rows[VECTORS[name]].null_count:
+            raise StorageError(f"the vectors of {analysis.uri} were dropped meanwhile", remedy="run again")
+        yield rows
 
 
 def _aligned(frames: Iterable[pa.Table], detections: Iterator[pa.Table]) -> Iterator[Pair]:
@@ -158,8 +171,7 @@ def find_events(
     for tracks in read_rows(lake, "tracks", *place):
         rows.add("events", finder.by_rules(tracks))
     if finder.needs_frames:
-        run = analysis.perception_run_id or ""
-        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date):
+        for frames in _stored(lake, analysis, tools, "frames"):
             rows.add("events", finder.by_models(frames))
     rows.add("events", finder.finish(None))
     watch.timed("events", began)

@@ -370,7 +370,7 @@ class Run:
         if plan.step is Step.EVENTS:
             find_events(self.lake, plan, source, self.tools, rows, attempt.watch)
         else:
-            interpret(plan, stored_perception(self.lake, source), self.tools, rows, attempt.watch)
+            interpret(plan, stored_perception(self.lake, source, self.tools), self.tools, rows, attempt.watch)
         if plan.current is not None and source.video_id == plan.name.video_id:
             old = read_rows(self.lake, "events", source.video_id, source.events_run_id or "", source.date)
             attempt.changes = event_changes(old, rows.of("events"))

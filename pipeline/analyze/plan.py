@@ -17,6 +17,7 @@ from pipeline.lake.lookup import History, find_perceptions, histories, known_vid
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.staging import Staging
 from pipeline.lake.tables import DENIED
+from pipeline.lake.vectors import runs_without
 from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, VideoInfo
 from pipeline.sources import Missing, Source, Spool, camera_and_time, renewed
 
@@ -76,6 +77,7 @@ class Planner:
         self.config: Config = tools.config
         self._known: Mapping[str, VideoName] = {}
         self._denied = frozenset(lake.location.names(DENIED))
+        self._bare = runs_without(lake)
         self._histories: dict[str, History] = {}  # of known videos, as they were when looked up
         self._perceptions: Mapping[str, Analysis] = {}  # likewise, of those that are wanted anew
 
@@ -99,7 +101,7 @@ class Planner:
         plan = self._as_known(source)
         if plan is None:
             return True
-        return _copied(plan, self._perceptions.get(plan.ids.perception)).step is Step.PERCEPTION
+        return self._copied(plan, self._perceptions.get(plan.ids.perception)).step is Step.PERCEPTION
 
     def _as_known(self, source: Source) -> VideoPlan | None:
         """What is to be done for a remote source by what was looked up; None: it has to be read to tell."""
@@ -151,7 +153,14 @@ class Planner:
             return decided
         if plan.error is None and (error := self._quarantine(plan)):
             return replace(plan, error=error)
-        return _copied(plan, find_perceptions(self.lake, [plan.ids.perception]).get(plan.ids.perception))
+        return self._copied(plan, find_perceptions(self.lake, [plan.ids.perception]).get(plan.ids.perception))
+
+    def _copied(self, plan: VideoPlan, other: Analysis | None) -> VideoPlan:
+        """The plan, taking over the perception that another video has."""
+        if other is None or other.status != "ok" or other.video_id == plan.name.video_id:
+            return plan
+        copied = replace(plan, step=Step.COPY, perceived=other)
+        return copied if vectors_suffice(copied, self.tools, self._bare) else plan
 
     def _reused(self, plan: VideoPlan) -> VideoPlan | None:
         """What the video's own history leaves to do; None: it has to be perceived."""
@@ -162,10 +171,10 @@ class Planner:
                 return replace(plan, step=Step.NOTHING)
             if current.analysis_id != ids.analysis and not (self.options.upgrade or self.options.force):
                 return replace(plan, step=Step.OTHER_CONFIG)
-            if current.tracking_id == ids.tracking and whole:
-                return replace(plan, step=Step.EVENTS, perceived=current)
+            step = Step.EVENTS if current.tracking_id == ids.tracking else Step.TRACKING
+            again = replace(plan, step=step, perceived=current)
             if current.perception_id == ids.perception and whole:
-                return replace(plan, step=Step.TRACKING, perceived=current)
+                return again if vectors_suffice(again, self.tools, self._bare) else None
         elif (failed := _last_failure(plan)) and not (
             self.options.force or (self.options.retry_failed and _retriable(failed))
         ):
@@ -268,11 +277,17 @@ class Planner:
         return info, error and source.told(error)
 
 
-def _copied(plan: VideoPlan, other: Analysis | None) -> VideoPlan:
-    """The plan, taking over the perception that another video has."""
-    if other is not None and other.status == "ok" and other.video_id != plan.name.video_id:
-        return replace(plan, step=Step.COPY, perceived=other)
-    return plan
+def vectors_suffice(plan: VideoPlan, tools: Tools, bare: str) -> bool:
+    """Whether the perception that a plan takes has the vectors that its step needs.
+
+    Args:
+        plan: One that reuses a perception.
+        tools: Of its config.
+        bare: Runs whose ids sort below it have lost their vectors.
+    """
+    needed = tools.config.perceive.embeddings and (plan.step is not Step.EVENTS or tools.event_digests)
+    run = plan.perceived.perception_run_id if plan.perceived else None
+    return not needed or (run or "") >= bare
 
 
 def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None) -> VideoName:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.analyze.job import Run
 from pipeline.analyze.outcome import Options, Reporter, Silent, Summary, VideoResult
-from pipeline.analyze.plan import Step, VideoPlan
+from pipeline.analyze.plan import Step, VideoPlan, vectors_suffice
 from pipeline.analyze.tools import Tools
 from pipeline.analyze.trial import try_out
 from pipeline.config import Config, PerceiveConfig, VideoConfig
@@ -26,11 +26,13 @@ from pipeline.lake import Lake
 from pipeline.lake.lookup import History, histories
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis, VideoName
+from pipeline.lake.vectors import runs_without
 from pipeline.sources import Source
 
 Sections = tuple[VideoConfig, PerceiveConfig]
 
 _BLOCK = 500  # videos whose histories are read at once
+_BARE = "its vectors were dropped after lake.keep_vectors_days; `analyze --upgrade` perceives it anew"
 
 
 def reinterpret(
@@ -131,23 +133,27 @@ def _rows(lake: Lake, view: str) -> list[dict[str, Any]]:
 def _plans(run: Run, group: _Group, videos: Sequence[str]) -> Iterator[VideoPlan]:
     """What differs from the current result, video by video; the others are reported at once."""
     for begin in range(0, len(videos), _BLOCK):
-        found = histories(run.lake, videos[begin : begin + _BLOCK])
+        found, bare = histories(run.lake, videos[begin : begin + _BLOCK]), runs_without(run.lake)
         sections = _perceived_with(run.lake)
         for video, history in found.items():
             name, current = group.names[video], history.current
             if current is None or sections[current.config_id] != group.sections:  # another worker was here
                 run.done(VideoResult(name.uri, "other_config", video, name.duration_s))
-            elif (plan := _plan(run, name, history, current)) is not None:
+            elif (plan := _plan(run, name, history, current, bare)) is not None:
                 yield plan
 
 
-def _plan(run: Run, name: VideoName, history: History, current: Analysis) -> VideoPlan | None:
+def _plan(run: Run, name: VideoName, history: History, current: Analysis, bare: str) -> VideoPlan | None:
     wanted = run.tools.ids_of(current.perception_id or "", current.camera)
     if wanted.analysis == current.analysis_id:
         run.done(VideoResult(name.uri, "current", name.video_id, name.duration_s))
         return None
     step = Step.EVENTS if wanted.tracking == current.tracking_id else Step.TRACKING
     plan = VideoPlan(_source(name), name, wanted, step, history, perceived=current)
+    if not vectors_suffice(plan, run.tools, bare):
+        run.reporter.note(f"{name.uri} stays as it is: {_BARE}")
+        run.done(VideoResult(name.uri, "other_config", name.video_id, name.duration_s, note=_BARE))
+        return None
     if run.options.dry_run:
         changes = try_out(run.lake, plan, current, run.tools)
         result = VideoResult(

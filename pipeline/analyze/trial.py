@@ -31,6 +31,6 @@ def try_out(lake: Lake, plan: VideoPlan, current: Analysis, tools: Tools) -> Eve
     if plan.step is Step.EVENTS:
         find_events(lake, plan, current, tools, kept, Stopwatch())
     else:
-        interpret(plan, stored_perception(lake, current), tools, kept, Stopwatch())
+        interpret(plan, stored_perception(lake, current, tools), tools, kept, Stopwatch())
     old = read_rows(lake, "events", current.video_id, current.events_run_id or "", current.date)
     return event_changes(old, kept.events)

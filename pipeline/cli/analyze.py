@@ -48,7 +48,7 @@ def analyze_command(
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Work on at most so many videos.")] = None,
     since: Annotated[
-        datetime | None, typer.Option(help="Of directories and globs: changed since (UTC).")
+        datetime | None, typer.Option(help="Of directories, prefixes, globs: changed since (UTC).")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 also if a video is partial.")] = False,
     as_json: Json = False,

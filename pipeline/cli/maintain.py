@@ -29,7 +29,8 @@ def compact_command(
     """Drop rows that are no longer current, sort what stays into files of a good size, remove old files.
 
     Safe beside writers, readers and another compaction; run it once a day. What was current within
-    lake.history_days stays for `query --as-of`; an attempt without an end after lake.grace_h is given up.
+    lake.history_days stays for `query --as-of`; an attempt without an end after lake.grace_h is given up;
+    vectors older than lake.keep_vectors_days go, if it is set, and their rows stay.
     """
     import pyarrow as pa
 
@@ -49,6 +50,8 @@ def compact_command(
         f"{len(rewritten)} of {len(results)} partitions ({size:.1f} MB) {verb} written anew, "
         f"{dropped} of {rows} rows {verb} dropped"
     )
+    if vectors := sum(r.vector_bytes_dropped for r in results):
+        say(f"vectors of about {vectors / 1e6:.1f} MB {verb} dropped, their rows stay")
     if busy := [result for result in results if result.state == "busy"]:
         say(f"{len(busy)} partitions were written to all the time: run it again later")
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.config import LakeConfig
@@ -28,6 +29,7 @@ from pipeline.lake.rewrite import RunRows, adds, rewrite, runs_in
 from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.staging import FOLDER
 from pipeline.lake.tables import Lake
+from pipeline.lake.vectors import note_runs_without, runs_before, vector_bytes
 from pipeline.retry import pauses
 
 SMALL_BYTES = 64 << 20
@@ -49,6 +51,7 @@ class PartitionResult:
     rows_dropped: int
     files: int
     size_bytes: int
+    vector_bytes_dropped: int  # about, of rows that stay
     state: str  # kept, rewritten, busy
 
 
@@ -57,21 +60,26 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
 
     Args:
         lake_uri: the lake.
-        settings: `grace_h` and `history_days`.
+        settings: `grace_h`, `history_days` and `keep_vectors_days`.
         dry_run: say what would be done.
 
     Raises:
         UsageError: there is no lake.
         StorageError: it cannot be read or written; each partition is in its old or its new state.
     """
-    lake = Lake.open(lake_uri, create=False, extend=True)
+    lake = Lake.open(lake_uri, create=False, extend=not dry_run)
     now = datetime.now(UTC)
     grace, since = now - timedelta(hours=settings.grace_h), now - timedelta(days=settings.history_days)
+    bound = (
+        runs_before(now - timedelta(days=settings.keep_vectors_days)) if settings.keep_vectors_days else ""
+    )
     if not dry_run:
         _abandon(lake, grace)
         _note_history(lake, since)
+        if bound:
+            note_runs_without(lake, bound)
     # Whatever begins after this look has runs younger than `grace`, and those stay.
-    needed = _needed(lake, grace, since, dry_run)
+    needed = _needed(lake, grace, since, bound, dry_run)
     results = [result for name in PARTITIONED for result in _compact_table(lake, name, needed, dry_run)]
     if not dry_run:
         _clear_staging(lake)
@@ -88,6 +96,7 @@ class _Needed:
     named: dict[str, frozenset[str]]  # likewise, by any success
     at_work: dict[str, datetime]  # video_id to the start of its oldest attempt that is under way
     grace: datetime
+    vectors_from: str  # runs whose ids sort below it lose their vectors
 
     def needs(self, table: str, run: RunRows) -> bool:
         if run.run_id in self.kept[RUN[table]]:
@@ -99,7 +108,7 @@ class _Needed:
         return begun >= self.grace or (oldest is not None and oldest <= begun + _CLOCKS)
 
 
-def _needed(lake: Lake, grace: datetime, since: datetime, dry_run: bool) -> _Needed:
+def _needed(lake: Lake, grace: datetime, since: datetime, vectors_from: str, dry_run: bool) -> _Needed:
     uri, columns = str(lake.location), ", ".join(_RUNS)
     successes = query(
         uri, f"SELECT committed_at, {columns} FROM analyses WHERE status IN ('ok', 'partial')"
@@ -117,6 +126,7 @@ def _needed(lake: Lake, grace: datetime, since: datetime, dry_run: bool) -> _Nee
         {run: frozenset(row[run] for row in successes) for run in _RUNS},
         starts,
         grace,
+        vectors_from,
     )
 
 
@@ -160,7 +170,7 @@ def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Ite
             except (ConflictError, TransientError):
                 time.sleep(pause)
         else:
-            yield PartitionResult(name, on, 0, 0, 0, 0, "busy")
+            yield PartitionResult(name, on, 0, 0, 0, 0, 0, "busy")
 
 
 def _compact_partition(lake: Lake, name: str, on: date, needed: _Needed, dry_run: bool) -> PartitionResult:
@@ -171,10 +181,22 @@ def _compact_partition(lake: Lake, name: str, on: date, needed: _Needed, dry_run
     rows, size = sum(run.rows for run in runs), sum(add["size_bytes"] for add in files)
     dropped = rows - sum(run.rows for run in kept)
     small = sum(add["size_bytes"] < SMALL_BYTES for add in files)
-    state = "rewritten" if dropped or small > 1 else "kept"
+    bare = _losing_vectors(snapshot, name, on, kept, needed.vectors_from)
+    state = "rewritten" if dropped or small > 1 or bare else "kept"
     if state == "rewritten" and not dry_run:
-        rewrite(lake, name, snapshot, on, kept)
-    return PartitionResult(name, on, rows, dropped, len(files), size, state)
+        rewrite(lake, name, snapshot, on, kept, bare)
+    return PartitionResult(name, on, rows, dropped, len(files), size, sum(bare.values()), state)
+
+
+def _losing_vectors(
+    snapshot: DeltaTable, name: str, on: date, kept: Sequence[RunRows], bound: str
+) -> dict[str, int]:
+    """The runs that stay and lose their vectors, and about how many bytes those take."""
+    if not any(run.run_id < bound for run in kept):
+        return {}
+    stay = {run.run_id for run in kept}
+    found = vector_bytes(snapshot, name, on, bound)
+    return {run: size for run, size in found.items() if run in stay}
 
 
 def _clear_staging(lake: Lake) -> None:

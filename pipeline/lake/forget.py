@@ -1,4 +1,4 @@
-"""`marey forget`: one video out of everything: rows, staged segments, old versions of tables, log entries.
+"""`marey forget`: one video out of everything: rows, staged segments, messages, old versions, log entries.
 
 The tables are written anew without it, as compaction does, and check-pointed; then the old log entries go,
 and every data file that no table holds any more and in which the video is found. Queries that read old files
@@ -8,10 +8,11 @@ at that moment may fail; writers read the log again and lose nothing.
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -22,16 +23,19 @@ import pyarrow.parquet as pq
 
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
+from pipeline.ids import digest
 from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis
 from pipeline.lake.rewrite import adds, overwrite, rewrite, runs_in
 from pipeline.lake.schema import PARTITIONED
 from pipeline.lake.staging import FOLDER
-from pipeline.lake.tables import DENIED, Lake
+from pipeline.lake.tables import DENIED, OUTBOX, Lake
 from pipeline.retry import pauses
 
 _SMALL = ("videos", "analyses")
+_BEGUN = "_forgetting"
+"""Folder of a file for each removal that is under way, or was broken off."""
 _VERSION = re.compile(r"(\d{20})\.")
 
 
@@ -44,6 +48,7 @@ class Receipt:
     video_ids: list[str]
     rows: dict[str, int]
     staged_segments: int = 0
+    messages: int = 0
     data_files: int = 0
     log_files: int = 0
     denied: bool = False
@@ -74,36 +79,42 @@ def forget(
         UsageError: the lake knows no such name, the video has other names, or a worker is at it.
         StorageError: the lake cannot be read or written. What is removed is removed; call it again.
     """
-    lake = Lake.open(lake_uri, create=False, extend=True)
-    known = run_sql(
-        lake.table("videos"), "videos", "SELECT uri, video_id, content_id FROM videos"
-    ).to_pylist()
-    videos = sorted({row["video_id"] for row in known if row["uri"] == _name(uri)})
-    if not videos:
-        raise UsageError(
-            f"lake {lake.location} knows no video {_name(uri)}", remedy="see `select uri from videos`"
-        )
-    names = sorted({row["uri"] for row in known if row["video_id"] in videos})
-    if len(names) > 1 and not all_names:
-        raise UsageError(
-            f"{_name(uri)} has {len(names) - 1} other names", got=names, remedy="--all-names removes them too"
-        )
-    listed = ", ".join(map(quoted, videos))
-    attempts = _attempts(lake, listed)
-    _check_idle(attempts, datetime.now(UTC) - timedelta(hours=settings.grace_h))
-    receipt = Receipt(_name(uri), names, videos, _count(lake, listed), denied=deny)
+    lake = Lake.open(lake_uri, create=False, extend=not dry_run)
+    name = _name(uri)
+    note = f"{_BEGUN}/{digest(name)}.json"
+    begun = lake.location.read(note)
+    wanted = _look_up(lake, name, begun)
+    if len(wanted.names) > 1 and not all_names:
+        others = f"{name} has {len(wanted.names) - 1} other names"
+        raise UsageError(others, got=wanted.names, remedy="--all-names removes them too")
+    listed = _listed(wanted.videos)
+    _check_idle(_attempts(lake, listed), datetime.now(UTC) - timedelta(hours=settings.grace_h))
+    receipt = Receipt(name, wanted.names, wanted.videos, _count(lake, listed), denied=deny)
     if dry_run:
         return receipt
+    # Should this be broken off, the next call finds here what the tables no longer tell.
+    if begun != (noted := json.dumps(asdict(wanted)).encode()):
+        lake.location.remove(note)
+        lake.location.create(note, noted)
     if deny:
-        for content in {row["content_id"] for row in known if row["video_id"] in videos}:
+        for content in wanted.contents:
             lake.location.create(f"{DENIED}/{content}", b"")
-    dates = {row.date for row in attempts}
+    _remove(lake, wanted, receipt)
+    lake.location.remove(note)
+    return receipt
+
+
+def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
+    """Remove everything, fill in the receipt, and look whether anything is left."""
+    videos, listed, folders = wanted.videos, _listed(wanted.videos), {f"date={on}" for on in wanted.dates}
     for name in PARTITIONED:
         _rewrite_without(lake, name, videos)
     for name in _SMALL:
         overwrite(lake, name, f"video_id NOT IN ({listed})")
-    receipt.staged_segments = _remove_staging(lake, {row.perception_id or "" for row in attempts})
-    folders = {f"date={on}" for on in dates}
+    receipt.staged_segments = _remove_staging(lake, set(wanted.perceptions))
+    for message in _messages(lake, videos):
+        lake.location.remove(message)
+        receipt.messages += 1
     for name in (*PARTITIONED, *_SMALL):
         receipt.log_files += _shorten_log(lake, name)
         for file in _orphans(lake, name, folders, videos):
@@ -111,10 +122,8 @@ def forget(
             receipt.data_files += 1
     receipt.checked = not any(_count(lake, listed).values()) and not list(_left(lake, folders, videos))
     if not receipt.checked:
-        raise StorageError(
-            f"{receipt.uri} came back while it was removed", remedy="stop its writers and run again"
-        )
-    return receipt
+        what = f"{receipt.uri} came back while it was removed"
+        raise StorageError(what, remedy="stop its writers and run again")
 
 
 def _name(uri: str) -> str:
@@ -125,6 +134,44 @@ def _name(uri: str) -> str:
         return uri
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a name leads to."""
+
+    names: list[str]
+    videos: list[str]
+    contents: list[str]
+    dates: list[str]
+    perceptions: list[str]
+
+
+def _look_up(lake: Lake, name: str, note: bytes | None) -> _Wanted:
+    """What the tables know of a name, and what was noted when its removal was begun before.
+
+    Raises:
+        UsageError: nothing.
+    """
+    begun = _Wanted(**json.loads(note)) if note else _Wanted([], [], [], [], [])
+    sql = "SELECT uri, video_id, content_id FROM videos"
+    known = run_sql(lake.table("videos"), "videos", sql).to_pylist()
+    videos = sorted({row["video_id"] for row in known if row["uri"] == name} | set(begun.videos))
+    if not videos:
+        raise UsageError(f"lake {lake.location} knows no video {name}", remedy="see `select uri from videos`")
+    named = [row for row in known if row["video_id"] in videos]
+    attempts = _attempts(lake, _listed(videos))
+    return _Wanted(
+        sorted({row["uri"] for row in named} | set(begun.names)),
+        videos,
+        sorted({row["content_id"] for row in named} | set(begun.contents)),
+        sorted({str(row.date) for row in attempts} | set(begun.dates)),
+        sorted({row.perception_id for row in attempts if row.perception_id} | set(begun.perceptions)),
+    )
+
+
+def _listed(videos: list[str]) -> str:
+    return ", ".join(map(quoted, videos))
 
 
 def _attempts(lake: Lake, listed: str) -> list[Analysis]:
@@ -153,7 +200,7 @@ def _rewrite_without(lake: Lake, name: str, videos: list[str]) -> None:
     """Write the partitions anew in which the videos are."""
     for pause in pauses():
         snapshot = lake.table(name)
-        sql = f'SELECT DISTINCT "date" FROM {name} WHERE video_id IN ({", ".join(map(quoted, videos))})'
+        sql = f'SELECT DISTINCT "date" FROM {name} WHERE video_id IN ({_listed(videos)})'
         dates = run_sql(snapshot, name, sql)["date"].to_pylist()
         if not dates:
             return
@@ -173,10 +220,18 @@ def _remove_staging(lake: Lake, perceptions: set[str]) -> int:
         "perception_id"
     ].to_pylist()
     removed = 0
-    for perception in perceptions - set(others) - {""}:
+    for perception in perceptions - set(others):
         removed += len(lake.location.names(f"{FOLDER}/{perception}"))
         lake.location.remove_folder(f"{FOLDER}/{perception}")
     return removed
+
+
+def _messages(lake: Lake, videos: list[str]) -> Iterator[str]:
+    """Messages about the videos that are not delivered yet."""
+    for name in lake.location.names(OUTBOX):
+        data = lake.location.read(f"{OUTBOX}/{name}") or b""
+        if any(video.encode() in data for video in videos):
+            yield f"{OUTBOX}/{name}"
 
 
 def _shorten_log(lake: Lake, name: str) -> int:
@@ -216,6 +271,7 @@ def _holds(lake: Lake, file: str, videos: list[str]) -> bool:
 
 def _left(lake: Lake, folders: set[str], videos: list[str]) -> Iterator[str]:
     """Whatever still holds one of the ids."""
+    yield from _messages(lake, videos)
     signs = [video.encode() for video in videos]
     for name in (*PARTITIONED, *_SMALL):
         yield from _orphans(lake, name, folders, videos)

@@ -30,6 +30,9 @@ PAGE_ROWS = 100_000
 ROW_GROUP_ROWS = 200_000  # of which a query about one video reads one or two
 _COMPRESSION_LEVEL = 1
 
+CHECK_POINTS = "delta.checkpointInterval"
+COMMITS_PER_CHECK_POINT = 10
+
 # Statistics prune files and row groups. Of coordinates and scores they would prune nothing and fill the log.
 _STATISTICS: dict[str, tuple[str, ...]] = {
     "videos": ("uri", "content_id", "recorded_at", "seen_at"),
@@ -62,7 +65,7 @@ ORDER: dict[str, tuple[tuple[str, str], ...]] = {
 # In these the vectors make up most bytes. deltalake cannot name a nested column, so their encoding is the
 # table's default, and strings, which that default does not fit, go without a dictionary (zstd makes up for
 # the bytes; a filter on run_id takes 34 instead of 21 ms over 2 million rows).
-VECTOR_TABLES = ("frames", "detections")
+VECTORS = {"frames": "embedding", "detections": "appearance"}
 
 
 def sort_rows(name: str, rows: pa.Table) -> pa.Table:
@@ -78,13 +81,13 @@ def table_properties(name: str) -> dict[str, str]:
     """
     return {
         "delta.dataSkippingStatsColumns": ",".join(STATISTICS[name]),
-        "delta.checkpointInterval": "10",
+        CHECK_POINTS: str(COMMITS_PER_CHECK_POINT),
     }
 
 
 def writer_properties(name: str) -> WriterProperties:
     """Parquet settings of a table; appends and rewrites use the same."""
-    split = name in VECTOR_TABLES
+    split = name in VECTORS
     return WriterProperties(
         compression="ZSTD",
         compression_level=_COMPRESSION_LEVEL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -14,10 +14,11 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.errors import ConflictError, TransientError
-from pipeline.lake.layout import ORDER, VECTOR_TABLES, writer_properties
+from pipeline.lake.layout import ORDER, VECTORS, writer_properties
 from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.schema import TABLES
 from pipeline.lake.tables import Lake
+from pipeline.lake.vectors import without_vectors
 from pipeline.retry import pauses
 
 FILE_BYTES = 128 << 20
@@ -45,8 +46,15 @@ def runs_in(snapshot: DeltaTable, name: str, on: date) -> list[RunRows]:
     return sorted(found, key=lambda run: (run.camera or "", run.video_id, run.run_id))
 
 
-def rewrite(lake: Lake, name: str, snapshot: DeltaTable, on: date, runs: Sequence[RunRows]) -> None:
-    """Replace a partition, as it is in the snapshot, by the rows of these runs.
+def rewrite(
+    lake: Lake,
+    name: str,
+    snapshot: DeltaTable,
+    on: date,
+    runs: Sequence[RunRows],
+    bare: Collection[str] = (),
+) -> None:
+    """Replace a partition, as it is in the snapshot, by the rows of these runs; those of `bare` lose vectors.
 
     Readers of the old files go on; what was appended since the snapshot makes it fail, so nothing is lost.
 
@@ -55,7 +63,7 @@ def rewrite(lake: Lake, name: str, snapshot: DeltaTable, on: date, runs: Sequenc
         StorageError: it cannot be read or written; nothing is changed.
     """
     schema = TABLES[name]
-    rows = pa.RecordBatchReader.from_batches(schema, _in_order(snapshot, name, on, runs))
+    rows = pa.RecordBatchReader.from_batches(schema, _in_order(snapshot, name, on, runs, bare))
     _overwrite(lake, name, snapshot, rows, f"date = '{on}'")
 
 
@@ -100,16 +108,18 @@ def _overwrite(
     lake.location.sync_commit(name, snapshot.version())
 
 
-def _in_order(snapshot: DeltaTable, name: str, on: date, runs: Sequence[RunRows]) -> Iterator[pa.RecordBatch]:
+def _in_order(
+    snapshot: DeltaTable, name: str, on: date, runs: Sequence[RunRows], bare: Collection[str]
+) -> Iterator[pa.RecordBatch]:
     order = [(key, "ascending") for key in ("camera", "video_id", "run_id")] + list(ORDER[name])
     # The writer asks for batches from a thread of its runtime, in which a query cannot be waited for.
     with ThreadPoolExecutor(1) as reader:
-        for group in _groups(runs, _GROUP_ROWS_OF_VECTORS if name in VECTOR_TABLES else _GROUP_ROWS):
+        for group in _groups(runs, _GROUP_ROWS_OF_VECTORS if name in VECTORS else _GROUP_ROWS):
             videos, run_ids = _listed([run.video_id for run in group]), _listed([run.run_id for run in group])
             where = f"\"date\" = DATE '{on}' AND video_id IN ({videos}) AND run_id IN ({run_ids})"
             sql = f"SELECT * FROM {name} WHERE {where}"
             rows = reader.submit(run_sql, snapshot, name, sql).result().cast(TABLES[name]).sort_by(order)
-            yield from rows.to_batches(max_chunksize=65536)
+            yield from without_vectors(name, rows, bare).to_batches(max_chunksize=65536)
 
 
 def _groups(runs: Sequence[RunRows], limit: int) -> Iterator[list[RunRows]]:

@@ -16,7 +16,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
 from pipeline.ids import digest
-from pipeline.lake.layout import table_properties, writer_properties
+from pipeline.lake.layout import (
+    CHECK_POINTS,
+    COMMITS_PER_CHECK_POINT,
+    table_properties,
+    writer_properties,
+)
 from pipeline.lake.location import Location
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
 from pipeline.retry import patiently, pauses
@@ -24,6 +29,8 @@ from pipeline.retry import patiently, pauses
 _VERSION_KEY = "marey.schemaVersion"
 DENIED = "_denied"
 """Folder with an empty file for each content_id that is refused."""
+OUTBOX = "_outbox"
+"""Folder of messages that are still to be delivered."""
 
 _NO_LAKE = "check --lake, or fill one with `marey analyze`"
 
@@ -54,8 +61,8 @@ class Lake:
         Args:
             uri: A directory or s3://bucket/prefix.
             create: Make what is missing and try to write. Without it nothing is written at all.
-            extend: Of a lake that is there and of an older schema, add the columns that it lacks; done anyway
-                with `create`.
+            extend: Of a lake that an older program made, add the columns that it lacks, and check-point its
+                tables as often as those of a new one; done anyway with `create`.
             conditional_put: Refuse a server that lets two writers overwrite each other.
 
         Raises:
@@ -70,7 +77,8 @@ class Lake:
             lake.location.make(conditional=conditional_put)
             lake._create_missing()
             analyses = lake.table("analyses")
-        if lake._version(analyses) < SCHEMA_VERSION and (create or extend):
+        older = lake._version(analyses) < SCHEMA_VERSION or _seldom_check_pointed(analyses)
+        if older and (create or extend):
             lake._extend()
         return lake
 
@@ -261,7 +269,10 @@ class Lake:
         return version
 
     def _extend(self) -> None:
-        """Add the columns that came with later schema versions; old rows have null there."""
+        """Add the columns that came with later schema versions; old rows have null there.
+
+        `analyses` comes last: if it is as it should be, all are.
+        """
         for name in _CREATION_ORDER:
             for pause in pauses():
                 try:
@@ -275,7 +286,10 @@ class Lake:
         try:
             if missing := lacking(target, name):
                 target.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
-            target.alter.set_table_properties({_VERSION_KEY: str(SCHEMA_VERSION)}, raise_if_not_exists=False)
+            properties = {_VERSION_KEY: str(SCHEMA_VERSION)}
+            if _seldom_check_pointed(target):
+                properties[CHECK_POINTS] = str(COMMITS_PER_CHECK_POINT)
+            target.alter.set_table_properties(properties, raise_if_not_exists=False)
         except CommitFailedError as exc:
             raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
         except (DeltaError, OSError) as exc:
@@ -288,6 +302,11 @@ def lacking(snapshot: DeltaTable, name: str) -> list[pa.Field]:
     """The columns of a table that came after the program that made it."""
     there = {field.name for field in snapshot.schema().fields}
     return [field for field in TABLES[name] if field.name not in there]
+
+
+def _seldom_check_pointed(snapshot: DeltaTable) -> bool:
+    """Whether a table has the default of deltalake, as those of the first programs do."""
+    return int(snapshot.metadata().configuration.get(CHECK_POINTS) or 100) > COMMITS_PER_CHECK_POINT
 
 
 def revision_key(key: str) -> str:

@@ -18,7 +18,7 @@ def test_compact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["compact", "--lake", lake, "--dry-run", *AT_ONCE]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split() == [
-        "table", "date", "rows", "rows_dropped", "files", "size_bytes", "state",
+        "table", "date", "rows", "rows_dropped", "files", "size_bytes", "vector_bytes_dropped", "state",
     ]  # fmt: skip
     assert "would be written anew" in err
     assert run(["compact", "--lake", lake, *AT_ONCE, "--json"]) == 0
@@ -26,6 +26,10 @@ def test_compact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     states = {(row["table"], row["date"]): row["state"] for row in json.loads(out)}
     assert states["tracks", "2025-03-01"] == "rewritten"
     assert "rows are dropped" in err
+    assert (
+        run(["compact", "--lake", lake, "--dry-run", *AT_ONCE, "--set", "lake.keep_vectors_days=1e-9"]) == 0
+    )
+    assert "vectors of about 0.0 MB would be dropped, their rows stay" in capsys.readouterr().err
 
 
 def test_forget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

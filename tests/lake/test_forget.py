@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def test_nothing_of_it_is_left_and_all_of_the_others(tmp_path: Path) -> None:
     first = analyse(lake, "v-secret", "a2", basis=2, uri="/archive/v-secret.mp4")
     assert first.revision == 4
     lake.location.create("_staging/ffff/0-9.parquet", b"")
+    for video in ("v-secret", "v1"):
+        lake.location.create(f"_outbox/{video}.json", json.dumps({"video_id": video}).encode())
     others = {k: [row for row in v if "v-secret" not in row] for k, v in seen(lake).items()}
     assert len(holding(tmp_path, "v-secret")) > 20
     counted = forget(str(tmp_path), "/archive/v-secret.mp4", USUAL, dry_run=True)
@@ -53,6 +56,8 @@ def test_nothing_of_it_is_left_and_all_of_the_others(tmp_path: Path) -> None:
     assert receipt.checked
     assert receipt.rows == counted.rows
     assert receipt.data_files >= 14
+    assert receipt.messages == 1
+    assert lake.location.names("_outbox") == ["v1.json"]
     assert holding(tmp_path, "v-secret") == []
     assert seen(lake) == others
     assert lake.location.names("_staging") == ["ffff/0-9.parquet"]
@@ -62,6 +67,39 @@ def test_nothing_of_it_is_left_and_all_of_the_others(tmp_path: Path) -> None:
     assert analyse(lake, "v-secret", "a3", basis=0).revision == 6
     compact(str(tmp_path), LakeConfig(history_days=0, grace_h=0))
     assert len(seen(lake)["tracks"]) == len(others["tracks"]) + 40
+
+
+@pytest.mark.parametrize("step", ["rewrite", "overwrite", "_remove_staging", "_shorten_log", "_left"])
+def test_one_that_was_broken_off_is_done_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Also where the tables no longer know the name, while old files and log entries still do."""
+    lake = Lake.open(tmp_path)
+    for video in ("v1", "v-secret"):
+        analyse(lake, video)
+    original: Any = getattr(module, step)
+    calls: list[int] = []
+
+    def broken(*arguments: Any) -> Any:
+        calls.append(1)
+        if step == "_left" or len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(module, step, broken)
+        if step == "_remove_staging":
+            calls.append(1)
+        with pytest.raises(KeyboardInterrupt):
+            forget(str(tmp_path), "/archive/v-secret.mp4", USUAL)
+    assert holding(tmp_path, "v-secret")
+    assert forget(str(tmp_path), "/archive/v-secret.mp4", USUAL).checked
+    assert holding(tmp_path, "v-secret") == []
+    assert {row["video_id"] for row in query(tmp_path, "SELECT video_id FROM tracks_all").to_pylist()} == {
+        "v1"
+    }
+    with pytest.raises(UsageError, match="knows no video"):
+        forget(str(tmp_path), "/archive/v-secret.mp4", USUAL)
 
 
 def test_when_it_is_refused(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline import retry
+from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.lake import tables
-from pipeline.lake.layout import PAGE_ROWS
+from pipeline.lake.compact import compact
+from pipeline.lake.layout import CHECK_POINTS, PAGE_ROWS
 from pipeline.lake.query import query
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
 from pipeline.lake.tables import Lake
@@ -142,6 +144,24 @@ def test_a_lake_of_an_older_schema_is_read_and_extended(
         assert len(comments) == len(TABLES["objects"])
     with pytest.raises(UsageError, match=f"has schema version {SCHEMA_VERSION + 1}, newer than"):
         query(tmp_path, "SELECT 1")
+
+
+def test_tables_of_the_first_programs_come_to_be_check_pointed_as_new_ones(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    analyse(lake, "v1")
+    kept = lake.latest("events")
+    for name in TABLES:
+        lake.table(name).alter.set_table_properties({CHECK_POINTS: "100"})
+    compact(str(tmp_path), LakeConfig(), dry_run=True)
+    assert {lake.table(name).metadata().configuration[CHECK_POINTS] for name in TABLES} == {"100"}
+    Lake.open(tmp_path)
+    assert {lake.table(name).metadata().configuration[CHECK_POINTS] for name in TABLES} == {"10"}
+    versions = [lake.table(name).version() for name in TABLES]
+    Lake.open(tmp_path)
+    assert [lake.table(name).version() for name in TABLES] == versions
+    analyse(lake, "v2")  # with what it kept of the tables from before
+    assert kept.version() == versions[-1] + 1
+    assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 4}]
 
 
 def test_reading_writes_nothing(tmp_path: Path) -> None:
