@@ -94,6 +94,10 @@ class MotionState:
         self, dx: float, dy: float, scale: float, rotation: float, centre: tuple[float, float]
     ) -> MotionState:
         """The states after the picture moved: turned and scaled about `centre`, then shifted."""
+        if scale == 1 and rotation == 0:
+            position = self.position.copy()
+            position[:, :2] += (dx, dy)
+            return MotionState(position, self.velocity, self.hidden, self.head, self.age)
         cos, sin = np.cos(rotation), np.sin(rotation)
         turn = np.array([[cos, sin], [-sin, cos]])  # for row vectors
         position, velocity = self.position.copy(), self.velocity.copy()
@@ -179,7 +183,9 @@ class Motion:
         moved = move + gains[:, :4] * error
         velocity = state.velocity * np.exp(-state.head[:, :4] * dt)
         velocity += gains[:, 4:] * error / (dt + MIN_STEP_S) + 0.3 * np.tanh(out[:, 8:12])
-        head = np.concatenate([_softplus(out[:, 12:16]), np.exp(np.clip(out[:, 16:28], *LOG_NOISE))], axis=1)
+        head = np.empty((len(out), 16))
+        head[:, :4] = _softplus(out[:, 12:16])
+        head[:, 4:] = np.exp(_within(out[:, 16:28], *LOG_NOISE))
         return MotionState(state.position + scale * moved, velocity, hidden, head, state.age + 1)
 
     def forecast(self, state: MotionState, horizon_s: float) -> tuple[Array, Array]:
@@ -207,8 +213,9 @@ class Motion:
 
 
 def _scale(position: Array) -> Array:
-    scale = np.ones_like(position)
+    scale = np.empty(position.shape)
     scale[:, :2] = np.exp(np.minimum(position[:, 3:], 12.0))
+    scale[:, 2:] = 1.0
     return scale
 
 
@@ -229,13 +236,18 @@ def _features(
     x[:, 0:4] = sigmas / (1 + np.abs(sigmas) / 3)
     x[:, 4:8] = np.arcsinh(20 * error) / 3
     x[:, 8:12] = np.arcsinh(2 * state.velocity) / 2
-    x[:, 12] = np.log(np.clip(dt_s, 0.01, 5.0)) / 2
+    x[:, 12] = np.log(_within(dt_s, 0.01, 5.0)) / 2
     x[:, 13] = dt_s
     x[:, 14] = scores
-    x[:, 15] = np.clip(boxes[:, 2] - boxes[:, 3], -2, 2)
+    x[:, 15] = _within(boxes[:, 2] - boxes[:, 3], -2, 2)
     x[:, 16] = 1 / (1 + state.age)
     x[:, 17] = np.minimum(state.age, 20) / 20
     return x
+
+
+def _within(x: Array, low: float, high: float) -> Array:
+    """`np.clip`, several times faster for a few numbers."""
+    return np.asarray(np.minimum(np.maximum(x, low), high))
 
 
 def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
@@ -243,7 +255,7 @@ def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _softplus(x: Array) -> Array:
-    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
+    return np.asarray(np.logaddexp(0.0, x))
 
 
 def tensor_shapes(config: MotionConfig) -> dict[str, tuple[int, ...]]:

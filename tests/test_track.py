@@ -170,6 +170,13 @@ def test_fragments_are_linked_by_forecasts_from_both_ends() -> None:
     assert objects.num_rows == 2
 
 
+def test_a_chain_of_fragments_becomes_one_track() -> None:
+    walk = [figure(i, 100 + 15 * i, 500, 200) for i in range(64) if i % 24 < 8 or i >= 56]
+    tracks, objects = track(*tables(64, walk))
+    assert objects.num_rows == 1
+    assert tracks["sample"].to_pylist() == list(range(64))
+
+
 def test_appearance_tells_who_came_out_where_motion_cannot() -> None:
     """Two walk up to each other, are hidden for a second, and turn back: motion alone says they passed."""
     boxes, looks = [], []

@@ -48,7 +48,7 @@ def gains(
     near_mean, near_boxes = widened(mean, weighing.buffer), widened(boxes, weighing.buffer)
     out = np.full((len(mean), len(boxes)), -np.inf)
     i, j = np.nonzero(_touch(near_mean, near_boxes))  # K pairs; all below is (K,) or (K, 4)
-    scale = np.ones_like(mean)
+    scale = np.ones(mean.shape)
     scale[:, :2] = np.exp(mean[:, 3:])
     spread = variance / (scale * scale) + weighing.floor**2
     wide = 0.5 * np.log(2 * np.pi * spread).sum(axis=1)
@@ -80,7 +80,7 @@ def _iou(a: Array, b: Array) -> Array:
     """(K,) intersection over union of corner boxes, row by row."""
     size = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
     both = size[:, 0] * size[:, 1]
-    areas = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1)
+    areas = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
     return np.asarray(both / (areas - both))
 
 

@@ -25,6 +25,7 @@ class CameraPath:
     def __init__(self, centre: tuple[float, float]) -> None:
         self.centre = complex(*centre)
         self.still = True
+        self._shifts_only = True
         self._ways: deque[tuple[int, complex, complex]] = deque()
         self._known: tuple[NDArray[np.int64], Complexes, Complexes] | None = None  # the same, as arrays
 
@@ -36,6 +37,7 @@ class CameraPath:
             shift = complex(motion.dx, motion.dy) + self.centre - turn * self.centre
             a, b = turn * a, turn * b + shift
             self.still = False
+            self._shifts_only &= turn == 1
         self._ways.append((sample, a, b))
         self._known = None
 
@@ -54,13 +56,14 @@ class CameraPath:
         if self.still:
             return z
         a, b = self._lookup(samples)
-        return _moved(z, 1 / a, -b / a)
+        return _shifted(z, -b) if self._shifts_only else _moved(z, 1 / a, -b / a)
 
     def from_reference(self, samples: list[int], z: Array) -> Array:
         """The inverse of `to_reference`."""
         if self.still:
             return z
-        return _moved(z, *self._lookup(samples))
+        a, b = self._lookup(samples)
+        return _shifted(z, b) if self._shifts_only else _moved(z, a, b)
 
     def carry(self, state: MotionState, sample: int) -> MotionState:
         """States of one frame in the picture of the reference frame."""
@@ -79,8 +82,15 @@ class CameraPath:
                 np.array([b for _, _, b in self._ways]),
             )
         known, a, b = self._known
-        index = np.clip(np.searchsorted(known, samples), 0, len(known) - 1)
+        index = np.minimum(known.searchsorted(samples), len(known) - 1)
         return a[index], b[index]
+
+
+def _shifted(z: Array, by: Complexes) -> Array:
+    out = z.copy()
+    out[:, 0] += by.real
+    out[:, 1] += by.imag
+    return out
 
 
 def _moved(z: Array, a: Complexes, b: Complexes) -> Array:

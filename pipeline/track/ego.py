@@ -55,15 +55,17 @@ class EgoMotion:
             if len(rows) < MIN_TRACKS:
                 return None
             found, unsure = _robust_mean(boxes[columns, :2] - mean[rows, :2], spread[rows])
-            raw = float((found * found - unsure).mean()) / typical**2
+            squares = found * found - unsure
+            raw = float(squares[0] + squares[1]) / 2 / typical**2
             prior = max(self._power, raw / 4, 1e-9) * typical**2
             shift = found * prior / (prior + unsure)
-            if np.abs(shift).max() < 0.2 * typical:
+            dx, dy = shift.tolist()
+            if max(abs(dx), abs(dy)) < 0.2 * typical:
                 break
         self._power = MEMORY * self._power + (1 - MEMORY) * raw
-        if np.abs(shift).max() < LEAST * typical:
+        if max(abs(dx), abs(dy)) < LEAST * typical:
             return None
-        return CameraMotion(float(shift[0]), float(shift[1]), 1.0, 0.0)
+        return CameraMotion(dx, dy, 1.0, 0.0)
 
 
 def _nearest(
@@ -86,6 +88,6 @@ def _robust_mean(error: Array, spread: Array) -> tuple[Array, Array]:
     for _ in range(3):
         off = error - centre
         weight = (TAIL + 1) / (TAIL * spread + off * off)
-        total = weight.sum(axis=0)
-        centre = (weight * error).sum(axis=0) / total
+        total = np.add.reduce(weight)
+        centre = np.add.reduce(weight * error) / total
     return centre, 1 / total

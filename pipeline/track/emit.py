@@ -51,7 +51,7 @@ def final_rows(track: Track, samples: Ints, times: Array, path: CameraPath, max_
     if not len(samples):
         return Rows(track, track.best_class, samples, times, np.empty((0, 4)), np.empty(0), observed)
     first, last = int(before[0]), int(after[-1]) + 1
-    smooth = _smoothed(track, path, first, last)
+    smooth = _smoothed(track, known, path, first, last)
     a, b = smooth[before - first], smooth[after - first]
     share = (times - known[before]) / np.maximum(known[after] - known[before], 1e-9)
     z = a + share[:, None] * (b - a)
@@ -60,11 +60,10 @@ def final_rows(track: Track, samples: Ints, times: Array, path: CameraPath, max_
     return Rows(track, track.best_class, samples, times, corners, scores, observed)
 
 
-def _smoothed(track: Track, path: CameraPath, first: int, last: int) -> Array:
+def _smoothed(track: Track, times: Array, path: CameraPath, first: int, last: int) -> Array:
     """Boxes z (last - first, 4) of some observations, by local lines over their neighbours in time."""
-    times = np.array(track.times)
-    low = int(np.searchsorted(times, times[first] - REACH * SMOOTH_S))
-    high = int(np.searchsorted(times, times[last - 1] + REACH * SMOOTH_S))
+    low = int(times.searchsorted(times[first] - REACH * SMOOTH_S))
+    high = int(times.searchsorted(times[last - 1] + REACH * SMOOTH_S))
     z = path.to_reference(track.samples[low:high], np.array(track.boxes[low:high]))
     if high - low < 3:
         return z[first - low : last - low]

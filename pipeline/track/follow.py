@@ -150,8 +150,9 @@ class Follower:
         dt = frame.t - self._last_t
         gain = gains(mean, variance, frame.z, self._looks(frame), weighing)
         gain[self._group[:, None] != group[None]] = -np.inf
-        count = int(np.searchsorted(-frame.scores, -self._settings.start_score, side="right"))
-        usable = int(np.searchsorted(-frame.scores, -self._settings.low_score, side="right"))
+        falling = -frame.scores
+        count = int(falling.searchsorted(-self._settings.start_score, side="right"))
+        usable = int(falling.searchsorted(-self._settings.low_score, side="right"))
         rows, columns = assign(gain[:, :count])
         if usable > count:
             free = np.setdiff1d(np.arange(len(self.tracks)), rows)
@@ -176,7 +177,8 @@ class Follower:
 
     def _begin(self, frame: Frame, group: NDArray[np.int64], taken: NDArray[np.bool_]) -> list[Track]:
         new = np.nonzero(~taken & (frame.scores >= self._settings.start_score))[0]
-        new = new[~doubles(frame.z, new, group, self._settings.double_iou)]
+        if len(new):
+            new = new[~doubles(frame.z, new, group, self._settings.double_iou)]
         if not len(new):
             return []
         self._state = self._state.join(self._model.start(frame.z[new], frame.scores[new]))

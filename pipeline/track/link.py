@@ -14,6 +14,13 @@ from pipeline.track.camera import CameraPath
 from pipeline.track.tracks import Track
 
 Array = NDArray[np.float64]
+Pairs = list[tuple[Track, Track]]
+
+SIZE_TAIL = 0.1
+"""By which forecasts of the logarithm of width and height err besides."""
+
+ROUGH = 2.0
+"""Nats by which a track's first box, which has its detector's error, may misjudge a pair."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +45,27 @@ def find_links(
 ) -> list[tuple[Track, Track]]:
     """The pairs (earlier, later) that are one object, where the earlier one ended by `until_t`.
 
-    Pairs that end later take part too, so that nobody is given what fits another better.
+    Pairs that end later take part too, so that nobody is given what fits another better. In order of the
+    earlier one's end; a track may end one pair and begin another.
     """
     pairs = _candidates(ended, begun, settings.max_gap_s)
     if not any(a.last_t <= until_t for a, _ in pairs):
         return []
-    firsts, lasts = _unique([a for a, _ in pairs]), _unique([b for _, b in pairs])
-    rows = np.array([firsts[a] for a, _ in pairs])
-    columns = np.array([lasts[b] for _, b in pairs])
-    ends = [path.carry(_end_of(a), a.end_sample) for a in firsts]
-    forward = ends[0].join(*ends[1:]).take(rows)
-    backward = follow_back(list(lasts), model, path, settings.evidence).take(columns)
-    gaps = np.array([b.first_t - a.last_t for a, b in pairs])
-    cost = _disagreement(model, forward, backward, gaps, settings.tail) + settings.wait_cost * gaps
+    cost = np.array([b.first_t - a.last_t for a, b in pairs]) * settings.wait_cost
     cost += settings.appearance * np.array([_unlike(a, b) for a, b in pairs])
+    pairs, cost = _disagreement(pairs, cost, model, path, settings)
+    if not pairs:
+        return []
+    firsts, lasts = _unique([a for a, _ in pairs]), _unique([b for _, b in pairs])
     gain = np.zeros((len(firsts), len(lasts)))
-    gain[rows, columns] = np.maximum(settings.max_cost - cost, 0)
+    gain[[firsts[a] for a, _ in pairs], [lasts[b] for _, b in pairs]] = settings.max_cost - cost
     chosen = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
     first_list, last_list = list(firsts), list(lasts)
     links = [(first_list[i], last_list[j]) for i, j in chosen if gain[i, j] > 0]
-    return [(a, b) for a, b in links if a.last_t <= until_t]
+    return sorted([(a, b) for a, b in links if a.last_t <= until_t], key=lambda link: link[0].last_t)
 
 
-def _candidates(ended: list[Track], begun: list[Track], max_gap_s: float) -> list[tuple[Track, Track]]:
+def _candidates(ended: list[Track], begun: list[Track], max_gap_s: float) -> Pairs:
     begun = sorted(begun, key=lambda track: track.first_t)
     times = [track.first_t for track in begun]
     out = []
@@ -76,22 +81,48 @@ def _unique(tracks: list[Track]) -> dict[Track, int]:
 
 
 def _disagreement(
-    model: MotionModel, forward: MotionState, backward: MotionState, gaps: Array, tail: float
-) -> Array:
-    """(P,) negative log-likelihood of either end under the forecast from the other, mean of both ways.
+    pairs: Pairs, cost: Array, model: MotionModel, path: CameraPath, settings: LinkSettings
+) -> tuple[Pairs, Array]:
+    """Pairs that may be linked, with the whole cost: to the given one comes what either forecast errs.
+
+    That is the negative log-likelihood of either end under the forecast from the other, mean of both ways.
+    Whom the way forward alone rules out, the way back, which is dearer, is not asked for.
+    """
+    gaps = np.array([b.first_t - a.last_t for a, b in pairs])
+    firsts, lasts = _unique([a for a, _ in pairs]), _unique([b for _, b in pairs])
+    states = [path.carry(_end_of(track), track.end_sample) for track in firsts]
+    forward = states[0].join(*states[1:]).take(np.array([firsts[a] for a, _ in pairs]))
+    begins = path.to_reference([b.samples[0] for b in lasts], np.array([b.boxes[0] for b in lasts]))
+    begins = begins[[lasts[b] for _, b in pairs]]
+    least = np.log(2 * np.pi * (settings.tail * gaps) ** 2) + np.log(2 * np.pi * SIZE_TAIL**2)
+    rough = cost + (_nats(model, forward, begins, gaps, settings.tail) + least) / 2
+    good = np.nonzero(rough < settings.max_cost + ROUGH)[0]
+    pairs, cost, gaps, forward = [pairs[i] for i in good], cost[good], gaps[good], forward.take(good)
+    if not pairs:
+        return pairs, cost
+    lasts = _unique([b for _, b in pairs])
+    backward = follow_back(list(lasts), model, path, settings.evidence)
+    backward = backward.take(np.array([lasts[b] for _, b in pairs]))
+    there = _nats(model, forward, backward.position, gaps, settings.tail)
+    back = _nats(model, backward, forward.position, gaps, settings.tail)
+    cost = cost + (there + back) / 2
+    good = np.nonzero(cost < settings.max_cost)[0]
+    return [pairs[i] for i in good], cost[good]
+
+
+def _nats(model: MotionModel, state: MotionState, boxes: Array, gaps: Array, tail: float) -> Array:
+    """(P,) negative log-likelihood of boxes under a forecast.
 
     Positions count in box heights, so that a wide forecast, which fits everything, is an unlikely one.
     """
-    total = np.zeros(len(gaps))
-    for here, there in ((forward, backward), (backward, forward)):
-        mean, variance = model.predict(here, gaps)
-        height = np.exp(here.position[:, 3:])
-        scale = np.concatenate([height, height, np.ones_like(height), np.ones_like(height)], axis=1)
-        extra = np.concatenate([np.repeat(tail * gaps[:, None], 2, 1), np.full((len(gaps), 2), 0.1)], axis=1)
-        error = (there.position - mean) / scale
-        spread = variance / (scale * scale) + extra * extra
-        total += 0.5 * (error * error / spread + np.log(2 * np.pi * spread)).sum(axis=1)
-    return total / 2
+    mean, variance = model.predict(state, gaps)
+    scale = np.ones(mean.shape)
+    scale[:, :2] = np.exp(state.position[:, 3:])
+    extra = np.full(mean.shape, SIZE_TAIL)
+    extra[:, :2] = (tail * gaps)[:, None]
+    error = (boxes - mean) / scale
+    spread = variance / (scale * scale) + extra * extra
+    return np.asarray(0.5 * (error * error / spread + np.log(2 * np.pi * spread)).sum(axis=1))
 
 
 def follow_back(tracks: list[Track], model: MotionModel, path: CameraPath, evidence: int) -> MotionState:

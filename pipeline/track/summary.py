@@ -48,7 +48,7 @@ class Summary:
         self._add_speeds(rows)
         foot = np.column_stack([times, centre[:, 0], corners[:, 3]])
         self._points = np.concatenate([self._points, foot])
-        self._tolerance_px = max(self._tolerance_px, TOLERANCE * float(np.median(height)))
+        self._tolerance_px = max(self._tolerance_px, TOLERANCE * _median(height))
         while len(self._points) > MAX_POINTS:
             self._points = simplified(self._points, self._tolerance_px)
             if len(self._points) > MAX_POINTS // 2:
@@ -56,14 +56,14 @@ class Summary:
 
     def _add_speeds(self, rows: Array) -> None:
         known = np.concatenate([self._tail, rows])
-        index = np.searchsorted(known[:, 0], known[:, 0] - SPEED_WINDOW_S + 1e-6)
+        index = known[:, 0].searchsorted(known[:, 0] - SPEED_WINDOW_S + 1e-6)
         index = np.maximum(index - 1, 0)
         elapsed = known[:, 0] - known[index, 0]
         new = np.arange(len(known)) >= len(self._tail)
         good = new & (elapsed >= 0.5 * SPEED_WINDOW_S)
         moved = np.hypot(*(known[:, 1:3] - known[index, 1:3]).T)
         speed = (moved / ((known[:, 3] + known[index, 3]) / 2) / np.maximum(elapsed, 1e-6))[good]
-        self._speeds += np.bincount(np.searchsorted(_EDGES, speed, side="right") - 1, minlength=len(_EDGES))
+        self._speeds += np.bincount(_EDGES.searchsorted(speed, side="right") - 1, minlength=len(_EDGES))
         self._speed_sum += float(speed.sum())
         self._tail = known[known[:, 0] >= known[-1, 0] - 2 * SPEED_WINDOW_S]
 
@@ -83,6 +83,12 @@ class Summary:
         """Bottom centres of the box, simplified: between two points the object moved evenly."""
         points = simplified(self._points, self._tolerance_px)
         return [{"t": t, "x": x, "y": y} for t, x, y in points.tolist()]
+
+
+def _median(x: Array) -> float:
+    """`np.median`, several times faster for a few numbers."""
+    x = np.sort(x)
+    return float(x[(len(x) - 1) // 2] + x[len(x) // 2]) / 2
 
 
 def simplified(points: Array, tolerance_px: float) -> Array:

@@ -150,16 +150,13 @@ class Tracker:
         """Join tracks at ends that become final now; later ends are decided again with more evidence."""
         if self._limits.max_gap_s <= 0:
             return
-        while True:
-            ended = [track for track in self._tracks if track.end is not None]
-            begun = [track for track in self._tracks if not track.settled]
-            links = find_links(ended, begun, horizon_t, self._model, self._path, self._link_settings)
-            later = {b for _, b in links}
-            for a, b in links:
-                if a not in later:  # a chain is joined from its beginning, one link a round
-                    self._join(a, b)
-            if not links:
-                return
+        ended = [track for track in self._tracks if track.end is not None]
+        begun = [track for track in self._tracks if not track.settled]
+        heads: dict[Track, Track] = {}  # of chains
+        links = find_links(ended, begun, horizon_t, self._model, self._path, self._link_settings)
+        for earlier, later in links:
+            heads[later] = heads.get(earlier, earlier)
+            self._join(heads[later], later)
 
     def _join(self, earlier: Track, later: Track) -> None:
         if later.end is None:
