@@ -21,7 +21,7 @@ Counts = Mapping[str, Mapping[str, int]]
 """Name of a rule to direction, empty where it has none, to number of events."""
 
 WIDTH_PX = 960
-_LETTERS, _LINE_PX, _ROW_PX = 0.5, 2, 22
+_LETTERS, _LINE_PX, _ROW_PX = 0.5, 2, 24
 _ARROW_PX = 30
 
 

@@ -153,6 +153,8 @@
       for (const [key, value] of Object.entries(NEEDED[rule.kind] ?? {})) rule.rest[key] ??= value;
       seconds.hidden = !TIMED.includes(rule.kind);
       least.hidden = !COUNTED.includes(rule.kind);
+      seconds.lastElementChild.min = NEEDED[rule.kind]?.min_duration_s ? 0.1 : 0;
+      least.lastElementChild.min = NEEDED[rule.kind]?.min_count ?? 1;
       for (const part of [seconds, least]) part.lastElementChild.value = rule.rest[part.dataset.key] ?? part.lastElementChild.min;
     };
     name.addEventListener("input", () => { rule.name = name.value; draw(); count(); });
