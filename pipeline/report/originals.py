@@ -24,6 +24,7 @@ class Originals:
         """
         self._spool, self._tell = Spool(max_bytes), tell
         self._held: Source | None = None
+        self._contents: dict[tuple[str, str | None], str] = {}  # by uri and etag, of files that were read
 
     def __enter__(self) -> Originals:
         return self
@@ -58,7 +59,10 @@ class Originals:
             self._held = source = self._spool.get(source)
             content = source.content_id
         elif source.path is not None and source.etag != video["etag"]:
-            content = content_id(source.path)
+            version = (source.uri, source.etag)
+            if version not in self._contents:
+                self._contents[version] = content_id(source.path)
+            content = self._contents[version]
         if content != video["content_id"] or source.path is None:
             raise _changed(source.uri, "other bytes of the same number")
         return source.path
