@@ -11,7 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
@@ -33,6 +33,7 @@ PER_DAY = 100
 ROUNDS = 3
 
 T = TypeVar("T")
+Maker = Callable[[np.random.Generator], pa.Table]
 
 ONE = "SELECT count(*), avg(x1) FROM tracks WHERE video_id = '{}'"
 ALL = "SELECT label, count(*) FROM events GROUP BY label"
@@ -90,12 +91,14 @@ def _uri(number: int) -> str:
     return f"/archive/{number:06}.mp4"
 
 
-def fill(lake: Lake, videos: int) -> None:
+def fill(lake: Lake, videos: int, tables: Mapping[str, Maker] | None = None) -> None:
+    """Write videos; `tables` makes the rows of each of them, by default tracks, objects and events."""
+    made = tables or {"tracks": track_rows, "objects": object_rows, "events": event_rows}
     rng = np.random.default_rng(1)
     for begin in range(0, videos, GROUP):
         numbers = range(begin, min(begin + GROUP, videos))
         runs = [_analysis(number) for number in numbers]
-        for name, rows in (("tracks", _tracks), ("objects", _objects), ("events", _events)):
+        for name, rows in made.items():
             parts = [place_rows(name, rows(rng), _place(run)) for run in runs]
             lake.append(name, pa.concat_tables(parts))
         lake.append("videos", names_table(_name(run) for run in runs))
@@ -129,7 +132,7 @@ def _name(run: Analysis) -> VideoName:
     )  # fmt: skip
 
 
-def _tracks(rng: np.random.Generator) -> pa.Table:
+def track_rows(rng: np.random.Generator) -> pa.Table:
     at, which = np.repeat(np.arange(SAMPLES), OBJECTS), np.tile(np.arange(OBJECTS), SAMPLES)
     left = np.cumsum(rng.normal(0, 1, len(at))).astype(np.float32) + 500
     columns = {
@@ -140,7 +143,7 @@ def _tracks(rng: np.random.Generator) -> pa.Table:
     return pa.table(columns).select(schema.TRACKS.names).cast(schema.TRACKS)
 
 
-def _objects(rng: np.random.Generator) -> pa.Table:
+def object_rows(rng: np.random.Generator) -> pa.Table:
     row = {
         "class": "person", "score": 0.8, "t_start": 0.0, "t_end": 30.0, "num_frames": SAMPLES,
         "trajectory": [],
@@ -149,7 +152,7 @@ def _objects(rng: np.random.Generator) -> pa.Table:
     return pa.Table.from_pylist([{"track_id": n, **row} for n in range(OBJECTS)], schema.OBJECTS)
 
 
-def _events(rng: np.random.Generator) -> pa.Table:
+def event_rows(rng: np.random.Generator) -> pa.Table:
     rows = [
         {"event_id": digest(str(rng.integers(1 << 60))), "source": "rule", "label": ("gate", "yard")[n % 2],
          "t_start": float(n), "t_end": n + 1.0, "t_peak": n + 0.5, "score": 0.9, "track_ids": [n % OBJECTS],

@@ -28,11 +28,15 @@ from pipeline.ids import digest, new_run_id
 from pipeline.lake import schema
 from pipeline.lake.records import Analysis, Place, VideoName, analyses_table, names_table, place_rows
 from pipeline.lake.tables import Lake
+from pipeline.sources import Source, look
 
 SECONDS, OBJECTS, ROWS = 3600, 1000, 200
 """An hour with 1,000 objects of 200 samples at 10 samples/s each: 200,000 rows."""
 
 WIDTH, HEIGHT, FPS = 1280, 720, 60
+POINTS = 12
+"""Of a trajectory, after simplification."""
+
 ROUNDS = 3
 PLAYED_MS = 5000
 
@@ -58,6 +62,7 @@ def measure_hour(folder: Path) -> None:
         _hour_lake(lake, path)
         out = folder / f"page {len(path)}"
         command = [sys.executable, "-m", "pipeline.cli", "show", path, "--lake", str(lake), "--out", str(out)]
+        command += ["--no-copy"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
         opened, rate = _in_browser(out / "index.html")
@@ -142,9 +147,11 @@ def _hour_lake(place: Path, uri: str) -> None:
         status="ok", revision=2, perception_id="p", tracking_id="t", analysis_id="a", perception_run_id=run,
         tracking_run_id=run, events_run_id=run, started_at=now, committed_at=now,
     )  # fmt: skip
+    source = look(Path(uri))
+    etag, size = (source.etag, source.size_bytes) if isinstance(source, Source) else ("1", 1)
     name = VideoName(
-        video_id=analysis.video_id, camera="gate", date=analysis.date, run_id=run, uri=uri, etag="1",
-        size_bytes=1, content_id="c", seen_at=now, duration_s=float(SECONDS), width_px=WIDTH,
+        video_id=analysis.video_id, camera="gate", date=analysis.date, run_id=run, uri=uri, etag=etag,
+        size_bytes=size, content_id="c", seen_at=now, duration_s=float(SECONDS), width_px=WIDTH,
         height_px=HEIGHT, codec="h264", fps_mean=float(FPS),
     )  # fmt: skip
     where = Place(analysis.video_id, "gate", analysis.date, run, None)
@@ -189,7 +196,7 @@ def _hour_rows(rng: np.random.Generator) -> dict[str, pa.Table]:
 def measure_report(folder: Path) -> None:
     """The page over 1,000 videos: seconds and memory of a fresh process."""
     place = folder / "many"
-    big_lake.fill(Lake.open(str(place)), 1000)
+    _report_lake(Lake.open(str(place)))
     command = [
         sys.executable,
         "-m",
@@ -208,6 +215,31 @@ def measure_report(folder: Path) -> None:
         raise SystemExit("the report failed")
     wall, cpu = time.perf_counter() - began, used.ru_utime + used.ru_stime
     print(f"| | {wall:.1f} | {cpu:.1f} | {used.ru_maxrss / 1e3:.0f} |")
+
+
+def _report_lake(lake: Lake) -> None:
+    """The 1,000 videos of `bench.big_lake`, with frames, ways of objects and directions of events."""
+    rng = np.random.default_rng(3)
+
+    def objects(_: np.random.Generator) -> pa.Table:
+        rows = big_lake.object_rows(rng).to_pylist()
+        for row in rows:
+            x, y = rng.uniform(0, WIDTH), rng.uniform(HEIGHT / 3, HEIGHT)
+            way = np.cumsum(rng.normal(0, 25, (POINTS, 2)), axis=0) + np.array([x, y])
+            row["trajectory"] = [{"t": 3.0 * n, "x": px, "y": py} for n, (px, py) in enumerate(way.tolist())]
+        return pa.Table.from_pylist(rows, schema.OBJECTS)
+
+    def events(_: np.random.Generator) -> pa.Table:
+        rows = big_lake.event_rows(rng).to_pylist()
+        return pa.Table.from_pylist([{**row, "direction": "left_to_right"} for row in rows], schema.EVENTS)
+
+    def frames(_: np.random.Generator) -> pa.Table:
+        rows = [{"sample": n, "t": n / 10, "reused": False} for n in range(big_lake.SAMPLES)]
+        return pa.Table.from_pylist(rows, schema.FRAMES)
+
+    big_lake.fill(
+        lake, 1000, {"frames": frames, "tracks": big_lake.track_rows, "objects": objects, "events": events}
+    )
 
 
 if __name__ == "__main__":

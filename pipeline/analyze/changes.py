@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,6 +42,17 @@ def event_changes(old: Iterable[pa.Table], new: Iterable[pa.Table]) -> EventChan
     for label in before.keys() | after.keys():
         changes += _changes(sorted(before[label]), sorted(after[label]))
     return changes
+
+
+def rule_counts(tables: Iterable[pa.Table]) -> dict[str, dict[str, int]]:
+    """How many events each rule found: name to direction, empty where it has none, to number."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for table in tables:
+        columns = (table[name].to_pylist() for name in ("source", "label", "direction"))
+        for source, label, direction in zip(*columns, strict=True):
+            if source == "rule":
+                found[label][direction or ""] += 1
+    return {label: dict(counts) for label, counts in found.items()}
 
 
 def _spans(tables: Iterable[pa.Table]) -> dict[tuple[str, str], list[Span]]:

@@ -18,6 +18,7 @@ from pipeline.analyze.interpret import Rows, find_events, fresh_runs, interpret,
 from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
 from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan, final, with_info
+from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, program_version
 from pipeline.config import Config
 from pipeline.errors import ConflictError, InputError, MareyError
@@ -64,7 +65,7 @@ def analyze(
     tools = Tools(config)
     with ExitStack() as stack:
         lake = _open_lake(lake_uri, config, options, stack)
-        prober = stack.enter_context(Feed(num_processes=1, ring_size=2, max_pixels=32 * 32))
+        prober = stack.enter_context(open_prober())
         spool = stack.enter_context(Spool(int(config.run.max_spool_gb * 1e9)))
         run = Run(lake, tools, options, reporter, spool)
         run.analyze_all(entries, Planner(lake, tools, options, prober, spool))

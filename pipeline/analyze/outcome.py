@@ -42,6 +42,7 @@ class VideoResult:
     note: str = ""
     size_bytes: int | None = None
     changes: EventChanges | None = None  # of events that were found anew
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # dry run: by rule and direction
 
 
 @dataclass(frozen=True)

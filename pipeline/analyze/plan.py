@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from pipeline.analyze.outcome import Options
+from pipeline.analyze.probing import probe
 from pipeline.analyze.tools import Ids, Tools
 from pipeline.config import Config
 from pipeline.errors import MareyError, SourceError
@@ -18,7 +19,7 @@ from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.staging import Staging
 from pipeline.lake.tables import DENIED
 from pipeline.lake.vectors import runs_without
-from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, VideoInfo
+from pipeline.media import Feed, VideoInfo
 from pipeline.sources import Missing, Source, Spool, camera_and_time, renewed
 
 _INFO = ("duration_s", "width_px", "height_px", "codec", "fps_mean", "rotation")
@@ -196,11 +197,12 @@ class Planner:
     def _identify(self, source: Source) -> tuple[VideoName, MareyError | None]:
         """Which video the source is, and the error of one that cannot be opened."""
         known = self._known_as(source)
-        info, error = None, None
         # A file without a size was no video: ask again, the answer is quick.
         if source.path is not None and (known is None or known.width_px is None):
-            info, error = self._probe(source)
-        return self._named(source, known, info), error
+            probed = probe(self.prober, source, self.config.video)
+            name = self._named(source, known, probed.info)
+            return replace(name, thumbnail=probed.thumbnail), probed.error
+        return self._named(source, known, None), None
 
     def _known_as(self, source: Source) -> VideoName | None:
         """What is known of this version of a name."""
@@ -253,28 +255,6 @@ class Planner:
             if history.rows:
                 return replace(name, date=history.rows[0].date)
         return name
-
-    def _probe(self, source: Source) -> tuple[VideoInfo | None, MareyError | None]:
-        """What the container says, read by a process that may crash; decodes one frame."""
-        video = self.config.video
-        job = DecodeJob(
-            key=source.uri,
-            path=str(source.path),
-            end_sample=1,
-            width=32,
-            height=32,
-            max_pixels=video.max_pixels,
-            max_streams=video.max_streams,
-            stall_s=video.stall_s,
-            max_memory_bytes=video.max_memory_mb << 20,
-        )
-        info, error = None, None
-        for item in self.prober.run([job]):
-            if isinstance(item, JobStart):
-                info = item.info
-            elif isinstance(item, JobEnd):
-                info, error = item.info or info, item.error
-        return info, error and source.told(error)
 
 
 def vectors_suffice(plan: VideoPlan, tools: Tools, bare: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.analyze.outcome import Options, Reporter, Silent
 from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan
+from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.errors import SourceError
@@ -87,7 +88,7 @@ class _Plan:
             raise source.error
         lake = Lake.open(lake_uri, conditional_put=config.lake.conditional_put)
         tools = Tools(config)
-        prober = stack.enter_context(Feed(num_processes=1, ring_size=2, max_pixels=32 * 32))
+        prober = stack.enter_context(open_prober())
         spool = stack.enter_context(Spool(int(config.run.max_spool_gb * 1e9)))
         planner = Planner(lake, tools, Options(), prober, spool)
         planner.look_up([source])

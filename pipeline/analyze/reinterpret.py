@@ -15,15 +15,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.analyze.changes import rule_counts
 from pipeline.analyze.job import Run
 from pipeline.analyze.outcome import Options, Reporter, Silent, Summary, VideoResult
 from pipeline.analyze.plan import Step, VideoPlan, vectors_suffice
 from pipeline.analyze.tools import Tools
-from pipeline.analyze.trial import try_out
+from pipeline.analyze.trial import stored_events, try_out
 from pipeline.config import Config, PerceiveConfig, VideoConfig
 from pipeline.errors import StorageError
 from pipeline.lake import Lake
-from pipeline.lake.lookup import History, histories
+from pipeline.lake.lookup import SMALL, History, histories
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.vectors import runs_without
@@ -87,7 +88,7 @@ def _groups(lake: Lake, camera: str) -> list[_Group]:
     """The videos of the cameras, by what they were perceived with."""
     current = {row["video_id"]: row for row in _rows(lake, "analyses_current")}
     names: dict[str, VideoName] = {}
-    for row in _rows(lake, "videos"):
+    for row in _rows(lake, "videos", ", ".join(f'"{column}"' for column in SMALL["videos"].names)):
         analysis = current.get(row["video_id"])
         # Of several names the one under which the bytes were read.
         if analysis is not None and (row["video_id"] not in names or row["uri"] == analysis["uri"]):
@@ -125,8 +126,8 @@ def _known(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in kind.model_fields}
 
 
-def _rows(lake: Lake, view: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = query(str(lake.location), f"SELECT * FROM {view}").to_pylist()
+def _rows(lake: Lake, view: str, columns: str = "*") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = query(str(lake.location), f"SELECT {columns} FROM {view}").to_pylist()
     return rows
 
 
@@ -146,7 +147,8 @@ def _plans(run: Run, group: _Group, videos: Sequence[str]) -> Iterator[VideoPlan
 def _plan(run: Run, name: VideoName, history: History, current: Analysis, bare: str) -> VideoPlan | None:
     wanted = run.tools.ids_of(current.perception_id or "", current.camera)
     if wanted.analysis == current.analysis_id:
-        run.done(VideoResult(name.uri, "current", name.video_id, name.duration_s))
+        counts = rule_counts(stored_events(run.lake, current)) if run.options.dry_run else {}
+        run.done(VideoResult(name.uri, "current", name.video_id, name.duration_s, counts=counts))
         return None
     step = Step.EVENTS if wanted.tracking == current.tracking_id else Step.TRACKING
     plan = VideoPlan(_source(name), name, wanted, step, history, perceived=current)
@@ -155,9 +157,15 @@ def _plan(run: Run, name: VideoName, history: History, current: Analysis, bare: 
         run.done(VideoResult(name.uri, "other_config", name.video_id, name.duration_s, note=_BARE))
         return None
     if run.options.dry_run:
-        changes = try_out(run.lake, plan, current, run.tools)
+        changes, counts = try_out(run.lake, plan, current, run.tools)
         result = VideoResult(
-            name.uri, "planned", name.video_id, name.duration_s, note=step.value, changes=changes
+            name.uri,
+            "planned",
+            name.video_id,
+            name.duration_s,
+            note=step.value,
+            changes=changes,
+            counts=counts,
         )
         run.done(result)
         return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
-from pipeline.analyze.changes import EventChanges, event_changes
+from pipeline.analyze.changes import EventChanges, event_changes, rule_counts
 from pipeline.analyze.interpret import Rows, Stopwatch, find_events, interpret, stored_perception
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
@@ -25,12 +27,22 @@ class _Kept(Rows):
             self.events.append(rows)
 
 
-def try_out(lake: Lake, plan: VideoPlan, current: Analysis, tools: Tools) -> EventChanges:
-    """The events of a plan against those that are current; nothing is written."""
+def try_out(
+    lake: Lake, plan: VideoPlan, current: Analysis, tools: Tools
+) -> tuple[EventChanges, dict[str, dict[str, int]]]:
+    """The events of a plan against those that are current, and how many each rule found.
+
+    Nothing is written.
+    """
     kept = _Kept(lake, plan)
     if plan.step is Step.EVENTS:
         find_events(lake, plan, current, tools, kept, Stopwatch())
     else:
         interpret(plan, stored_perception(lake, current, tools), tools, kept, Stopwatch())
-    old = read_rows(lake, "events", current.video_id, current.events_run_id or "", current.date)
-    return event_changes(old, kept.events)
+    return event_changes(stored_events(lake, current), kept.events), rule_counts(kept.events)
+
+
+def stored_events(lake: Lake, analysis: Analysis) -> Iterator[pa.Table]:
+    """The events of an analysis, from the lake."""
+    run = analysis.events_run_id or ""
+    return read_rows(lake, "events", analysis.video_id, run, analysis.date)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from pipeline.cli.progress import clock, reporter
 
 if TYPE_CHECKING:
     from pipeline.analyze import Summary
+    from pipeline.config import Config
 
 Inputs = Annotated[
     list[str],
@@ -107,6 +109,7 @@ def _report(summary: Summary, lake: str, as_json: bool) -> None:
     "reinterpret",
     "marey reinterpret --lake ./lake --config new-zones.toml",
     "marey reinterpret --lake ./lake --config new-zones.toml --camera 'gate*'",
+    "marey reinterpret --lake ./lake --config new-zones.toml --dry-run --out trial",
 )
 def reinterpret_command(
     lake: Lake = "./lake",
@@ -116,15 +119,40 @@ def reinterpret_command(
         str, typer.Option(help="Shell pattern of cameras; * takes also videos without one.")
     ] = "*",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say which events would come and go, and write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what would come, go and be counted; the lake stays as it is."),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="With --dry-run: a folder for pictures of the rules with their counts."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Redo tracking or only events of stored perceptions with another config. No video is opened."""
     from pipeline.analyze import reinterpret
+    from pipeline.errors import UsageError
 
+    if out is not None and not dry_run:
+        raise UsageError("--out goes with --dry-run")
     resolved = read_config(config, settings)
     with reporter() as progress:
         summary = reinterpret(lake, resolved, camera=camera, dry_run=dry_run, reporter=progress)
     _report(summary, lake, as_json)
+    if dry_run:
+        _tell_counts(summary, resolved)
+    if out is not None:
+        from pipeline.report.trial import draw_rules
+
+        counts = {result.video_id: result.counts for result in summary.results if result.video_id}
+        for path in draw_rules(lake, resolved, counts, out):
+            say(str(path)) if as_json else put(str(path))
     return summary.exit_code()
+
+
+def _tell_counts(summary: Summary, config: Config) -> None:
+    """How many events each rule would find, over all videos."""
+    from pipeline.report.trial import counted, total
+
+    found = total(result.counts for result in summary.results)
+    for rule in config.rules:
+        say(f"  {counted(rule.name, found)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.app import Lake, app, command, put, say
+from pipeline.cli.videos import originals
 
 if TYPE_CHECKING:
     from pipeline.report.gather import Record
@@ -48,8 +49,10 @@ def export_command(
     from pipeline.report.gather import find, gather
 
     ids = dict.fromkeys(find(lake, video)[0] for video in videos)
-    for folder in export(lake, (gather(lake, key) for key in ids), form.value, out, pictures=pictures):
-        put(str(folder))
+    with originals() as copies:
+        records = (copies.at_hand(gather(lake, key)) if pictures else gather(lake, key) for key in ids)
+        for folder in export(lake, records, form.value, out, pictures=pictures):
+            put(str(folder))
 
 
 @command(
@@ -78,6 +81,7 @@ def import_command(
             raise UsageError("--format cvat needs --video")
         return gather(lake, find(lake, wanted)[0])
 
-    made = import_boxes(lake, file, form.value, record_of, out)
+    with originals() as copies:
+        made = import_boxes(lake, file, form.value, record_of, copies.at_hand, out)
     say(f"{made.images} pictures, {made.boxes} boxes")
     put(str(made.data))

@@ -1,4 +1,4 @@
-"""`marey show` and `marey clip`: for people to look at."""
+"""`marey show`, `clip`, `report` and `zones`: for people to look at."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ConfigFile, Json, Lake, app, command, put, say
+from pipeline.cli.videos import originals
 
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
@@ -38,11 +39,23 @@ def show_command(
         Path | None, typer.Option("--out", help="Folder of the page; by default show-<video id>.")
     ] = None,
     copy: Annotated[
-        bool, typer.Option("--copy", help="Put the video beside the page, so that the folder can be sent.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--copy/--no-copy",
+            help="Put the video beside the page, so that the folder can be sent; done with videos of buckets "
+            "and web servers, without --no-copy.",
+            show_default=False,
+        ),
+    ] = None,
     opened: OpenPage = False,
 ) -> None:
-    """Make the page of a video: playback with boxes, timeline, events. It needs no network."""
+    """Make the page of a video: playback with boxes, timeline, events. It needs no network.
+
+    Where the video is gone, or is not what was analysed, the tracks are shown over a small picture.
+    """
+    from dataclasses import replace
+
+    from pipeline.errors import InputError
     from pipeline.report.curves import score_curves
     from pipeline.report.gather import find, gather
     from pipeline.report.show import write_show
@@ -50,7 +63,14 @@ def show_command(
     video_id, event = find(lake, wanted)
     record = gather(lake, video_id)
     folder = out or Path(f"show-{video_id[:12]}")
-    page = write_show(record, folder, event=event, curves=score_curves(lake, record), copy=copy)
+    curves, remote = score_curves(lake, record), "://" in record.video["uri"]
+    with originals() as videos:
+        try:
+            record = replace(record, file=None) if remote and copy is False else videos.at_hand(record)
+        except InputError as exc:
+            say(f"marey: the page is without the video: {exc}")
+            record = replace(record, file=None)
+        page = write_show(record, folder, event=event, curves=curves, copy=remote or bool(copy))
     hand_over(page, opened)
 
 
@@ -89,18 +109,19 @@ def clip_command(
     events = find_events(lake, event_id, where)
     written, failed = [], 0
     record = None
-    for event in events:
-        if record is None or record.video["video_id"] != event["video_id"]:
-            record = gather(lake, event["video_id"])
-        try:
-            told = write_clip(record, event, out, around_s=around, drawn=annotate)
-        except InputError as exc:
-            failed += 1
-            say(f"marey: event {event['event_id']}: {exc}")
-            continue
-        written.append(told)
-        if not as_json:
-            put(told["clip"]["file"])
+    with originals() as videos:
+        for event in events:
+            if record is None or record.video["video_id"] != event["video_id"]:
+                record = gather(lake, event["video_id"])
+            try:
+                told = write_clip(videos.at_hand(record), event, out, around_s=around, drawn=annotate)
+            except InputError as exc:
+                failed += 1
+                say(f"marey: event {event['event_id']}: {exc}")
+                continue
+            written.append(told)
+            if not as_json:
+                put(told["clip"]["file"])
     if as_json:
         put(to_json(written))
     return 1 if failed else 0

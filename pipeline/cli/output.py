@@ -47,7 +47,8 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
 
 
 def to_json(value: Any, indent: int | None = 1) -> str:
-    """JSON with times in ISO 8601 and nothing that is not JSON (NaN becomes null)."""
+    """JSON with times in ISO 8601, bytes in base64 and nothing that is not JSON (NaN becomes null)."""
+    import base64
     import json
     import math
     from datetime import date, datetime
@@ -59,6 +60,8 @@ def to_json(value: Any, indent: int | None = 1) -> str:
             return [plain(v) for v in item]
         if isinstance(item, float) and not math.isfinite(item):
             return None
+        if isinstance(item, bytes):
+            return base64.b64encode(item).decode("ascii")
         return item.isoformat() if isinstance(item, datetime | date) else item
 
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, default=str)
@@ -76,8 +79,16 @@ def _csv(rows: pa.Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(rows.schema.names)
     for row in rows.to_pylist():
-        writer.writerow([to_json(v, None) if isinstance(v, list | dict) else v for v in row.values()])
+        writer.writerow([_csv_cell(v) for v in row.values()])
     return out.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bytes):
+        import base64
+
+        return base64.b64encode(value).decode("ascii")
+    return to_json(value, None) if isinstance(value, list | dict) else value
 
 
 def _table(rows: pa.Table) -> str:
@@ -102,5 +113,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
     text = printable(str(value))
     return text if len(text) <= 60 else text[:57] + "..."

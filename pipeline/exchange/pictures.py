@@ -76,8 +76,7 @@ def write_pictures(record: Record, wanted: Mapping[float, Path]) -> None:
         StorageError: a file cannot be written.
     """
     if record.file is None:
-        remedy = "pictures are taken from files that lie where they were analysed"
-        raise SourceError(f"{record.video['uri']} is not at hand", remedy=remedy, code="missing")
+        raise SourceError(f"{record.video['uri']} is not at hand", remedy="copy it here", code="missing")
     times = sorted(wanted)
     with PyavReader(record.file, Limits()) as reader:
         info = reader.info
@@ -88,7 +87,9 @@ def write_pictures(record: Record, wanted: Mapping[float, Path]) -> None:
                 path = wanted[times.pop(0)]
                 write_bytes(path, _jpeg(event.render(info.width_px, info.height_px)))
     if times:
-        raise MediaError(f"{record.file} has no frame at {times[0]:.3f} s", remedy="was the file replaced?")
+        raise MediaError(
+            f"{record.video['uri']} has no frame at {times[0]:.3f} s", remedy="was the file replaced?"
+        )
 
 
 def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:

@@ -29,7 +29,12 @@ class Imported:
 
 
 def import_boxes(
-    lake: str, path: Path, form: str, record_of: Callable[[str | None], Record], out: Path
+    lake: str,
+    path: Path,
+    form: str,
+    record_of: Callable[[str | None], Record],
+    at_hand: Callable[[Record], Record],
+    out: Path,
 ) -> Imported:
     """Write `annotations.json` and pictures into `out` from corrected boxes.
 
@@ -40,6 +45,7 @@ def import_boxes(
         path: a COCO or CVAT file.
         form: coco or cvat.
         record_of: the record of a video_id; of None the video that the user named.
+        at_hand: brings the video of a record to this disk.
         out: folder, made if missing.
 
     Raises:
@@ -60,7 +66,7 @@ def import_boxes(
         for name, number, found in _read_coco(path):
             boxes[name, number] += found
         records = {name: record_of(name) for name in sorted({name for name, _ in boxes})}
-    return _write(lake, boxes, records, out)
+    return _write(lake, boxes, records, at_hand, out)
 
 
 def _read_coco(path: Path) -> Iterator[tuple[str, int, list[Box]]]:
@@ -92,7 +98,11 @@ def _box(frame: int, names: dict[Any, str], annotation: dict[str, Any]) -> Box:
 
 
 def _write(
-    lake: str, boxes: dict[tuple[str, int], list[Box]], records: dict[str, Record], out: Path
+    lake: str,
+    boxes: dict[tuple[str, int], list[Box]],
+    records: dict[str, Record],
+    at_hand: Callable[[Record], Record],
+    out: Path,
 ) -> Imported:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -112,7 +122,7 @@ def _write(
             annotations += [
                 _annotation(box, len(images), labels, len(annotations) + k) for k, box in enumerate(found, 1)
             ]
-        write_pictures(record, wanted)
+        write_pictures(at_hand(record), wanted)
     categories = [{"id": number, "name": label} for label, number in labels.items()]
     data = {"images": images, "categories": categories, "annotations": annotations}
     write_bytes(out / "annotations.json", json.dumps(data, ensure_ascii=False).encode("utf-8"))

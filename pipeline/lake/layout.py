@@ -101,6 +101,8 @@ def writer_properties(name: str) -> WriterProperties:
 
 def _column(table: str, field: pa.Field, split: bool) -> ColumnProperties:
     statistics = field.name in STATISTICS[table]
+    if pa.types.is_binary(field.type):  # pictures: no two are equal
+        return _column_properties("PLAIN", False)
     if pa.types.is_floating(field.type):
         return _column_properties("BYTE_STREAM_SPLIT", statistics)
     if pa.types.is_int64(field.type) or pa.types.is_timestamp(field.type):

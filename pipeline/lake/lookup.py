@@ -25,6 +25,12 @@ LOST = "lost"
 _BATCH_ROWS = 10_000
 _MAX_KEYS = 500  # more are looked up by reading the key column whole
 
+SMALL = {
+    name: pa.schema([field for field in schema.TABLES[name] if field.name != "thumbnail"])
+    for name in ("videos", "analyses")
+}
+"""What is read of rows that are looked up: the pictures of many names would fill the memory."""
+
 _STAGES = {
     "frames": schema.FRAMES,
     "detections": schema.DETECTIONS,
@@ -206,7 +212,7 @@ def _select(name: str, snapshot: DeltaTable, columns: Sequence[str], where: str)
 
 def _filtered(name: str, snapshot: DeltaTable, key: str, values: pa.Array) -> pa.Table:
     """Rows whose key is one of the values, read piece by piece: the table may be large."""
-    wanted = schema.TABLES[name]
+    wanted = SMALL[name]
 
     def keep(reader: pa.RecordBatchReader) -> pa.Table:
         parts = [wanted.empty_table()]
@@ -227,7 +233,7 @@ def _lookup(
     if not values:
         return
     table = snapshot or lake.latest(name)
-    columns = schema.TABLES[name].names
+    columns = SMALL[name].names
     if len(values) <= _MAX_KEYS:
         keys = ", ".join(quoted(value) for value in values)
         rows = _select(name, table, columns, f"{key} IN ({keys})")

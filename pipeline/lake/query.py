@@ -26,7 +26,7 @@ _EXPLAINED = ("select", "with", "values")
 _SKIPPED = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()+", re.DOTALL)
 _ARROW = {
     "string": "Utf8", "int64": "Int64", "int32": "Int32", "double": "Float64", "float": "Float32",
-    "bool": "Boolean", "date32[day]": "Date32",
+    "bool": "Boolean", "date32[day]": "Date32", "binary": "Binary",
     "timestamp[us, tz=UTC]": 'Timestamp(Microsecond, Some("UTC"))',
 }  # fmt: skip
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)

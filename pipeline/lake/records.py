@@ -111,10 +111,12 @@ class VideoName:
     rotation: int | None = None
     recorded_at: datetime | None = None
     recorded_at_source: str | None = None
+    thumbnail: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        return cls(**{name.name: row[name.name] for name in fields(cls)})
+        """`row` may lack the thumbnail: of many names it is not read."""
+        return cls(**{name.name: row[name.name] for name in fields(cls) if name.name in row})
 
 
 @dataclass(frozen=True)

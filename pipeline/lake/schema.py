@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 UTC = pa.timestamp("us", tz="UTC")
 VECTOR = pa.list_(pa.float32())
@@ -150,6 +150,11 @@ VIDEOS = _schema(
     ("recorded_at", UTC, "time of the first frame, null if unknown"),
     ("recorded_at_source", pa.string(), "key, container or null"),
     ("seen_at", UTC, "when this version of the name was met"),
+    (
+        "thumbnail",
+        pa.binary(),
+        "JPEG of the first frame, at most 320 pixels wide and high; null if it has none",
+    ),
 )
 
 ANALYSES = _schema(

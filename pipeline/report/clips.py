@@ -50,8 +50,7 @@ def write_clip(record: Record, event: Row, out: Path, *, around_s: float, drawn:
         StorageError: a file cannot be written.
     """
     if record.file is None:
-        remedy = "clips are cut from files that lie where they were analysed"
-        raise SourceError(f"{record.video['uri']} is not at hand", remedy=remedy, code="missing")
+        raise SourceError(f"{record.video['uri']} is not at hand", remedy="copy it here", code="missing")
     span = (max(0.0, event["t_start"] - around_s), event["t_end"] + around_s)
     stem = out / _name(record, event)
     try:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pipeline.config import Config, Rule
 from pipeline.errors import UsageError
 from pipeline.lake import schema
-from pipeline.lake.lookup import quoted
+from pipeline.lake.lookup import SMALL, quoted
 from pipeline.lake.query import query
 
 Row = Mapping[str, Any]
@@ -30,7 +30,8 @@ class Record:
 
     `video` is its row of `videos`, `analysis` of `analyses_current` (None: it was never analysed with
     success), `failures` the rows of `analyses` that failed since; `tracks`, `objects`, `events` are rows of
-    these tables in order of time, `sample_times` (N,) the seconds of all sampled frames.
+    these tables in order of time, `sample_times` (N,) the seconds of all sampled frames. `file` is the video
+    on this disk, if it is there, `thumbnail` a small JPEG of its first frame.
     """
 
     video: Row
@@ -41,12 +42,8 @@ class Record:
     objects: pa.Table
     events: pa.Table
     sample_times: pa.ChunkedArray
-
-    @property
-    def file(self) -> Path | None:
-        """The video itself, if it is a file that lies where it was analysed."""
-        path = Path(self.video["uri"])
-        return path if path.is_absolute() and path.is_file() else None
+    file: Path | None = None
+    thumbnail: bytes | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -124,22 +121,39 @@ def gather(lake: str, video_id: str) -> Record:
     mine = f"WHERE video_id = {quoted(video_id)}"
     current = _rows(lake, f"SELECT * FROM analyses_current {mine}")
     analysis = current[0] if current else None
-    names = _rows(lake, f"SELECT * FROM videos {mine} ORDER BY uri")
+    columns = ", ".join(f'"{column}"' for column in SMALL["videos"].names)
+    names = _rows(lake, f"SELECT {columns} FROM videos {mine} ORDER BY uri")
     since = analysis["revision"] if analysis else 0
     failures = _rows(
         lake, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
     )
-    # Of several names the one under which the bytes were read
+    # Of several names the one under which the bytes were read, unless only another is a file that is here
     read_as = [name for name in names if analysis is not None and name["uri"] == analysis["uri"]]
     tables = {name: _table(lake, name, mine) for name in TABLES}
+    video = next((name for name in (*read_as, *names) if _file(name["uri"])), (*read_as, *names)[0])
     return Record(
-        video=(read_as or names)[0],
+        video=video,
         analysis=analysis,
         failures=tuple(failures),
         config=_config(lake, analysis),
         sample_times=query(lake, f"SELECT t FROM frames {mine} ORDER BY t")["t"],
+        file=_file(video["uri"]),
+        thumbnail=_thumbnail(lake, video["content_id"]),
         **tables,
     )
+
+
+def _file(uri: str) -> Path | None:
+    path = Path(uri)
+    return path if path.is_absolute() and path.is_file() else None
+
+
+def _thumbnail(lake: str, content: str) -> bytes | None:
+    """The picture that any name of the same bytes has."""
+    where = f"content_id = {quoted(content)} AND thumbnail IS NOT NULL"
+    rows = _rows(lake, f"SELECT thumbnail FROM videos_all WHERE {where} LIMIT 1")
+    found: bytes | None = rows[0]["thumbnail"] if rows else None
+    return found
 
 
 def _table(lake: str, name: str, where: str) -> pa.Table:

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from pipeline.report import web
-from pipeline.report.palette import Picture, class_colour
-from pipeline.report.scene import first_picture
+from pipeline.report.palette import Picture, class_colour, colour_text
+from pipeline.report.scene import first_picture, picture_of
 from pipeline.report.survey import GRID, Rows, Survey
 
 SCRIPTS = ("report.js",)
@@ -69,15 +69,18 @@ def camera_part(survey: Survey, camera: str | None) -> dict[str, Any]:
         if row["hour"] is not None:
             by_hour[row["hour"]] += row["number"]
     presence = occupancy(_of(survey.presence, camera), _of(survey.frames, camera))
+    paths = _of(survey.paths, camera)
     scene = _scene(_of(survey.videos, camera))
+    scene = scene if scene is not None else picture_of(survey.thumbnails.get(camera))
     return {
         "name": camera if camera is not None else "no camera",
         "labels": by_label.most_common(),
         "events": bars(by_hour),
         "occupancy": bars(presence),
+        "classes": [(name, colour_text(name)) for name in sorted({row["class"] for row in paths})],
         "busiest": max(presence.items(), key=lambda item: item[1], default=None),
         "heat": web.data_uri(heat_picture(_of(survey.heat, camera), scene)),
-        "paths": web.data_uri(paths_picture(_of(survey.paths, camera), scene)),
+        "paths": web.data_uri(paths_picture(paths, scene)),
     }
 
 
@@ -98,11 +101,11 @@ def occupancy(presence: Rows, frames: Rows) -> dict[datetime, float]:
 
 
 def bars(values: Counted) -> dict[str, Any] | None:
-    """Bars of a chart over all hours from the first to the last; over days, if there are too many hours."""
+    """Bars of a chart over the hours of the days from the first to the last; over days, if too many."""
     if not values:
         return None
     step = timedelta(hours=1)
-    first, last = min(values), max(values)
+    first, last = min(values).replace(hour=0), max(values).replace(hour=23)
     if (last - first) / step > MAX_BARS:
         step, values = timedelta(days=1), _by_day(values)
         first, last = min(values), max(values)

@@ -40,6 +40,11 @@ def class_colour(name: str) -> Colour:
     return known or OTHER_COLOURS[zlib.crc32(name.encode()) % len(OTHER_COLOURS)]
 
 
+def colour_text(name: str) -> str:
+    """The colour of a class in CSS."""
+    return "#{:02x}{:02x}{:02x}".format(*class_colour(name))
+
+
 def plain(text: str) -> str:
     """The text in signs that OpenCV's letters have; others become question marks."""
     return "".join(sign if " " <= sign <= "~" else "?" for sign in text)

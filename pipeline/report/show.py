@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,8 +19,8 @@ from pipeline.errors import StorageError
 from pipeline.report import web
 from pipeline.report.gather import Record, Row
 from pipeline.report.packed import PIECE_S, Pieces, pack
-from pipeline.report.palette import class_colour
-from pipeline.report.scene import first_picture
+from pipeline.report.palette import colour_text
+from pipeline.report.scene import scene_of
 
 SCRIPTS = ("base.js", "tracks.js", "clock.js", "overlay.js", "timeline.js", "events.js", "show.js")
 
@@ -108,7 +109,7 @@ def page_data(
 ) -> dict[str, Any]:
     """What the scripts of the page read; `record.objects` in order of track_id."""
     width, height = record.size
-    picture = first_picture(record.file)
+    picture = scene_of(record)
     names = class_names(record)
     return {
         "source": source,
@@ -138,11 +139,6 @@ def class_names(record: Record) -> list[str]:
     """The classes of a video's objects, the most frequent first."""
     found = record.objects["class"].value_counts().to_pylist()
     return [item["values"] for item in sorted(found, key=lambda item: (-item["counts"], item["values"]))]
-
-
-def colour_text(name: str) -> str:
-    """The colour of a class in CSS."""
-    return "#{:02x}{:02x}{:02x}".format(*class_colour(name))
 
 
 def event_data(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,4 +209,8 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("Config", analysis.get("config_id")),
         *((f"Weights, {role}", digest) for role, digest in sorted(weights.items())),
     ]
-    return [(name, str(value)) for name, value in found if value not in (None, "")]
+    return [(name, _told(value)) for name, value in found if value not in (None, "")]
+
+
+def _told(value: object) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else str(value)

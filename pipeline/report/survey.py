@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -40,6 +40,7 @@ class Survey:
     frames: Rows  # camera, hour, frames
     heat: Rows  # camera, gx, gy, boxes
     paths: Rows  # camera, class, trajectory, width_px, height_px
+    thumbnails: Mapping[str | None, bytes]  # by camera, of the newest video that has one
     failures: Rows  # camera, uri, status, error_code, error, frames_failed, committed_at
 
 
@@ -93,6 +94,7 @@ def survey(lake: str, choice: Choice) -> Survey:
             f"o.num_frames DESC) AS rank FROM objects AS o JOIN ({one_size}) AS v "
             f"ON v.video_id = o.video_id) AS ranked WHERE rank <= {PATHS}"
         ),
+        thumbnails=_thumbnails(ask, chosen),
         failures=ask(
             "SELECT a.camera, a.uri, a.status, a.error_code, a.error, a.frames_failed, a.committed_at "
             "FROM analyses AS a JOIN (SELECT video_id, max(revision) AS revision FROM analyses WHERE status "
@@ -117,6 +119,19 @@ def _chosen(lake: str, choice: Choice) -> str:
         wanted = [name for name in cameras if name and fnmatch.fnmatchcase(name, choice.camera)]
         parts.append(f"camera IN ({', '.join(map(quoted, wanted))})" if wanted else "FALSE")
     return " AND ".join(parts)
+
+
+def _thumbnails(ask: Callable[[str], Rows], chosen: str) -> dict[str | None, bytes]:
+    newest = ask(
+        "SELECT video_id FROM (SELECT video_id, row_number() OVER (PARTITION BY camera ORDER BY recorded_at "
+        f"DESC, seen_at DESC) AS rank FROM videos WHERE thumbnail IS NOT NULL AND {chosen}) AS v "
+        "WHERE rank = 1"
+    )
+    if not newest:
+        return {}
+    listed = ", ".join(quoted(row["video_id"]) for row in newest)
+    rows = ask(f"SELECT camera, thumbnail FROM videos WHERE video_id IN ({listed}) AND thumbnail IS NOT NULL")
+    return {row["camera"]: row["thumbnail"] for row in rows}
 
 
 def _videos(ask: Callable[[str], Rows], chosen: str) -> Rows:

@@ -15,7 +15,7 @@ from pipeline.lake.lookup import quoted
 from pipeline.lake.query import query
 from pipeline.report import web
 from pipeline.report.gather import Record, find, gather
-from pipeline.report.scene import first_picture
+from pipeline.report.scene import scene_of
 
 SCRIPTS = ("base.js", "count.js", "zones.js")
 
@@ -59,7 +59,7 @@ def write_zones(records: Sequence[Record], out: Path, rules: Sequence[Rule] | No
     if not records:
         raise UsageError("there is no video")
     first = records[0]
-    pictures = (first_picture(record.file) for record in records[:3])
+    pictures = (scene_of(record) for record in records[:3])
     picture = next((found for found in pictures if found is not None), None)
     width, height = first.size
     camera = first.video["camera"]
@@ -102,14 +102,14 @@ def _anchors(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Bottom centres (x, y), box heights and times of each track, rounded to tenths of a pixel."""
     found: list[dict[str, Any]] = []
     left = MAX_ROWS
-    for record in records:
+    for number, record in enumerate(records):
         rows = record.tracks.slice(0, left)
         left -= rows.num_rows
-        found += _of_video(rows.sort_by([("track_id", "ascending"), ("t", "ascending")]))
+        found += _of_video(number, rows.sort_by([("track_id", "ascending"), ("t", "ascending")]))
     return found
 
 
-def _of_video(rows: pa.Table) -> list[dict[str, Any]]:
+def _of_video(number: int, rows: pa.Table) -> list[dict[str, Any]]:
     ids = rows["track_id"].to_numpy()
     x1, y1, x2, y2, t = (rows[name].to_numpy().astype(np.float64) for name in ("x1", "y1", "x2", "y2", "t"))
     kinds = rows["class"].to_pylist()
@@ -119,6 +119,7 @@ def _of_video(rows: pa.Table) -> list[dict[str, Any]]:
         part = slice(begin, end)
         tracks.append(
             {
+                "video": number,
                 "class": kinds[begin],
                 "t": np.round(t[part], 3).tolist(),
                 "x": np.round((x1 + x2)[part] / 2, 1).tolist(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from pipeline.errors import SourceError, UsageError
 from pipeline.sources import files
@@ -16,7 +17,17 @@ from pipeline.sources.files import look
 from pipeline.sources.source import Missing, Source, camera_and_time
 from pipeline.sources.spool import Spool
 
-__all__ = ["Missing", "Source", "Spool", "camera_and_time", "changed_since", "find", "look", "renewed"]
+__all__ = [
+    "Missing",
+    "Source",
+    "Spool",
+    "camera_and_time",
+    "changed_since",
+    "find",
+    "look",
+    "look_again",
+    "renewed",
+]
 
 
 def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source | Missing]:
@@ -40,6 +51,29 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
     if errors and len(errors) == len(entries):
         raise UsageError(errors[0].what, got=errors[0].got, remedy=errors[0].remedy)
     return entries
+
+
+def look_again(uri: str) -> Source:
+    """An input as it is now, by the name under which it is known.
+
+    Raises:
+        SourceError: it is gone, or cannot be read.
+        StorageError: its bucket cannot be reached.
+    """
+    scheme, remote, _ = uri.partition("://")
+    if not remote:
+        found: Source | Missing = look(Path(uri))
+    elif scheme == "s3":
+        from pipeline.sources import bucket
+
+        found = bucket.look(uri)
+    else:
+        from pipeline.sources import web
+
+        found = web.look(uri)
+    if isinstance(found, Missing):
+        raise found.error
+    return found
 
 
 def renewed(source: Source) -> Source | Missing:

@@ -22,6 +22,7 @@ from pipeline.cli import run
 from pipeline.cli.app import app
 from pipeline.cli.docs import command_paths, help_text
 from pipeline.config import Config, load
+from pipeline.lake.query import query
 from tests.analyze.build import COLOURS, config, place, prepared
 from tests.cli.conftest import Site
 from tests.cli.run import environment, marey, write_config
@@ -110,6 +111,31 @@ def test_analyze_json(site: Site, tmp_path: Path, capsys: Capture) -> None:
     assert err.startswith(f"planned  {site.video} (events)\n")
     assert run(["reinterpret", "--lake", str(lake), "--config", str(site.toml), "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["videos"][0]["state"] == "current"
+
+
+def test_a_dry_reinterpretation_counts_and_draws(site: Site, tmp_path: Path, capsys: Capture) -> None:
+    base = ["reinterpret", "--lake", str(site.lake), "--config", str(site.toml)]
+    rows = "select count(*) as n from analyses"
+    before = query(str(site.lake), rows)["n"].to_pylist()
+    found = query(
+        str(site.lake), "select label, count(*) as n from events where source = 'rule' group by label"
+    )
+    numbers = {row["label"]: row["n"] for row in found.to_pylist()}
+    out = tmp_path / "trial"
+    # The same rules by another name: found anew, and not written
+    other = [
+        "--set",
+        'rules=[{name = "door", kind = "line_crossing", line = [[0.5, 0.0], [0.5, 1.0]], hysteresis = 0.02}]',
+    ]
+    for more, rule, name in (([], "gate", "gate"), (other, "door", "gate")):
+        assert run([*base, *more, "--dry-run", "--out", str(out)]) == 0
+        printed, err = capsys.readouterr()
+        assert printed == f"{out / 'no-camera.jpg'}\n"
+        assert f"  {rule}: {numbers.get(name, 0)}" in err
+    assert (out / "no-camera.jpg").stat().st_size > 1000
+    assert query(str(site.lake), rows)["n"].to_pylist() == before
+    assert run([*base, "--out", str(out)]) == 2
+    assert "--out goes with --dry-run" in capsys.readouterr().err
 
 
 def test_query_formats(site: Site, tmp_path: Path, capsys: Capture) -> None:

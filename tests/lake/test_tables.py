@@ -16,12 +16,14 @@ from deltalake import DeltaTable
 from pipeline import retry
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
-from pipeline.lake import tables
+from pipeline.lake import records, tables
 from pipeline.lake.compact import compact
 from pipeline.lake.layout import CHECK_POINTS, PAGE_ROWS
+from pipeline.lake.lookup import known_videos
 from pipeline.lake.query import query
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
 from pipeline.lake.tables import Lake
+from pipeline.report.gather import gather
 from tests.lake.build import analyse, placed, running, sample_lake, stage_rows
 
 
@@ -162,6 +164,28 @@ def test_tables_of_the_first_programs_come_to_be_check_pointed_as_new_ones(tmp_p
     analyse(lake, "v2")  # with what it kept of the tables from before
     assert kept.version() == versions[-1] + 1
     assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 4}]
+
+
+def test_a_lake_from_before_thumbnails_is_read_and_gets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "lake"
+    with monkeypatch.context() as older:
+        before = pa.schema([field for field in TABLES["videos"] if field.name != "thumbnail"])
+        older.setattr(tables, "SCHEMA_VERSION", 1)
+        older.setitem(TABLES, "videos", before)
+        older.setattr(records, "VIDEOS", before)
+        analyse(Lake.open(place), "v1")
+    lake = Lake.open(place, create=False)
+    sql = "SELECT video_id, thumbnail FROM videos ORDER BY video_id"
+    assert query(place, sql).to_pylist() == [{"video_id": "v1", "thumbnail": None}]
+    assert known_videos(lake, ["/archive/v1.mp4"])["/archive/v1.mp4"].video_id == "v1"
+    assert gather(str(place), "v1").thumbnail is None
+    extended = Lake.open(place)
+    analyse(extended, "v2", name={"thumbnail": b"jpeg"})
+    assert [row["thumbnail"] for row in query(place, sql).to_pylist()] == [None, b"jpeg"]
+    assert gather(str(place), "v2").thumbnail == b"jpeg"
+    assert known_videos(extended, ["/archive/v2.mp4"])["/archive/v2.mp4"].thumbnail is None, "it is large"
 
 
 def test_reading_writes_nothing(tmp_path: Path) -> None:

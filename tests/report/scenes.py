@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import Config
+from pipeline.ids import content_id
 from pipeline.lake import schema
 from pipeline.lake.commit import put_config
 from pipeline.lake.tables import Lake
+from pipeline.sources import Source, look
 from tests.lake.build import RECORDED, analyse
 
 WIDTH, HEIGHT, FPS, SECONDS = 640, 360, 25, 12
@@ -104,6 +106,8 @@ def square_lake(
         "duration_s": float(SECONDS), "width_px": WIDTH, "height_px": HEIGHT, "codec": "h264",
         "fps_mean": float(FPS), "rotation": 0, "recorded_at": RECORDED + timedelta(hours=number),
     }  # fmt: skip
+    if isinstance(video, Path) and isinstance(source := look(video), Source):
+        facts |= {"etag": source.etag, "size_bytes": source.size_bytes, "content_id": content_id(video)}
     video_id = f"{number:032x}"
     analyse(
         lake, video_id, uri=str(video), camera=camera, name=facts | name,

@@ -20,7 +20,7 @@ from tests.report.scenes import FPS, SECONDS, event_id, square, square_lake, squ
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     square_lake(folder / "lake", square_video(folder / "square.mp4"))
-    square_lake(folder / "lake", "s3://bucket/far.mp4", number=2, label="far")
+    square_lake(folder / "lake", "/gone/far.mp4", number=2, label="far")
     return folder
 
 
@@ -75,7 +75,7 @@ def test_what_is_not_at_hand_is_said_and_costs_itself_only(place: Path, tmp_path
     done = marey("clip", "--where", "t_start = 1.0", "--lake", place / "lake", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.count("\n") == 1
-    assert "s3://bucket/far.mp4 is not at hand" in done.stderr
+    assert "/gone/far.mp4 does not exist" in done.stderr
 
 
 @pytest.mark.parametrize(

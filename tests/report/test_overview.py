@@ -37,7 +37,9 @@ def test_the_numbers_are_those_of_the_tables(found: Survey) -> None:
     assert [row["camera"] for row in found.videos] == [HOSTILE[1], "gate", "gate"]
     part = camera_part(found, "gate")
     assert part["labels"] == [("gate", 10)]
-    assert part["events"]["bars"] == [("2025-03-01 22:00", 10, 1.0)]
+    hours = part["events"]["bars"]
+    assert [hour for hour in hours if hour[1]] == [("2025-03-01 22:00", 10, 1.0)]
+    assert (len(hours), hours[0][0], hours[-1][0]) == (24, "2025-03-01 00:00", "2025-03-01 23:00")
     assert part["busiest"] == (HOUR, 1.0)  # one square, in every sampled frame
     assert {
         "camera": "gate",

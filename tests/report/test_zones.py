@@ -10,6 +10,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,10 +63,16 @@ def walks(seed: int) -> pa.Table:
     return pa.Table.from_pylist(rows, TRACKS).sort_by([("t", "ascending"), ("track_id", "ascending")])
 
 
-def by_rules(tracks: pa.Table, rule: Rule) -> Counter[tuple[str | None, str]]:
+def found_by(tracks: pa.Table, rule: Rule) -> list[dict[str, Any]]:
+    """Events of the rule, with `details` read."""
     engine = RuleEngine((rule,), (WIDTH, HEIGHT), "v")
     events = pa.concat_tables([engine.update(tracks), engine.finish()]).to_pylist()
-    return Counter((event["direction"], json.loads(event["details"])["class"]) for event in events)
+    return [{**event, "details": json.loads(event["details"])} for event in events]
+
+
+def by_rules(tracks: pa.Table, rule: Rule) -> Counter[tuple[str | None, str]]:
+    events = found_by(tracks, rule)
+    return Counter((event["direction"], event["details"]["class"]) for event in events)
 
 
 def anchors(tracks: pa.Table) -> list[dict[str, object]]:
@@ -92,6 +99,45 @@ def test_lines_and_zones_count_as_the_rules_do(seed: int) -> None:
             want = by_rules(tracks, Rule(name="a", kind=kind, zone=zone))
             got = Counter({(None, label): n for label, n in counted[name].items()})
             assert got == want
+
+
+@pytest.mark.parametrize("anchor", ["bottom", "centre"])
+def test_stays_and_occupancy_count_as_the_rules_do(anchor: str) -> None:
+    tracks, more = walks(7), walks(8)
+    pixels = [[[x * WIDTH, y * HEIGHT] for x, y in zone] for zone in ZONES]
+    options = {"anchor": anchor, "min_count": 3, "min_duration_s": 0.5}
+    script = f"""
+      const {{tracks, shapes, options}} = JSON.parse(require("fs").readFileSync(0));
+      console.log(JSON.stringify(shapes.map((points) => [
+        counting.visits(tracks, points, {WIDTH}, {HEIGHT}, options, {{entry: 0.7, exit: 0.7, dwell: 1.5}}),
+        counting.occupancy(tracks, points, {WIDTH}, {HEIGHT}, options)])));
+    """
+    both = _anchors([SimpleNamespace(tracks=tracks), SimpleNamespace(tracks=more)])  # type: ignore[list-item]
+    found = node(script, {"tracks": both, "shapes": pixels, "options": options})
+    seen: Counter[str] = Counter()
+    for zone, (visits, busy) in zip(ZONES, found, strict=True):
+
+        def events(kind: str, zone: object = zone, **more_of: object) -> list[dict[str, Any]]:
+            rule = Rule.model_validate({"name": "a", "kind": kind, "zone": zone, "anchor": anchor, **more_of})
+            return found_by(tracks, rule) + found_by(more, rule)
+
+        for kind, name, least in (
+            ("zone_entry", "entries", 0.7),
+            ("zone_exit", "exits", 0.7),
+            ("dwell", "dwells", 1.5),
+        ):
+            want = events(kind, min_duration_s=least)
+            assert visits[name] == Counter(event["details"]["class"] for event in want), (zone, kind)
+            seen[kind] += len(want)
+        longest = max((event["details"]["duration_s"] for event in want), default=0)
+        assert visits["longest"] == pytest.approx(longest, abs=1e-3)
+        want = events("occupancy", min_count=3, min_duration_s=0.5)
+        seen["occupancy"] += len(want)
+        assert busy["times"] == len(want)
+        assert busy["most"] == max((event["details"]["most"] for event in want), default=0)
+        spans = [event["t_end"] - event["t_start"] for event in want]
+        assert busy["longest"] == pytest.approx(max(spans, default=0), abs=1e-3)
+    assert min(seen.values()) > 5, seen
 
 
 def test_a_camera_is_its_newest_videos_and_rules_are_drawn(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.analyze import analyze, reinterpret
 from pipeline.config import Config
+from pipeline.lake.query import query
 from pipeline.report.overview import write_overview
 from pipeline.report.survey import Choice, survey
 from pipeline.report.zones import find_scene, write_zones
+from tests.analyze.build import config, prepared
 from tests.report.scenes import HOSTILE, square_lake, square_video
 from tests.services.browser import faults, open_page
 
@@ -64,6 +68,51 @@ def test_lines_and_zones_are_drawn_by_mouse_and_counted_at_once(browser: Any, pa
     with page.expect_download() as saved:
         page.click("#save")
     assert tomllib.loads(Path(saved.value.path()).read_text())["rules"][0]["name"] == "line 1"
+    assert errors == []
+
+
+def test_what_the_page_counts_is_what_reinterpret_then_finds(browser: Any, tmp_path: Path) -> None:
+    folder, lake = prepared(tmp_path / "prepared"), str(tmp_path / "lake")
+    analyze([str(folder / "long.mp4")], lake, config(folder, rules=[]))
+    path = write_zones(find_scene(lake, "long.mp4"), tmp_path / "zones")
+    page, errors = open_page(browser, path)
+    box = page.locator("#drawing").bounding_box()
+
+    def draw(button: str, *points: tuple[float, float]) -> None:
+        page.click(button)
+        for x, y in points:
+            page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+    draw("#line", (0.5, 0.02), (0.5, 0.98))
+    for _ in range(3):
+        draw("#zone", (0.3, 0.2), (0.7, 0.2), (0.7, 0.8), (0.3, 0.8))
+        page.click("#finish")
+    of = "#rules li:nth-child({}) {}".format
+    page.select_option(of(3, "select"), "dwell")
+    page.fill(of(3, "[data-key=min_duration_s] input"), "1")
+    page.select_option(of(4, "select"), "occupancy")
+    page.fill(of(4, "[data-key=min_count] input"), "2")
+
+    def told(row: int, before: str) -> int:
+        text = page.text_content(of(row, "output"))
+        return int(re.search(before + r" (\d+)", text)[1])  # type: ignore[index]
+
+    seen = {
+        ("line 1", "left_to_right"): told(1, "left to right"),
+        ("line 1", "right_to_left"): told(1, "right to left"),
+        ("zone 1", None): told(2, "entries"),
+        ("zone 2", None): told(3, "stays of 1 s or more"),
+        ("zone 3", None): told(4, "2 or more inside"),
+    }
+    rules = rules_of(page).model_dump(mode="json")["rules"]
+    assert [rule["kind"] for rule in rules] == ["line_crossing", "zone_entry", "dwell", "occupancy"]
+    reinterpret(lake, config(folder, rules=rules))
+    counted = query(
+        lake, "SELECT label, direction, count(*) AS n FROM events WHERE source = 'rule' GROUP BY 1, 2"
+    )
+    found = {(row["label"], row["direction"]): row["n"] for row in counted.to_pylist()}
+    assert seen == {key: found.get(key, 0) for key in seen}
+    assert sum(map(bool, seen.values())) >= 4, seen
     assert errors == []
 
 

@@ -170,11 +170,25 @@ def test_without_the_video_the_tracks_play_alone(browser: Any, tmp_path: Path) -
     page, errors = open_page(browser, page_of(tmp_path, "s3://bucket/square.mp4"))
     assert settle(page) == 0
     assert "not at hand" in page.text_content("#notice")
+    assert page.locator("#stage img").count() == 0
     only_boxes(page)
     seek(page, 4.0)
     np.testing.assert_allclose(drawn_box(page), square(4.0), atol=TOLERANCE_PX)
     page.click("#play")
     until(page, "marey.clock.now > 4.5")
+    assert errors == []
+
+
+def test_without_the_video_the_tracks_are_drawn_on_its_thumbnail(browser: Any, tmp_path: Path) -> None:
+    grey = np.full((180, 320, 3), 40, np.uint8)
+    grey[30:70, 10:50] = 255  # the square at 0 s, half as large
+    thumbnail = cv2.imencode(".jpg", grey)[1].tobytes()
+    page, errors = open_page(browser, page_of(tmp_path, "s3://bucket/square.mp4", thumbnail=thumbnail))
+    assert settle(page) == 0
+    assert "not at hand" in page.text_content("#notice")
+    only_boxes(page)
+    np.testing.assert_allclose(drawn_box(page), square(0), atol=TOLERANCE_PX)
+    np.testing.assert_allclose(seen_square(page), square(0), atol=2 * TOLERANCE_PX)
     assert errors == []
 
 

@@ -1,17 +1,22 @@
-// What lines and zones would count, by the same reading of the tracks as pipeline/rules: a border counts as passed
-// when the anchor is `hysteresis` box heights beyond it, at the last change of side before that.
+// What lines and zones would count, by the same reading of the tracks as pipeline/rules, whose words these are: a
+// border counts as passed when the anchor is `hysteresis` box heights beyond it, at the last change of side before.
 "use strict";
 const counting = (() => {
-  const EDGE_PX = 0.5, APART_S = 10;
+  const EDGE_PX = 0.5, APART_S = 10, HOLD_S = 1, SAME_S = 1e-6;
 
   function lineOf([[ax, ay], [bx, by]], width, height) {
     const dx = bx - ax, dy = by - ay, length = Math.hypot(dx, dy);
     const atEdge = (x, y) => x <= EDGE_PX || y <= EDGE_PX || x >= width - EDGE_PX || y >= height - EDGE_PX;
     const low = atEdge(ax, ay) ? -Infinity : 0, high = atEdge(bx, by) ? Infinity : 1;
+    const signed = (x, y) => (dx * (y - ay) - dy * (x - ax)) / length;
     return {
-      signed: (x, y) => (dx * (y - ay) - dy * (x - ax)) / length,
-      drawn: (x, y) => { const at = ((x - ax) * dx + (y - ay) * dy) / (length * length); return at >= low && at <= high; },
+      signed,
       band: (wish) => wish,
+      passage(a, b) {
+        const share = a.d === b.d ? 0 : a.d / (a.d - b.d), x = a.x + share * (b.x - a.x), y = a.y + share * (b.y - a.y);
+        const at = ((x - ax) * dx + (y - ay) * dy) / (length * length);
+        return { share, drawn: at >= low && at <= high };
+      },
     };
   }
 
@@ -47,57 +52,141 @@ const counting = (() => {
     }
     return {
       signed: (x, y) => { const d = nearest(border, x, y); return inside(points, ...clamp(x, y)) ? d : -d; },
-      drawn: () => true,
       band: (wish) => Math.min(wish, inner / 2),
+      passage(a, b) { // the last place at which the step meets the border
+        const met = border.map((side) => meeting(a, b, side)).filter((share) => share !== null);
+        return { share: met.length ? Math.max(...met) : a.d === b.d ? 0 : a.d / (a.d - b.d), drawn: true };
+      },
     };
   }
 
-  // Sides of one track: calls `flip(side, from, to)` at each passage and `rest(side, t)` at each row.
-  function follow(track, border, hysteresis, flip, rest) {
-    let side = 0, last = null, passed = {};
-    track.t.forEach((t, k) => {
-      if (last && t - last.t > APART_S) { side = 0; last = null; passed = {}; }
-      const now = { t, x: track.x[k], y: track.y[k] };
-      now.d = border.signed(now.x, now.y);
-      if (last && last.d <= 0 && now.d > 0) passed[1] = [last, now];
-      if (last && last.d >= 0 && now.d < 0) passed[-1] = [last, now];
-      const sign = Math.sign(now.d);
-      const known = side === 0 || Math.abs(now.d) >= border.band(hysteresis * track.h[k]) ? sign : 0;
-      if (known && known !== side) {
-        if (side && passed[known]) flip(known, ...passed[known]);
-        side = known;
-      }
-      rest(side, t);
-      last = now;
-    });
+  // Share of the step from a to b at which it meets a side, or null.
+  function meeting(a, b, [[cx, cy], [ex, ey]]) {
+    const dx = b.x - a.x, dy = b.y - a.y, sx = ex - cx, sy = ey - cy, cross = dx * sy - dy * sx;
+    if (cross === 0) return null;
+    const share = ((cx - a.x) * sy - (cy - a.y) * sx) / cross, along = ((cx - a.x) * dy - (cy - a.y) * dx) / cross;
+    return share >= 0 && share <= 1 && along >= -1e-9 && along <= 1 + 1e-9 ? share : null;
   }
 
-  function add(table, kind) { table[kind] = (table[kind] ?? 0) + 1; }
+  // One track's rows in order, with its side of the border: `row(now, side, passed)`, where `passed` is null or the
+  // moment { t, drawn } at which it came to this side, and `gone(t)` when it is away for longer than `apart` seconds.
+  function follow(track, border, options, apart, row, gone) {
+    const centre = options.anchor === "centre", hysteresis = options.hysteresis ?? 0.05;
+    let side = 0, last = null, flips = {};
+    track.t.forEach((t, k) => {
+      if (last && t - last.t > apart) { gone(last.t); side = 0; last = null; flips = {}; }
+      const now = { t, x: track.x[k], y: track.y[k] - (centre ? track.h[k] / 2 : 0) };
+      now.d = border.signed(now.x, now.y);
+      if (last && last.d <= 0 && now.d > 0) flips[1] = [last, now];
+      if (last && last.d >= 0 && now.d < 0) flips[-1] = [last, now];
+      const sign = Math.sign(now.d), known = side === 0 || Math.abs(now.d) >= border.band(hysteresis * track.h[k]) ? sign : 0;
+      let passed = null;
+      if (known && known !== side) {
+        if (side && flips[known]) {
+          const [a, b] = flips[known], { share, drawn } = border.passage(a, b);
+          passed = { t: a.t + share * (b.t - a.t), drawn };
+        }
+        side = known;
+      }
+      row(now, side, passed);
+      last = now;
+    });
+    if (last) gone(last.t);
+  }
+
+  const add = (table, kind) => { table[kind] = (table[kind] ?? 0) + 1; };
+  const chosen = (tracks, { classes = [] }) => (classes.length ? tracks.filter((track) => classes.includes(track.class)) : tracks);
 
   // Crossings of a line by direction and class.
-  function crossings(tracks, points, width, height, { classes = [], direction = "both", hysteresis = 0.05 } = {}) {
+  function crossings(tracks, points, width, height, options = {}) {
     const border = lineOf(points, width, height), found = { left_to_right: {}, right_to_left: {} };
-    for (const track of tracks) {
-      if (classes.length && !classes.includes(track.class)) continue;
-      follow(track, border, hysteresis, (side, a, b) => {
-        const share = a.d === b.d ? 0 : a.d / (a.d - b.d), way = side > 0 ? "left_to_right" : "right_to_left";
-        if (direction !== "both" && direction !== way) return;
-        if (border.drawn(a.x + share * (b.x - a.x), a.y + share * (b.y - a.y))) add(found[way], track.class);
+    const wanted = options.direction ?? "both";
+    for (const track of chosen(tracks, options)) {
+      follow(track, border, options, APART_S, (_, side, passed) => {
+        const way = side > 0 ? "left_to_right" : "right_to_left";
+        if (passed?.drawn && (wanted === "both" || wanted === way)) add(found[way], track.class);
       }, () => {});
     }
     return found;
   }
 
-  // Entries to a zone and exits from it by class.
-  function visits(tracks, points, width, height, { classes = [], hysteresis = 0.05 } = {}) {
-    const border = zoneOf(points, width, height), found = { entries: {}, exits: {} };
-    for (const track of tracks) {
-      if (classes.length && !classes.includes(track.class)) continue;
-      follow(track, border, hysteresis, (side) => add(side > 0 ? found.entries : found.exits, track.class), () => {});
+  // Stays on a side of a border of `least` seconds or more: `begun(stay)` when one is long enough, `over(seconds)` at its end.
+  function stays(wanted, least, begun, over) {
+    let stay = null, fresh = true;
+    const meet = () => { stay.met = true; begun(stay); };
+    return {
+      row(now, side, passed) {
+        if (fresh && side) { fresh = false; if (side === wanted) stay = { since: now.t, passed: false, met: false }; }
+        if (passed && side === wanted) stay = { since: passed.t, passed: true, met: false };
+        else if (passed && stay) {
+          if (!stay.met && passed.t >= stay.since + least - SAME_S) meet();
+          if (stay.met) over(passed.t - stay.since);
+          stay = null;
+        }
+        if (stay && !stay.met && now.t >= stay.since + least - SAME_S && now.d * wanted > 0) meet();
+      },
+      gone(t) { if (stay?.met) over(t - stay.since); stay = null; fresh = true; },
+    };
+  }
+
+  // Entries to a zone, exits from it and stays in it, each by class, of at least so many seconds; the longest stay.
+  function visits(tracks, points, width, height, options = {}, { entry = 0, exit = 0, dwell = 5 } = {}) {
+    const border = zoneOf(points, width, height), found = { entries: {}, exits: {}, dwells: {}, longest: 0 };
+    for (const track of chosen(tracks, options)) {
+      const parts = [
+        stays(1, entry, (stay) => { if (stay.passed) add(found.entries, track.class); }, () => {}),
+        stays(-1, exit, (stay) => { if (stay.passed) add(found.exits, track.class); }, () => {}),
+        stays(1, dwell, () => {}, (seconds) => { add(found.dwells, track.class); found.longest = Math.max(found.longest, seconds); }),
+      ];
+      follow(track, border, options, APART_S, (...row) => parts.forEach((part) => part.row(...row)),
+        (t) => parts.forEach((part) => part.gone(t)));
     }
     return found;
   }
 
-  return { crossings, visits };
+  // When objects of one video came in (1) and went (-1): [t, number of the track, step], in order of time.
+  function changes(tracks, border, options) {
+    const found = [];
+    tracks.forEach((track, number) => {
+      let known = false, inside = false;
+      const change = (t, step) => { inside = step > 0; found.push([t, number, step]); };
+      follow(track, border, options, HOLD_S, (now, side, passed) => {
+        if (!known && side) { known = true; if (side > 0) change(now.t, 1); }
+        if (passed) change(Math.max(passed.t, now.t - HOLD_S), side);
+      }, (t) => { if (inside) change(t, -1); known = false; inside = false; });
+    });
+    return found.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  }
+
+  // How often `min_count` objects or more were in a zone for `min_duration_s` seconds or more, and how many at most.
+  function occupancy(tracks, points, width, height, options = {}) {
+    const border = zoneOf(points, width, height), { min_count: enough = 1, min_duration_s: least = 0 } = options;
+    const found = { times: 0, most: 0, longest: 0 };
+    for (const video of new Set(tracks.map((track) => track.video))) {
+      const there = new Set();
+      let since = null, fell = null, most = 0;
+      const until = (t) => {
+        if (since === null || fell === null || t - fell <= HOLD_S) return;
+        if (fell - since >= least - SAME_S) {
+          found.times++;
+          found.most = Math.max(found.most, most);
+          found.longest = Math.max(found.longest, fell - since);
+        }
+        since = null;
+      };
+      for (const [t, number, step] of changes(chosen(tracks, options).filter((track) => track.video === video), border, options)) {
+        until(t);
+        if (step > 0) there.add(number); else there.delete(number);
+        if (there.size < enough) { fell ??= t; continue; }
+        fell = null;
+        if (since === null) { since = t; most = 0; }
+        most = Math.max(most, there.size);
+      }
+      until(Infinity);
+    }
+    return found;
+  }
+
+  return { crossings, visits, occupancy };
 })();
 if (typeof module !== "undefined") module.exports = counting;

@@ -81,7 +81,7 @@ marey.overlay = (() => {
     const pen = marey.fit(canvas, stage.clientWidth, stage.clientWidth * height / width);
     pen.lineWidth = 2;
     pen.lineJoin = "round";
-    pen.font = "12px system-ui, sans-serif";
+    pen.font = `${stage.clientWidth < 480 ? 10 : 12}px system-ui, sans-serif`;
     const now = present(t), drawn = [];
     if (is("places")) drawPlaces(pen, k, new Set(now.flatMap((event) => [event.zone, event.label])));
     const stirred = new Set(now.flatMap((event) => event.tracks));

@@ -4,6 +4,7 @@
   const { data, get, make } = marey, { width, height, tracks } = data;
   const drawing = get("drawing"), list = get("rules"), SVG = "http://www.w3.org/2000/svg";
   const LINE_KINDS = ["line_crossing", "wrong_way"], ZONE_KINDS = ["zone_entry", "zone_exit", "dwell", "occupancy", "stopped", "crowding", "appear", "disappear"];
+  const TIMED = ["zone_entry", "zone_exit", "dwell", "occupancy", "stopped", "crowding", "wrong_way", "appear", "disappear"], COUNTED = ["occupancy", "crowding"];
   const NEEDED = { dwell: { min_duration_s: 5 }, stopped: { min_duration_s: 5 }, crowding: { min_count: 2 } };
   const camera = data.camera?.replace(/[[*?]/g, "[$&]");
   const rules = data.rules.map((rule) => ({ ...rule, points: rule.points.map(([x, y]) => [x * width, y * height]) }));
@@ -58,18 +59,23 @@
     const [[ax, ay], [bx, by]] = rule.points, length = Math.hypot(bx - ax, by - ay) || 1, size = width / 25;
     const [mx, my] = [(ax + bx) / 2, (ay + by) / 2];
     // To the right of the line as displayed: "left to right"
-    return shape("line", { x1: mx, y1: my, x2: mx - (by - ay) / length * size, y2: my + (bx - ax) / length * size, stroke: "#ffb000", "stroke-width": width / 250 });
+    const [ux, uy] = [-(by - ay) / length, (bx - ax) / length], at = (along, aside) => [mx + ux * along - uy * aside, my + uy * along + ux * aside];
+    return shape("path", { d: `M${at(0, 0)}L${at(size, 0)}M${at(size * 0.6, size * 0.3)}L${at(size, 0)}L${at(size * 0.6, -size * 0.3)}`,
+      fill: "none", stroke: "#ffb000", "stroke-width": width / 250 });
   }
 
   function draw() {
-    const nodes = [];
+    const nodes = [], names = [], labels = {}, letter = Math.max(width / 60, 13 * width / (drawing.clientWidth || width)), line = 1.2 * letter;
     for (const rule of rules) {
+      const corner = rule.points[0].join(" "), above = labels[corner] = (labels[corner] ?? -1) + 1; // rules may share a place
       nodes.push(shape(rule.closed ? "polygon" : "polyline", { points: text(rule.points), fill: rule.closed ? "#00d6d640" : "none", stroke: "#00d6d6", "stroke-width": width / 250 }));
       if (!rule.closed) nodes.push(arrowHead(rule));
-      const label = shape("text", { x: rule.points[0][0], y: rule.points[0][1] - width / 60, fill: "#fff", stroke: "#000", "stroke-width": width / 200, "paint-order": "stroke", "font-size": width / 45 });
+      const label = shape("text", { x: rule.points[0][0], y: Math.max(line, rule.points[0][1] - width / 60 - above * line), fill: "#fff", stroke: "#000", "stroke-width": width / 200, "paint-order": "stroke", "pointer-events": "none", "font-size": letter });
       label.textContent = rule.name;
-      nodes.push(label, ...rule.points.map((_, k) => handle(rule, k)));
+      nodes.push(...rule.points.map((_, k) => handle(rule, k)));
+      names.push(label);
     }
+    nodes.push(...names);
     if (mode) {
       nodes.push(shape("polyline", { points: text([...points, cross]), fill: "none", stroke: "#ff3d71", "stroke-width": width / 250 }));
       nodes.push(shape("path", { d: `M${cross[0] - width / 50},${cross[1]}h${width / 25}M${cross[0]},${cross[1] - width / 50}v${width / 25}`, stroke: "#ff3d71", "stroke-width": width / 400 }));
@@ -83,15 +89,28 @@
     return parts ? `${total} (${parts})` : "0";
   }
 
+  // Of a zone all that its kinds of rules would count, with the rule's own numbers for its kind.
+  function toldOfZone(rule) {
+    const options = { ...NEEDED[rule.kind], ...rule.rest }, least = options.min_duration_s ?? 0;
+    const of = (kind, other) => (rule.kind === kind ? least : other), dwell = of("dwell", 5);
+    const found = counting.visits(tracks, rule.points, width, height, options,
+      { entry: of("zone_entry", 0), exit: of("zone_exit", 0), dwell });
+    const counted = COUNTED.includes(rule.kind), enough = counted ? options.min_count ?? 1 : 1, time = counted ? least : 0;
+    const busy = counting.occupancy(tracks, rule.points, width, height, { ...options, min_count: enough, min_duration_s: time });
+    return [`entries ${tally(found.entries)}; exits ${tally(found.exits)}`,
+      `stays of ${dwell} s or more ${tally(found.dwells)}` + (found.longest ? `, the longest ${found.longest.toFixed(1)} s` : ""),
+      `${enough} or more inside${time ? ` for ${time} s or more` : ""} ${busy.times} time${busy.times === 1 ? "" : "s"}` +
+        (busy.times ? `, ${busy.most} at most, the longest ${busy.longest.toFixed(1)} s` : "")].join("\n");
+  }
+
   function told(rule) {
     const options = rule.rest;
-    if (rule.closed) {
-      const found = counting.visits(tracks, rule.points, width, height, options);
-      return `entries ${tally(found.entries)}; exits ${tally(found.exits)}`;
-    }
+    if (rule.closed) return toldOfZone(rule);
     const found = counting.crossings(tracks, rule.points, width, height, options);
     return `left to right ${tally(found.left_to_right)}; right to left ${tally(found.right_to_left)}`;
   }
+
+  const applies = (key, kind) => (key !== "min_duration_s" || TIMED.includes(kind)) && (key !== "min_count" || COUNTED.includes(kind));
 
   const quote = (value) => JSON.stringify(value).replace(/\x7f/g, "\\u007f");
 
@@ -100,13 +119,26 @@
       const corners = rule.points.map(([x, y]) => `[${(x / width).toFixed(4)}, ${(y / height).toFixed(4)}]`).join(", ");
       const rest = { ...NEEDED[rule.kind], ...(camera ? { cameras: camera } : {}), ...rule.rest };
       return ["[[rules]]", `name = ${quote(rule.name)}`, `kind = ${quote(rule.kind)}`, `${rule.closed ? "zone" : "line"} = [${corners}]`,
-        ...Object.entries(rest).map(([key, value]) => `${key} = ${quote(value)}`)].join("\n") + "\n";
+        ...Object.entries(rest).filter(([key]) => applies(key, rule.kind)).map(([key, value]) => `${key} = ${quote(value)}`)].join("\n") + "\n";
     }).join("\n");
   }
 
   function count() {
     rules.forEach((rule, k) => { list.children[k].querySelector("output").textContent = told(rule); });
     get("toml").value = toml();
+  }
+
+  // A labelled number of a rule.
+  function number(rule, key, text, min, step) {
+    const label = make("label", text + " at least"), input = make("input", undefined, { type: "number", min, step });
+    label.dataset.key = key;
+    label.append(input);
+    input.addEventListener("input", () => {
+      if (!input.checkValidity() || input.value === "") return;
+      rule.rest[key] = input.valueAsNumber;
+      count();
+    });
+    return label;
   }
 
   function row(rule) {
@@ -116,10 +148,20 @@
     for (const value of rule.closed ? ZONE_KINDS : LINE_KINDS) kind.append(make("option", value.replaceAll("_", " "), { value }));
     kind.value = rule.kind;
     const gone = make("button", "Delete", { "aria-label": "Delete " + rule.name });
+    const seconds = number(rule, "min_duration_s", "seconds", 0, "any"), least = number(rule, "min_count", "objects", 1, 1);
+    const fit = () => {
+      for (const [key, value] of Object.entries(NEEDED[rule.kind] ?? {})) rule.rest[key] ??= value;
+      seconds.hidden = !TIMED.includes(rule.kind);
+      least.hidden = !COUNTED.includes(rule.kind);
+      seconds.lastElementChild.min = NEEDED[rule.kind]?.min_duration_s ? 0.1 : 0;
+      least.lastElementChild.min = NEEDED[rule.kind]?.min_count ?? 1;
+      for (const part of [seconds, least]) part.lastElementChild.value = rule.rest[part.dataset.key] ?? part.lastElementChild.min;
+    };
     name.addEventListener("input", () => { rule.name = name.value; draw(); count(); });
-    kind.addEventListener("change", () => { rule.kind = kind.value; count(); });
+    kind.addEventListener("change", () => { rule.kind = kind.value; fit(); count(); });
     gone.addEventListener("click", () => { rules.splice(rules.indexOf(rule), 1); show(); });
-    head.append(name, kind, gone);
+    head.append(name, kind, seconds, least, gone);
+    fit();
     item.append(head, make("output"));
     return item;
   }
