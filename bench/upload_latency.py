@@ -104,11 +104,11 @@ class Bench:
         seconds = {k: v for k, v in dict(row["seconds"]).items() if k != "perceive"}  # that is within another
         commit = row["committed_at"].timestamp()
         begins = row["started_at"].timestamp()
-        return (
-            {"uploaded": began, "seen": self.seen[0]}
-            | _of_run(self.stack, run)
-            | {"began": begins, "perceived": begins + sum(seconds.values()), "committed": commit}
-        )
+        moments = {"uploaded": began, "seen": self.seen[0]} | _of_run(self.stack, run)
+        moments |= {"began": begins, "perceived": begins + sum(seconds.values()), "committed": commit}
+        told = ", ".join(f"{name} {moments[name] - began:.2f}" for name in CAUSES)
+        print(f"upload {number}: {told} s", file=sys.stderr)
+        return moments
 
     def _ended(self, uri: str) -> list[dict[str, Any]]:
         return [run for run in self.stack.runs(*FINAL) if run["parameters"].get("video") == uri]

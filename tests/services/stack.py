@@ -180,7 +180,7 @@ class Stack:
         headers = {"content-type": "application/json", "authorization": f"Basic {token}"}
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.api}{path}", data, headers), timeout=30
+            urllib.request.Request(f"{self.api}{path}", data, headers), timeout=START_S
         ) as answer:
             return json.load(answer)
 
