@@ -22,6 +22,7 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -36,7 +37,7 @@ from pydantic import Field
 from flows import report
 from flows.gpu import one_per_gpu
 from flows.pictures import timelines
-from flows.ranges import RANGE_SEGMENTS, perceive_together
+from flows.ranges import RANGE_SEGMENTS, TIMEOUT_S, perceive_together
 from flows.report import LogReporter, Video
 from flows.settings import Settings, read_settings
 from flows.tags import TAG, tag_run
@@ -51,8 +52,6 @@ from pipeline.sources import Missing, find
 __all__ = ["AnalysisFailed", "analyze_batch", "analyze_shard", "analyze_video"]
 
 SHARD_SIZE = 16
-TIMEOUT_S = 24 * 3600
-"""Seconds after which a shard is broken off: its decoding processes end, what is finished is committed."""
 
 
 class AnalysisFailed(MareyError):
@@ -220,6 +219,7 @@ class _Batch:
             create_table_artifact(
                 report.result_table(self.videos), "marey-videos", "What became of each video"
             )
+        create_link_artifact(report.address(self.lake), report.named([self.lake]), "marey-lake", "The lake")
         page = report.page(result, self.videos, self.stopped) + _pictures(self.lake, self.videos)
         create_markdown_artifact(page, "marey-report", report.states_text(self.videos))
         if not report.failed(self.videos):

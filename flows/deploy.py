@@ -165,7 +165,8 @@ def _deployment(
         found = client.read_deployment_by_name(f"{flow.name}/{DEPLOYMENT}")
     except ObjectNotFound:
         found = None
-    if found is not None and found.version == version:
+    # A pool that was deleted since leaves its deployments without one.
+    if found is not None and (found.version, found.work_pool_name) == (version, spec.work_pool.name):
         return Change("deployment", flow.name, "unchanged", str(found.id))
     made = None if dry_run else _create(client, flow, spec, parameters, schema, version)
     return Change("deployment", flow.name, "updated" if found else "created", str(made or ""))

@@ -31,6 +31,9 @@ from pipeline.config import Config
 QUEUE = "ranges"
 """Queue that comes before uploads: what is begun is finished first."""
 
+TIMEOUT_S = 24 * 3600
+"""Seconds after which a shard or a range is broken off: its decoders end, what is finished stays."""
+
 RANGE_SEGMENTS = 10
 POLL_S = 2.0
 PATIENCE_S = 300.0
@@ -42,7 +45,7 @@ def _name() -> str:
     return f"{report.named([given['video']])} {given['first']}-{given['end']}"
 
 
-@flow(name="perceive-range", flow_run_name=_name)
+@flow(name="perceive-range", flow_run_name=_name, timeout_seconds=TIMEOUT_S)
 def perceive_range(video: str, lake: str, first: int, end: int, config: Settings = None) -> int:
     """Perceive a range of a video's segments into the lake's staging; no row tells of it.
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +31,15 @@ class LogReporter(PlainReporter):
         super().__init__()
         self._logger = logger
         self.results: list[VideoResult] = []
+
+    def begin(self, num_videos: int) -> None:
+        super().begin(num_videos)
+        self._logger.info("inputs: %d", num_videos)
+
+    def video(self, uri: str, duration_s: float | None) -> None:
+        super().video(uri, duration_s)
+        length = "length unknown" if duration_s is None else clock(duration_s)
+        self._logger.info("begins   %s - %s", uri, length)
 
     def done(self, result: VideoResult) -> None:
         self.results.append(result)
@@ -159,6 +168,11 @@ def _section(title: str, entries: Sequence[tuple[Video, str]]) -> str:
 def _loss(video: Video) -> str:
     causes = ", ".join(sorted({str(gap["cause"]) for gap in video["gaps"]})) or "media"
     return f"{video['frames_failed']} frames lost ({causes})"
+
+
+def address(lake: str) -> str:
+    """Where a lake is, as a link."""
+    return lake if "://" in lake else Path(lake).absolute().as_uri()
 
 
 def escape(text: str) -> str:

@@ -50,7 +50,7 @@ def submit(
         The run; None if so many have ended that it is left alone.
 
     Raises:
-        UsageError: the server has no such deployment.
+        UsageError: the server has no such deployment, or no pool for it.
     """
     deployment = _deployment(client, flow_name)
     for link in range(_LINKS):
@@ -71,7 +71,7 @@ def check_deployment(flow_name: str) -> None:
     """Ask the server for a deployment.
 
     Raises:
-        UsageError: it has none of that name, or no server is configured.
+        UsageError: it has none of that name, no pool for it, or no server is configured.
         TransientError: it cannot be reached.
     """
     with server() as client:
@@ -81,9 +81,12 @@ def check_deployment(flow_name: str) -> None:
 def _deployment(client: SyncPrefectClient, flow_name: str) -> UUID:
     full = f"{flow_name}/{DEPLOYMENT}"
     try:
-        return client.read_deployment_by_name(full).id
+        found = client.read_deployment_by_name(full)
     except ObjectNotFound as exc:
         raise UsageError(f"the Prefect server has no deployment {full}", remedy="run `marey deploy`") from exc
+    if found.work_pool_name is None:  # runs would wait for ever
+        raise UsageError(f"the Prefect server has no pool for {full}", remedy="run `marey deploy`")
+    return found.id
 
 
 def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None:

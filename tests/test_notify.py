@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from pipeline import notify
@@ -16,7 +17,7 @@ from pipeline.analyze import analyze
 from pipeline.lake import Lake
 from pipeline.lake.tables import OUTBOX
 from tests.analyze.build import ask, config, prepared
-from tests.s3 import free_port
+from tests.s3 import Server, free_port
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,16 @@ def test_what_was_not_delivered_is_by_the_next_run(folder: Path, tmp_path: Path,
     [message] = hook.got
     assert f"{message['Id']}.json" == name
     assert Lake.open(str(lake)).location.names(OUTBOX) == []
+
+
+def test_to_a_queue(folder: Path, tmp_path: Path, s3_server: Server) -> None:
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName=s3_server.bucket())["QueueUrl"]
+    [result] = analyze([str(folder / "short.mp4")], str(tmp_path), config(folder, notify__queue=url)).results
+    [message] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    told = json.loads(message["Body"])
+    assert (told["API"], told["Status"], told["VideoId"]) == ("marey/Analysis", "SUCCEEDED", result.video_id)
+    assert told["Rows"] == dict(result.rows)
 
 
 def test_addresses_are_not_stored(folder: Path, tmp_path: Path, hook: Hook) -> None:

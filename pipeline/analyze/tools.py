@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +55,8 @@ class Tools:
 
     @cached_property
     def perceiver(self) -> Perceiver:
-        from pipeline.perceive import Perceiver
-
-        return Perceiver(self.config.perceive, threads=self.config.run.threads)
+        digests = tuple(self.perception_digests.items())
+        return _perceiver(self.config.perceive, self.config.run.threads, digests)
 
     @cached_property
     def motion(self) -> MotionModel:
@@ -108,6 +107,17 @@ class Tools:
         kept = {role: old[role] for role in ("detector", "encoder") if role in old}
         events = {f"events.{stem}": digest for stem, digest in self.event_digests.items()}
         return json.dumps(self.digests | kept | events)
+
+
+@lru_cache(maxsize=1)
+def _perceiver(settings: PerceiveConfig, threads: int, digests: tuple[tuple[str, str], ...]) -> Perceiver:
+    """The CNN, kept by the process for its next run: loading takes as long as a minute of video.
+
+    `digests` are there to tell whether the files are still those that were loaded.
+    """
+    from pipeline.perceive import Perceiver
+
+    return Perceiver(settings, threads=threads)
 
 
 def _perception_digests(settings: PerceiveConfig) -> dict[str, str]:

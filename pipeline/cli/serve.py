@@ -51,12 +51,14 @@ def watch_command(
     from pipeline.uploads import sweep_once, watch_queue, watch_sweep
     from pipeline.uploads.watch import check_source
 
-    submit = _submitter(lake, config, settings)
+    if queue is not None and not source.startswith("s3://"):
+        raise UsageError("--queue needs a bucket to watch", got=source, remedy="give s3://bucket/prefix")
     check_source(source)
-    if queue is not None:
-        if not source.startswith("s3://"):
-            raise UsageError("--queue needs a bucket to watch", got=source, remedy="give s3://bucket/prefix")
-        watch_queue(source, lake, Queue(queue), submit, say)
+    check_source(lake, may_be_absent=True)
+    messages = Queue(queue) if queue is not None else None
+    submit = _submitter(lake, config, settings)
+    if messages is not None:
+        watch_queue(source, lake, messages, submit, say)
     elif once:
         submit(sweep_once([source], lake))
     else:

@@ -16,10 +16,12 @@ from models.files import file_digest
 from models.temporal import load_events, save_events
 from pipeline.analyze import Options, Summary, analyze, reinterpret
 from pipeline.analyze.outcome import Silent
+from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.ids import EVENTS_VERSION
 from tests.analyze.build import LINE, ask, config, counts, rows, write_clip
+from tests.services.media import write_weights
 
 RUNS = "perception_run_id, tracking_run_id, events_run_id"
 SIZES = "rows_frames, rows_detections, rows_tracks, rows_objects, rows_events"
@@ -158,6 +160,18 @@ def test_an_event_model_of_another_detector_is_told_once(folder: Path, lake: Pat
         told = Told()
         reinterpret(str(tmp_path / "mine"), settings, reporter=told)
         assert len(told.notes) == wanted
+
+
+def test_a_process_keeps_the_network_for_its_next_run(folder: Path, tmp_path: Path) -> None:
+    """A shard is a run; loading the network for each would cost more than Prefect does."""
+    weights = tmp_path / "own.safetensors"
+    shutil.copy(folder / "tiny.safetensors", weights)
+    settings = config(folder, perceive__weights=str(weights))
+    first = Tools(settings).perceiver
+    assert Tools(config(folder, perceive__weights=str(weights), run__segment_s=7)).perceiver is first
+    weights.unlink()
+    write_weights(weights)
+    assert Tools(settings).perceiver is not first  # the file is another
 
 
 def test_dry_runs_write_nothing(folder: Path, lake: Path, known: Path) -> None:

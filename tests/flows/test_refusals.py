@@ -48,6 +48,30 @@ def test_watching_with_a_server_that_is_away(tmp_path: Path) -> None:
     assert (code, text.count("cannot be reached")) == (3, 1)
 
 
+def test_orphans_of_a_server_that_is_away_or_not_configured(tmp_path: Path) -> None:
+    code, text = refused(tmp_path, "doctor", "--runs", server=AWAY)
+    assert (code, text.count("cannot be reached")) == (3, 1)
+    code, text = refused(tmp_path, "doctor", "--free")
+    assert code == 2
+    assert "no Prefect server is configured" in text
+
+
+def test_watching_what_is_not_there(tmp_path: Path, s3_server: Server) -> None:
+    lake = ("--lake", tmp_path / "lake")
+    gone = tmp_path / "gone"
+    told = f"marey: {gone} does not exist: check the name, or make it\n"
+    assert refused(tmp_path, "watch", gone, *lake) == (2, told)
+    bucket = f"s3://{s3_server.bucket()}/up/"
+    told = "marey: bucket no-such-bucket: the bucket does not exist\n"
+    assert refused(tmp_path, "watch", "s3://no-such-bucket/up/", *lake) == (3, told)
+    assert refused(tmp_path, "watch", bucket, "--lake", "s3://no-such-bucket/lake") == (3, told)
+    queue = f"{s3_server.endpoint}/123456789012/no-such-queue"
+    code, told = refused(tmp_path, "watch", bucket, *lake, "--queue", queue)
+    assert (code, told.startswith(f"marey: queue {queue}: ")) == (3, True)
+    code, told = refused(tmp_path, "watch", tmp_path, *lake, "--queue", queue)
+    assert (code, told.startswith("marey: --queue needs a bucket to watch, got ")) == (2, True)
+
+
 def test_the_source_is_not_there(tmp_path: Path) -> None:
     code, text = deploy(tmp_path, source=tmp_path / "gone")
     assert (code, text) == (2, f"marey: {tmp_path / 'gone'} does not exist: check the name, or make it\n")

@@ -114,6 +114,11 @@ def test_page() -> None:
     )
 
 
+def test_a_lake_as_a_link() -> None:
+    assert report.address("s3://archive/lake") == "s3://archive/lake"
+    assert report.address("/archive/my lake") == "file:///archive/my%20lake"
+
+
 def test_names_of_files_are_not_markup() -> None:
     uri = "/in/<img src=x>|[a](javascript:b)\n# **big**.mp4"
     videos = report.plain([replace(FAILED, uri=uri, error="`no`")])
@@ -126,9 +131,12 @@ def test_failures_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     reporter = LogReporter(logging.getLogger("run"))
     reporter.begin(3)
+    reporter.video(OK.uri, OK.duration_s)
     for result in (OK, replace(OK, state="current"), FAILED):
         reporter.done(result)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "inputs: 3"),
+        ("INFO", "begins   /in/gate.mp4 - 1:01"),
         ("INFO", "ok       /in/gate.mp4 - 7 objects, 2 events"),
         ("WARNING", "failed   /in/torn.mp4 - /in/torn.mp4: no frame"),
     ]

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_S = 120.0
-"""A start takes 5 s on a free machine, 20 to 50 s on a busy one."""
+START_S = 1800.0
+"""A start takes 5 s on a free machine; a busy one must not fail the tests."""
 
 
 def free_port() -> int:

@@ -28,7 +28,18 @@ from tests.helpers import ROOT
 from tests.s3 import Server, free_port, wait_for_port
 from tests.services.packages import install
 
+START_S = 1800.0
+"""Far more than it takes the server to start, or a command, which is some 10 s on a free machine."""
+
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
 AUTH = "admin:planted-prefect-password"
+
+
+def documented(variable: str) -> str:
+    """The value that deploy/README.md gives a variable."""
+    text = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    return text.partition(f"{variable}=")[2].split()[0]
 
 
 def _as_postgres(*command: object) -> list[str]:
@@ -144,11 +155,12 @@ class Stack:
             PREFECT_SERVER_API_AUTH_STRING=AUTH,
             PREFECT_HOME=str(self.folder / "server-home"),
         )
-        self.wait_until(lambda: self._answers(), "the Prefect server answers", 120)
+        self.wait_until(lambda: self._answers(), "the Prefect server answers", START_S)
 
-    def start_worker(self, name: str = "worker", pool: str = "marey-cpu", limit: int = 1) -> None:
+    def start_worker(self, name: str = "worker", pool: str = "marey-cpu", limit: int = 1, **env: str) -> None:
         """A process worker."""
-        self.start(name, "prefect", "worker", "start", "--pool", pool, "--name", name, "--limit", limit)
+        options = ("--pool", pool, "--name", name, "--limit", limit)
+        self.start(name, "prefect", "worker", "start", *options, **env)
 
     def marey(self, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
@@ -158,7 +170,7 @@ class Stack:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=180,
+            timeout=START_S,
             check=False,
         )
 
@@ -168,7 +180,7 @@ class Stack:
         headers = {"content-type": "application/json", "authorization": f"Basic {token}"}
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(
-            urllib.request.Request(f"{self.api}{path}", data, headers), timeout=30
+            urllib.request.Request(f"{self.api}{path}", data, headers), timeout=START_S
         ) as answer:
             return json.load(answer)
 
@@ -176,6 +188,21 @@ class Stack:
         """Flow runs, of all states or of some."""
         wanted = {"flow_runs": {"state": {"type": {"any_": list(states)}}}} if states else {}
         return list(self.ask("/flow_runs/filter", wanted | {"limit": 200}))
+
+    def submit(self, flow: str, **parameters: Any) -> str:
+        """A run of a flow's deployment; its id."""
+        deployment = self.ask(f"/deployments/name/{flow}/marey")["id"]
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
+        return str(self.ask(f"/deployments/{deployment}/create_flow_run", body)["id"])
+
+    def ended(self, run: str, seconds: float) -> dict[str, Any]:
+        """The state in which a run ends."""
+
+        def final() -> bool:
+            return self.ask(f"/flow_runs/{run}")["state_type"] in FINAL
+
+        self.wait_until(final, "the run ends", seconds)
+        return dict(self.ask(f"/flow_runs/{run}")["state"])
 
     def idle(self) -> bool:
         """Whether no run is under way or due."""

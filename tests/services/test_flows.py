@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from deltalake import DeltaTable
 
@@ -97,7 +100,7 @@ def test_video(prefect_api: str, footage: Path, settings: dict[str, Any], tmp_pa
 
     def of_the_video() -> list[str]:
         lines = [line["message"] for line in rest.log_lines(prefect_api, run)]
-        return [line for line in lines if gate in line and not line.startswith("segment ")]
+        return [line for line in lines if gate in line and not line.startswith("segment ")][1:]
 
     [line] = rest.wait_for(of_the_video)
     assert line == f"ok       {gate} - {result['rows']['objects']} objects, 0 events"
@@ -203,7 +206,9 @@ def test_parameters_have_types(prefect_api: str, tmp_path: Path, change: dict[st
 def test_nothing_new_is_no_failure(prefect_api: str, footage: Path, tmp_path: Path) -> None:
     state = analyze_batch([str(footage)], str(tmp_path), since="2999-01-01T00:00:00", return_state=True)
     assert (state.name, state.message) == ("Completed", "0 videos: nothing to do")
-    assert list(rest.artifacts(prefect_api, rest.flow_run(prefect_api, state))) == ["marey-report"]
+    shown = rest.artifacts(prefect_api, rest.flow_run(prefect_api, state))
+    assert sorted(shown) == ["marey-lake", "marey-report"]
+    assert shown["marey-lake"] == f"[{tmp_path.name}]({tmp_path.as_uri()})"
 
 
 def test_config_file(prefect_api: str, footage: Path, settings: dict[str, Any], tmp_path: Path) -> None:
@@ -263,6 +268,47 @@ def test_wrong_weights_are_not_tried_again(
     assert "\n" not in str(state.message)
     [task] = rest.ended_task_runs(prefect_api, rest.flow_run(prefect_api, state))
     assert (task["state_name"], task["run_count"]) == ("Failed", 1)
+
+
+def decoders() -> list[psutil.Process]:
+    """The decoding processes below this one."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "pipeline.media.child" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def stop_the_first_decoder(stopped: list[psutil.Process]) -> None:
+    """Stop a decoding process, which is then neither dead nor at work."""
+    while not (found := decoders()):
+        time.sleep(0.02)
+    found[0].suspend()
+    stopped.append(found[0])
+
+
+def test_time_out_leaves_no_child(
+    prefect_api: str,
+    footage: Path,
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A shard that hangs ends in its time, and with it what it started; nothing is left half done."""
+    monkeypatch.setattr(analyze_shard, "timeout_seconds", 30.0)
+    settings["video.stall_s"] = 3600.0
+    stopped: list[psutil.Process] = []
+    thread = threading.Thread(target=stop_the_first_decoder, args=(stopped,), daemon=True)
+    thread.start()
+    state = analyze_video(str(footage / "gate.mp4"), str(tmp_path / "lake"), settings, return_state=True)
+    thread.join()
+    assert "timed out after 30" in str(state.message)
+    assert not stopped[0].is_running()
+    assert not decoders()
+    [task] = rest.ended_task_runs(prefect_api, rest.flow_run(prefect_api, state))
+    assert (task["state_name"], task["run_count"]) == ("TimedOut", 1)
+    assert analyze_video(str(footage / "gate.mp4"), str(tmp_path / "lake"), settings)["states"] == {"ok": 1}
 
 
 def test_killed_decoder_is_tried_again(

@@ -26,6 +26,7 @@ from pipeline.uploads import watch as watching
 from pipeline.uploads.notices import created
 from pipeline.uploads.sweep import Sweeper, is_being_written
 from tests.analyze.build import config, prepared
+from tests.helpers import ROOT
 from tests.lake.build import running
 from tests.s3 import Server
 
@@ -203,6 +204,26 @@ def test_poison_goes_to_the_dead_letter_queue_with_the_reason(
 def test_a_queue_that_is_not_there(site: Place) -> None:
     with pytest.raises(StorageError, match=r"queue .*-gone: "):
         Queue(f"{site.url}-gone")
+
+
+def test_bucket_and_queue_as_they_are_documented(s3_server: Server) -> None:
+    """The files of deploy/bucket, applied: what is uploaded is announced, what lies elsewhere is not."""
+    folder, region = ROOT / "deploy" / "bucket", "eu-west-1"
+    keys = {"aws_access_key_id": s3_server.key, "aws_secret_access_key": s3_server.secret}
+    made = partial(boto3.client, endpoint_url=s3_server.endpoint, region_name=region, **keys)
+    sqs, s3 = made("sqs"), made("s3")
+    sqs.create_queue(QueueName="uploads-dead")
+    attributes = json.loads((folder / "queue.json").read_text())
+    url = sqs.create_queue(QueueName="uploads", Attributes=attributes)["QueueUrl"]
+    s3.create_bucket(Bucket="footage", CreateBucketConfiguration={"LocationConstraint": region})
+    wanted = json.loads((folder / "notify.json").read_text())
+    s3.put_bucket_notification_configuration(Bucket="footage", NotificationConfiguration=wanted)
+    s3.put_object(Bucket="footage", Key="uploads/räume 1+2.mp4", Body=b"x")
+    s3.put_object(Bucket="footage", Key="lake/own.mp4", Body=b"x")
+    bodies = [
+        message["Body"] for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    ]
+    assert [uri for body in bodies for uri in created(body)] == ["s3://footage/uploads/räume 1+2.mp4"]
 
 
 def test_an_object_as_it_is_now(site: Place) -> None:
