@@ -69,7 +69,7 @@ def test_watching_what_is_not_there(tmp_path: Path, s3_server: Server) -> None:
     code, told = refused(tmp_path, "watch", bucket, *lake, "--queue", queue)
     assert (code, told.startswith(f"marey: queue {queue}: ")) == (3, True)
     code, told = refused(tmp_path, "watch", tmp_path, *lake, "--queue", queue)
-    assert (code, told.startswith("marey: --queue needs a bucket to watch, got ")) == (2, True)
+    assert (code, told.startswith("marey: --queue needs a bucket to watch (got ")) == (2, True)
 
 
 def test_the_source_is_not_there(tmp_path: Path) -> None:
