@@ -26,6 +26,7 @@ class Frame:
     t: float = 0.3
     motion_grid: np.ndarray = field(default_factory=lambda: np.full(96, 0.25, np.float32))
     camera_motion: tuple[float, float, float, float] | None = None
+    still: bool = False
 
 
 def seen(boxes: list[list[float]]) -> Perceived:
