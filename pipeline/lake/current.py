@@ -52,20 +52,14 @@ def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
         "SELECT video_id, max(revision) AS revision FROM analyses "
         f"WHERE status IN ('ok', 'partial'){committed} GROUP BY video_id"
     )
-    # Most names have one version, which needs no ranking: of a million analyses that is most of the work.
-    versions = f"(SELECT uri, count(*) AS versions FROM videos_all{seen} GROUP BY uri) AS n"
-    named = f"(SELECT * FROM videos_all{seen}) AS v\nJOIN {versions}\nON v.uri = n.uri"
-    ranked = (
-        "SELECT w.*, row_number() OVER (PARTITION BY w.uri ORDER BY "
-        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, w.seen_at DESC, w.run_id DESC) AS rank_of_name\n"
-        f"FROM (SELECT v.* FROM {named} WHERE n.versions > 1) AS w\n"
-        f"LEFT JOIN ({newest}) AS a ON w.video_id = a.video_id"
+    names = (
+        "SELECT v.*, row_number() OVER (PARTITION BY v.uri ORDER BY "
+        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, v.seen_at DESC, v.run_id DESC) AS rank_of_name "
+        f"FROM (SELECT * FROM videos_all{seen}) AS v "
+        f"LEFT JOIN ({newest}) AS a ON v.video_id = a.video_id"
     )
     views = {
-        "videos": (
-            f"SELECT {_columns('videos', quote, 'v.')}\nFROM {named} WHERE n.versions = 1\nUNION ALL\n"
-            f"SELECT {_columns('videos', quote)}\nFROM ({ranked}) AS ranked\nWHERE rank_of_name = 1"
-        ),
+        "videos": f"SELECT {_columns('videos', quote)}\nFROM ({names}) AS named\nWHERE rank_of_name = 1",
         "analyses_current": (
             f"SELECT {_columns('analyses', quote, 'a.')}\nFROM analyses AS a\nJOIN ({newest}) AS newest\n"
             "ON a.video_id = newest.video_id AND a.revision = newest.revision\n"
