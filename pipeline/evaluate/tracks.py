@@ -176,7 +176,7 @@ def _mean(parts: list[Array]) -> float:
 
 
 def _true_tracks(truth: pa.Table) -> list[tuple[NDArray[np.int64], Array]]:
-    """Frames (N,) and boxes z (N, 4) of every counting track with at least `MIN_BOXES` boxes, the longest first."""
+    """Frames (N,) and boxes z (N, 4) of counting tracks with `MIN_BOXES` boxes or more, the longest first."""
     counts = truth["score"].to_numpy() != 0
     if truth["class"].null_count == 0:
         counts &= truth["class"].to_numpy() == PEDESTRIAN
