@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from models.motion import WEIGHTS, MotionModel, load_motion
 from pipeline.config import TrackConfig
-from pipeline.errors import ModelError, UsageError
+from pipeline.errors import ModelError
 from pipeline.lake.schema import DETECTIONS, FRAMES, TRACKS
-from pipeline.mot import read_mot, read_seqinfo, write_mot
+from pipeline.mot import frame_rate, read_mot, read_seqinfo, write_mot
 from pipeline.track.tracker import Tracker
 
 DEFAULT_FPS = 30.0
@@ -55,7 +55,7 @@ def track_mot(
         settings: tracker settings.
 
     Raises:
-        UsageError: `fps` is not above 0.
+        UsageError: `fps` is no rate.
         InputError: the file is missing or malformed; nothing was written.
         ModelError: the motion weights cannot be loaded; nothing was written.
         StorageError: the result cannot be written.
@@ -63,9 +63,8 @@ def track_mot(
     settings = settings or TrackConfig()
     rows = read_mot(path)
     info = read_seqinfo(path)
-    if fps is not None and not fps > 0:
-        raise UsageError("frames per second must be above 0", got=fps)
-    rate, source = (fps, "given") if fps else (info.fps, "seqinfo.ini") if info else (DEFAULT_FPS, "default")
+    rate = frame_rate(fps, info) or DEFAULT_FPS
+    source = "given" if fps is not None else "seqinfo.ini" if info else "default"
     size = (info.width_px or 0, info.height_px or 0) if info else (0, 0)
     tracks = track_boxes(rows, rate, size, settings, load_motion_weights(settings.weights))
     write_mot(out, tracks)
