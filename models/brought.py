@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.boxes import Array, Pictures, padded
 from models.files import CheckpointError
 
-Array = npt.NDArray[np.float32]
-Pictures = npt.NDArray[np.uint8]
 Outputs = Sequence[npt.NDArray[np.generic]]
 
 
@@ -138,7 +137,7 @@ def open_brought(model: Path, runtime: str = "auto", precision: str = "float32",
         found: list[tuple[Array, Array]] = []
         size = batch or len(pictures)
         for begin in range(0, len(pictures), size):
-            part = _padded(pictures[begin : begin + size], size)
+            part = padded(pictures[begin : begin + size], size)
             try:
                 boxes, scores = read(run(_prepare(part, spec)), spec)
             except (IndexError, ValueError, RuntimeError) as exc:
@@ -150,11 +149,6 @@ def open_brought(model: Path, runtime: str = "auto", precision: str = "float32",
         return found[: len(pictures)]
 
     return Brought(find, spec, name)
-
-
-def _padded(pictures: Pictures, size: int) -> Pictures:
-    empty = np.zeros((size - len(pictures), *pictures.shape[1:]), np.uint8)
-    return np.concatenate([pictures, empty]) if len(empty) else pictures
 
 
 def _prepare(pictures: Pictures, spec: Spec) -> Array:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.boxes import STRIDES
+
 INPUT_MEAN = 127.0
 INPUT_SCALE = 128.0
-STRIDES = (8, 16, 32)
 
 
 class Stage(NamedTuple):

@@ -21,13 +21,17 @@ def resolve(precision: str, runtime: str, device: str) -> Precision:
 
 
 @cache
-def _cpu_has_bfloat16() -> bool:
+def cpu_flags() -> str:
+    """The instruction sets of this CPU, as Linux lists them; elsewhere nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return bool(_CPU_FLAGS & set(flags.split()))
+        return ""
+    return next((line for line in lines if line.startswith("flags")), "")
+
+
+def _cpu_has_bfloat16() -> bool:
+    return bool(_CPU_FLAGS & set(cpu_flags().split()))
 
 
 def best_for_training(device: str) -> Precision:

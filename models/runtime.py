@@ -1,44 +1,44 @@
 """What runs the detector: torch (CPU or CUDA) or OpenVINO, behind one call.
 
 Every runtime takes batches of one fixed shape, padded, so that a frame gives the same numbers in any company.
+Importing this loads no torch, which takes a second: `models.compiled` mostly does without.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
+from models.boxes import (
+    Array,
+    CellOutputs,
+    Detections,
+    Grid,
+    Pictures,
+    Selection,
+    best_first,
+    clip,
+    keep_best,
+    padded,
+    select,
+)
 from models.brought import Brought
-from models.checkpoint import load_detector
-from models.detector import Detections, Exported, Grid, Selection, best_first, clip, keep_best, select
-from models.files import cache_folder
+from models.compiled import Run, open_compiled
 from models.precision import Precision
-
-Pictures = npt.NDArray[np.uint8]
-Array = npt.NDArray[np.float32]
-
-
-class CellOutputs(NamedTuple):
-    """Outputs of all cells for a batch; see `models.detector.Exported`."""
-
-    scores: Array  # (N, A, classes)
-    sides: Array  # (N, A, 4 * bins), before the softmax
-    appearance: Array  # (N, A, E), of any length
-    embedding: Array  # (N, D)
 
 
 class Network(NamedTuple):
     """A detector ready to run. `run` takes (N, H, W, 3) uint8 RGB with N up to `batch`."""
 
-    run: Callable[[Pictures], CellOutputs]
+    run: Run
     grid: Grid
     classes: tuple[str, ...]
     runtime: str
@@ -93,16 +93,31 @@ def choose(runtime: str, device: str) -> tuple[str, str]:
     Raises:
         ValueError: what is asked for is not there.
     """
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not _has_cuda():
         raise ValueError('device = "cuda", but torch sees no CUDA device')
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if _has_cuda() else "cpu"
     has_openvino = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and (device != "cpu" or not has_openvino):
         raise ValueError('runtime = "openvino" needs device = "cpu" and: pip install "marey[openvino]"')
     if runtime == "auto":
         runtime = "openvino" if device == "cpu" and has_openvino else "torch"
     return runtime, device
+
+
+def _has_cuda() -> bool:
+    """Whether torch sees a GPU; it is not asked, nor loaded, where it cannot."""
+    build = version("torch")
+    if "+cpu" in build or sys.platform == "darwin":
+        return False
+    if sys.platform == "linux" and "+rocm" not in build:
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:  # no driver
+            return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def open_network(
@@ -115,38 +130,35 @@ def open_network(
     device: str = "auto",
     precision: Precision = "float32",
     threads: int = 0,
+    keep: bool = True,
 ) -> Network:
     """Load weights and prepare a runtime for pictures of `width` x `height`.
+
+    With `keep`, what OpenVINO compiles is kept for the next process; see `models.compiled`.
 
     Raises:
         CheckpointError: the weights cannot be used.
         ValueError: the runtime or device is not there.
     """
     runtime, device = choose(runtime, device)
-    detector = load_detector(weights)
-    module = Exported(detector).eval()
     threads = threads or os.cpu_count() or 1
-    make = _openvino if runtime == "openvino" else _torch
-    run = make(module, (batch, height, width, 3), device, precision, threads)
-    name = f"{runtime} {_version(runtime)} {precision}"
-    return Network(run, Grid.of(width, height), detector.config.classes, name, device)
-
-
-def _version(runtime: str) -> str:
-    from importlib.metadata import version
-
-    return version(runtime)
-
-
-def _filled(pictures: Pictures, batch: int) -> Pictures:
-    """With black pictures behind the given ones, up to `batch`."""
-    empty = np.zeros((batch - len(pictures), *pictures.shape[1:]), np.uint8)
-    return np.concatenate([pictures, empty]) if len(empty) else pictures
+    if runtime == "openvino":
+        run, classes = open_compiled(weights, (width, height), batch, precision, threads, keep=keep)
+    else:
+        run, classes = _torch(weights, (batch, height, width, 3), device, precision, threads)
+    return Network(run, Grid.of(width, height), classes, f"{runtime} {version(runtime)} {precision}", device)
 
 
 def _torch(
-    module: Exported, shape: tuple[int, ...], device: str, precision: Precision, threads: int
-) -> Callable[[Pictures], CellOutputs]:
+    weights: Path, shape: tuple[int, ...], device: str, precision: Precision, threads: int
+) -> tuple[Run, tuple[str, ...]]:
+    import torch
+
+    from models.checkpoint import load_detector
+    from models.detector import Exported
+
+    detector = load_detector(weights)
+    module = Exported(detector).eval()
     if device == "cpu":
         torch.set_num_threads(threads)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -155,52 +167,8 @@ def _torch(
 
     def run(pictures: Pictures) -> CellOutputs:
         with torch.inference_mode():
-            filled = np.ascontiguousarray(_filled(pictures, shape[0]))
+            filled = np.ascontiguousarray(padded(pictures, shape[0]))
             outputs = module(torch.from_numpy(filled).to(device))
             return CellOutputs(*(x.float().cpu().numpy()[: len(pictures)] for x in outputs))
 
-    return run
-
-
-def _openvino(
-    module: Exported, shape: tuple[int, ...], device: str, precision: Precision, threads: int
-) -> Callable[[Pictures], CellOutputs]:
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-    import warnings
-
-    import openvino as ov
-
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the tracer of torch warns of constants that are meant to be constant
-        # One picture per core at a time: what a layer leaves is still in the cache for the next one. Eight at
-        # once take a tenth more CPU time, and give the same numbers to the last bit (measured).
-        shape = (min(shape[0], threads), *shape[1:])
-        example = torch.zeros(shape, dtype=torch.uint8)
-        model = ov.convert_model(module, example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
-    core = ov.Core()
-    core.set_property({"CACHE_DIR": str(cache_folder("openvino"))})
-    compiled = core.compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-        },
-    )
-    request = compiled.create_infer_request()
-
-    def run(pictures: Pictures) -> CellOutputs:
-        count, size = len(pictures), shape[0]
-        sizes = [request.get_output_tensor(i).shape[1:] for i in range(4)]
-        out = CellOutputs(*(np.empty((count, *s), np.float32) for s in sizes))
-        for begin in range(0, count, size):
-            part = pictures[begin : begin + size]
-            request.infer([_filled(part, size)])
-            for i, whole in enumerate(out):
-                whole[begin : begin + len(part)] = request.get_output_tensor(i).data[: len(part)]
-        return out
-
-    return run
+    return run, detector.config.classes

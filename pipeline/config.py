@@ -107,6 +107,9 @@ class PerceiveConfig(Model):
         "auto", "where the CNN runs; auto takes CUDA if there is one"
     )
     runtime: Literal["auto", "torch", "openvino"] = speed("auto", "what runs the CNN on a CPU")
+    keep_compiled: bool = speed(
+        True, "keep the CNN that OpenVINO compiled in marey's cache, so that the next process begins sooner"
+    )
     batch_size: int = result(
         8, "frames per CNN call; another number may change the last digits", gt=0, le=256
     )

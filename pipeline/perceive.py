@@ -67,7 +67,7 @@ class Perceiver:
         Raises:
             ModelError: the weights cannot be used, or the device or runtime is not there.
         """
-        from models.detector import Selection
+        from models.boxes import Selection
 
         self.settings = settings = resolved(settings)
         try:
@@ -133,6 +133,7 @@ def _open(settings: PerceiveConfig, threads: int) -> Network | BroughtNetwork:
             device=settings.device,
             precision=_precision(settings),
             threads=threads,
+            keep=settings.keep_compiled,
         )
         if not settings.detector:
             return own

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.detector import iou_matrix
+from models.boxes import iou_matrix
 
 Array = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]

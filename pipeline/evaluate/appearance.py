@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.detector import Array
+from models.boxes import Array
 from models.runtime import Network
 from models.training.augment import AugmentSettings, Plan, disturb, draw, plan_view
 from models.training.coco import Image, TrainingImage, load_images

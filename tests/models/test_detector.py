@@ -11,19 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.boxes import Grid, Selection, iou_matrix, select, suppress, vote
 from models.checkpoint import save_detector
-from models.detector import (
-    Detector,
-    DetectorConfig,
-    Grid,
-    Selection,
-    cell_centres,
-    decode_boxes,
-    iou_matrix,
-    select,
-    suppress,
-    vote,
-)
+from models.detector import Detector, DetectorConfig, cell_centres, decode_boxes
 from models.encoder import LITE0_BLOCKS, Backbone, load_imagenet
 from models.precision import resolve
 from models.runtime import open_network

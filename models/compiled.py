@@ -1,0 +1,155 @@
+"""The detector in OpenVINO, compiled once and kept in marey's cache for the processes that follow.
+
+Tracing and compiling takes seconds, and torch; what is kept is read in a tenth of a second, without torch.
+Its name is a digest of all that goes into it: weights, the network's source, versions, shape, number format,
+threads and the CPU's instruction sets. A file that is damaged, or that OpenVINO refuses, is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.boxes import CellOutputs, Pictures, padded
+from models.files import cache_folder, file_digest
+from models.precision import Precision, cpu_flags
+
+_KEPT = 8
+"""Files in the cache, those used last; one is about as large as the weights in float32."""
+
+_SOURCES = ("compiled.py", "detector.py", "encoder.py", "checkpoint.py")
+
+Run = Callable[[Pictures], CellOutputs]
+
+
+def open_compiled(
+    weights: Path, size: tuple[int, int], batch: int, precision: Precision, threads: int, *, keep: bool = True
+) -> tuple[Run, tuple[str, ...]]:
+    """What runs the detector on pictures of `size` (width, height), and the names of its classes.
+
+    With `keep` the compiled network is looked for in the cache, and put there.
+
+    Raises:
+        CheckpointError: the weights cannot be used.
+    """
+    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+    import openvino as ov
+
+    # One picture per core at a time: what a layer leaves is still in the cache for the next one. Eight at
+    # once take a tenth more CPU time, and give the same numbers to the last bit (measured).
+    shape = (min(batch, threads), size[1], size[0], 3)
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    core = ov.Core()
+    path = _place(weights, shape, settings) if keep else None
+    if path and (kept := _read(path)):
+        classes, blob = kept
+        with suppress(RuntimeError):
+            return _runner(core.import_model(BytesIO(blob), "CPU", settings), shape[0]), classes
+    model, classes = _converted(weights, shape)
+    compiled = core.compile_model(model, "CPU", settings)
+    if path:
+        _write(path, classes, compiled.export_model().getvalue())
+    return _runner(compiled, shape[0]), classes
+
+
+def _converted(weights: Path, shape: tuple[int, ...]) -> tuple[Any, tuple[str, ...]]:
+    """OpenVINO's model of the network, and its classes."""
+    import openvino as ov
+    import torch
+
+    from models.checkpoint import load_detector
+    from models.detector import Exported
+
+    detector = load_detector(weights)
+    example = torch.zeros(shape, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # The tracer warns of constants that are meant to be constant. Its check, which traces and runs all
+        # once more, takes longer than the trace.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(Exported(detector).eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        model = ov.convert_model(traced, example_input=example, input=[(ov.PartialShape(shape), ov.Type.u8)])
+    return model, detector.config.classes
+
+
+def _runner(compiled: Any, size: int) -> Run:
+    request = compiled.create_infer_request()
+
+    def run(pictures: Pictures) -> CellOutputs:
+        count = len(pictures)
+        sizes = [request.get_output_tensor(i).shape[1:] for i in range(4)]
+        out = CellOutputs(*(np.empty((count, *s), np.float32) for s in sizes))
+        for begin in range(0, count, size):
+            part = pictures[begin : begin + size]
+            request.infer([padded(part, size)])
+            for i, whole in enumerate(out):
+                whole[begin : begin + len(part)] = request.get_output_tensor(i).data[: len(part)]
+        return out
+
+    return run
+
+
+# -- the cache ---------------------------------------------------------------------------------------------
+
+
+def _place(weights: Path, shape: tuple[int, ...], settings: dict[str, Any]) -> Path | None:
+    """Where the network is kept; None where there is no home for a cache."""
+    here = Path(__file__).parent
+    parts = [
+        file_digest(weights),
+        *(hashlib.sha256((here / name).read_bytes()).hexdigest() for name in _SOURCES),
+        version("openvino"),
+        version("torch"),
+        repr((shape, sorted(settings.items()))),
+        platform.machine(),
+        cpu_flags() or platform.processor(),
+    ]
+    name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    try:
+        return cache_folder("openvino") / f"{name}.blob"
+    except RuntimeError:
+        return None
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], bytes] | None:
+    """Classes and network; None where the file is missing or not what was written."""
+    try:
+        head, _, blob = path.read_bytes().partition(b"\n")
+        said = json.loads(head)
+        if said["sha256"] != hashlib.sha256(blob).hexdigest():
+            return None
+        classes = tuple(str(name) for name in said["classes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    with suppress(OSError):
+        path.touch()  # the last to go
+    return classes, blob
+
+
+def _write(path: Path, classes: tuple[str, ...], blob: bytes) -> None:
+    """Keep a network, whole or not at all, and drop the oldest; where nothing can be written, do without."""
+    head = json.dumps({"classes": classes, "sha256": hashlib.sha256(blob).hexdigest()}).encode()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            part.write_bytes(head + b"\n" + blob)
+            part.replace(path)
+        kept = sorted(path.parent.glob("*.blob"), key=lambda file: file.stat().st_mtime)
+        for old in kept[:-_KEPT]:
+            old.unlink(missing_ok=True)
