@@ -80,9 +80,9 @@ class PerceiveConfig(Model):
         "",
         "path of an ONNX detector with its TOML beside it, in place of marey's own; gives the input's size",
     )
-    input_width: int = result(512, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
+    input_width: int = result(544, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
     input_height: int = result(
-        288, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32
+        320, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32
     )
     fit: Literal["letterbox", "stretch"] = result(
         "letterbox", "how a picture fills the input: with its aspect kept and grey beside it, or without"
@@ -119,14 +119,15 @@ class TrackConfig(Model):
     weights: str = result("default", "motion weights: `default` or the path of a .safetensors file")
     high_score: float = result(0.4, "detections at or above it may start a track", ge=0, le=1)
     low_score: float = result(0.1, "detections at or above it may continue one", ge=0, le=1)
-    max_gap_s: float = result(2.0, "seconds without a detection after which a track ends", gt=0)
+    max_gap_s: float = result(4.0, "seconds without a detection after which a track ends", gt=0)
+    max_fill_s: float = result(2.0, "gaps of a track up to so many seconds are filled with boxes", ge=0)
     min_track_s: float = result(0.5, "tracks shorter than this are dropped", ge=0)
     lookahead_s: float = result(5.0, "seconds of future that may correct the past", ge=0)
 
 
 class EventsConfig(Model):
     models: tuple[str, ...] = result(("fight",), "event models: shipped names or paths of .safetensors files")
-    # Of the ordinary clips that `fight` was trained on, 51% reach 0.5 somewhere and 9% reach 0.9.
+    # Of the ordinary clips that `fight` was trained on, 52% reach 0.5 somewhere and 6% reach 0.9.
     min_score: float = result(0.9, "event models: score that opens an interval", ge=0, le=1)
     min_duration_s: float = result(0.5, "event models: shorter intervals are dropped", ge=0)
 

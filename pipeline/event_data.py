@@ -90,7 +90,7 @@ def _groups(directory: Path) -> dict[Path, str]:
     return {}
 
 
-def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int] = (512, 288)) -> Embedded:
+def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int] = (544, 320)) -> Embedded:
     """The motion part of the frame embeddings alone, without a CNN; `size` is the CNN's input in pixels.
 
     Raises:

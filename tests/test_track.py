@@ -206,6 +206,15 @@ def test_a_longer_absence_ends_the_track() -> None:
     ]
 
 
+def test_a_long_gap_is_bridged_but_not_filled() -> None:
+    boxes = [figure(i, 300, 500, 200) for i in range(120) if not 30 <= i < 60]
+    tracks, objects = track(*tables(120, boxes))
+    assert objects.num_rows == 1
+    assert tracks["sample"].to_pylist() == [*range(30), *range(60, 120)]
+    tracks, _ = track(*tables(120, boxes), TrackConfig(max_fill_s=3.2))
+    assert tracks["sample"].to_pylist() == [*range(120)]
+
+
 def test_doubtful_boxes_continue_a_track_but_begin_none() -> None:
     weak = [figure(i, 900, 500, score=0.2) for i in range(40)]
     known = [figure(i, 100 + 4 * i, 500, score=0.8 if i < 15 else 0.15) for i in range(40)]

@@ -101,7 +101,7 @@ def evaluate_detector(
     detector: Annotated[
         Path | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
     ] = None,
-    size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "512x288",
+    size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "544x320",
     detections: Annotated[
         Path | None, typer.Option("--detections", help="Write them here, as COCO results.")
     ] = None,
@@ -122,7 +122,7 @@ def evaluate_detector(
     try:
         width, height = (int(side) for side in size.split("x"))
     except ValueError as exc:
-        raise UsageError("--input is width x height", got=size, remedy="as in 512x288") from exc
+        raise UsageError("--input is width x height", got=size, remedy="as in 544x320") from exc
     truth = read_truth(data)
     perceiver = Perceiver(load(None, settings_for(weights, width, height, detector)).perceive)
     s = perceiver.settings

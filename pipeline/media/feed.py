@@ -78,7 +78,7 @@ class Feed:
         max_pixels: pixels of the largest picture that a job may ask for.
     """
 
-    def __init__(self, num_processes: int = 1, ring_size: int = 16, max_pixels: int = 512 * 288) -> None:
+    def __init__(self, num_processes: int = 1, ring_size: int = 16, max_pixels: int = 544 * 320) -> None:
         if num_processes < 1 or ring_size < 2:
             raise ValueError(f"a feed needs a process and two slots, got {num_processes}, {ring_size}")
         self._ring_size, self._max_pixels = ring_size, max_pixels

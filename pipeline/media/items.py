@@ -49,8 +49,8 @@ class DecodeJob:
     first_sample: int = 0
     end_sample: int | None = None
     sample_fps: float = 10.0
-    width: int = 512
-    height: int = 288
+    width: int = 544
+    height: int = 320
     stretch: bool = False
     still_threshold: float = 0.0
     max_pixels: int = Limits.max_pixels
