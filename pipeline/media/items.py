@@ -41,7 +41,8 @@ class DecodeJob:
     one that was not marked (see `pipeline.media.still`). `stall_s` is how long a decoding process may go
     without progress, `max_memory_bytes` how large it may grow. A job that starts later than `seek_after_s`
     seeks if the file is safe for it; None: never. `reader` is tried first; files that are not plain enough
-    for it are read by PyAV. `explain` asks for `JobEnd.read_from_start`.
+    for it are read by PyAV. `sparse` spares the decoder, where the file is safe for it, what is on display at
+    no tick (`pipeline.media.sparse`); frames are the same. `explain` asks for `JobEnd.read_from_start`.
     """
 
     key: str
@@ -59,6 +60,7 @@ class DecodeJob:
     max_memory_bytes: int = 2 << 30
     seek_after_s: float | None = 20.0
     reader: ReaderName = "pyav"
+    sparse: bool = True
     explain: bool = False
     fault: Fault | None = None
 
@@ -73,7 +75,7 @@ class DecodeJob:
         """What decides which samples there are and how they look: jobs that agree in it can share a file."""
         looks = self.width, self.height, self.stretch, self.still_threshold
         limits = self.max_pixels, self.max_streams
-        return self.path, self.sample_fps, *looks, *limits, self.reader
+        return self.path, self.sample_fps, *looks, *limits, self.reader, self.sparse
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; `from_json` is the inverse."""
@@ -146,14 +148,15 @@ class SampledFrame:
 class JobEnd:
     """The last item of every job.
 
-    `frames_decoded` and `frames_failed` count the frames that belong to the job's samples, whether sampled or
-    not; jobs that follow on each other count each frame once. `last_t` is the time of the last of them,
-    `end_t` the end of the last frame's display if its duration is known. `end_of_file`: the file ends within
-    the job. `next_sample` is the next sample at which something is shown or lost, where it is known: there is
-    nothing between the job's end and it. `reader` read the job's frames; `reader_note` says why it was not
-    the one that the job named, `read_from_start` why no job may begin in the middle of the file. `error` is
-    set where the file as a whole cannot be used, or no decoding process survived opening it; a job that was
-    broken off later has a gap instead.
+    `frames_decoded` and `frames_failed` count the frames that belong to the job's samples, whether sampled
+    or not; those that need not be decoded count as good. Jobs that follow on each other count each frame
+    once. `last_t` is the time of the last of them, `end_t` the end of the last frame's display if its
+    duration is known. `end_of_file`: the file ends within the job. `next_sample` is the next sample at
+    which something is shown or lost, where it is known: there is nothing between the job's end and it.
+    `reader` read the job's frames; `reader_note` says why it was not the one that the job named,
+    `read_from_start` why no job may begin in the middle of the file. `error` is set where the file as a
+    whole cannot be used, or no decoding process survived opening it; a job that was broken off later has a
+    gap instead.
     """
 
     job_key: str

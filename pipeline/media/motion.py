@@ -100,7 +100,10 @@ class MotionMeter:
             Camera motion; None for a first frame, or where nothing consistent was found (too little
             texture, a cut, most of the picture moving apart).
         """
-        grey = self._small_grey(content)
+        return self.measure(self.small_grey(content), t)
+
+    def measure(self, grey: Grey, t: float) -> tuple[Floats, CameraMotion | None]:
+        """`step` with the small grey picture (h, w) of the content."""
         before, self._before = self._before, (grey, t)
         if before is None:
             return np.zeros(MOTION_GRID_SIZE, np.float32), None
@@ -115,13 +118,17 @@ class MotionMeter:
         grid = np.stack([_cells(speed), _cells(change)], -1)  # (rows, columns, 2)
         return grid.reshape(-1), camera
 
-    @property
-    def grey(self) -> Grey:
-        """The small grey picture (h, w) of the last frame given."""
-        assert self._before is not None
-        return self._before[0]
+    def rest(self, grey: Grey, t: float) -> tuple[Floats, CameraMotion | None]:
+        """`measure` for a picture that is known to be still: no flow, a camera that stands, differences."""
+        assert self._before is not None  # still is what looks like a picture before
+        change = grey.astype(np.float32) - self._before[0]
+        self._before = grey, t
+        change = np.abs(change - change.mean()) / 255
+        grid = np.stack([np.zeros((GRID_ROWS, GRID_COLUMNS), np.float32), _cells(change)], -1)
+        return grid.reshape(-1), CameraMotion(0.0, 0.0, 1.0, 0.0)
 
-    def _small_grey(self, content: Picture) -> Grey:
+    def small_grey(self, content: Picture) -> Grey:
+        """The small grey picture (h, w) that is compared, of a content (h, w, 3) in RGB."""
         small = cv2.resize(content, self._size, interpolation=cv2.INTER_AREA)
         return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 

@@ -7,9 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
-from itertools import islice, pairwise
 from pathlib import Path
-from typing import TypeAlias, cast
 
 import av
 import numpy as np
@@ -24,9 +22,11 @@ from av.video.stream import VideoStream
 from pipeline.errors import MediaError
 from pipeline.media.clock import Clock
 from pipeline.media.container import Limits, open_container
-from pipeline.media.damage import Skipped, ends_early
+from pipeline.media.damage import ends_early
 from pipeline.media.info import Orientation, TimeSource, VideoInfo, displayed_size
-from pipeline.media.reader import Frame, Lost, Picture, ReaderName
+from pipeline.media.packets import Ahead, packets
+from pipeline.media.reader import Frame, Lost, Picture, ReaderFailed, ReaderName
+from pipeline.media.sparse import Plan
 
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """Of swscale's ways to shrink the one nearest to a float reference (56 dB) at 1 ms a frame; without the two
@@ -36,15 +36,7 @@ _BT709, _BT601 = 1, 5  # numbers of swscale's matrices
 _UNSPECIFIED_MATRIX = 2  # AVCOL_SPC_UNSPECIFIED
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
 
-_MAX_DEMUX_ERRORS = 8
-"""In a row: after so many the rest of the file is given up."""
-
-_DEEPEST_REORDERING = 16
-"""Packets by which a picture may come after one that is shown later (H.264 and HEVC, annexes A)."""
-
 _LONGEST_CREDIBLE_S = 14 * 86400
-
-VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
 
 class PyavReader:
@@ -65,7 +57,8 @@ class PyavReader:
         self._container, self._stream = open_container(path, limits)
         self._renderer = _Renderer()
         self._waiting: deque[Frame | Lost] = deque()
-        self._source: Iterator[VideoFrame | Lost] = iter(())
+        self._source: Iterator[VideoFrame | Frame | Lost] = iter(())
+        self._plan: Plan | None = None
         try:
             self._time_base = self._stream.time_base or Fraction(1, 90_000)
             fps = self._stream.average_rate or self._stream.guessed_rate
@@ -107,15 +100,26 @@ class PyavReader:
         for event in self._source:
             yield self._wrap(event) if isinstance(event, VideoFrame) else event
 
+    def read_sparsely(self, plan: Plan) -> None:
+        """Begin anew, and decode only what the plan feeds; the other frames cannot be rendered.
+
+        Where the file turns out to be another than the plan was made for, or is damaged, `events()` raises
+        ReaderFailed: it is to be read in full.
+        """
+        self._plan = plan
+        self.seek(int(plan.order[0]))
+
     def seek(self, pts: int) -> None:
         """Go to the key frame at or before `pts`."""
+        if self._plan is not None:
+            pts = self._plan.start_before(pts)
         try:
             self._container.seek(pts, stream=self._stream)
         except av.FFmpegError as exc:
             raise MediaError(f"{self._path}: seeking failed", got=pts, code="media_seek") from exc
         self._waiting.clear()
         self._clock.jump()
-        self._source = self._decode()
+        self._source = self._decode() if self._plan is None else self._decode_sparsely(self._plan)
 
     def _first_frame(self) -> VideoFrame | None:
         for event in self._source:
@@ -127,7 +131,7 @@ class PyavReader:
 
     def _decode(self) -> Iterator[VideoFrame | Lost]:
         codec, clock = self._stream.codec_context, self._clock
-        ahead = _Ahead(packets(self._path, self._container, self._stream))
+        ahead = Ahead(packets(self._path, self._container, self._stream))
         missing = 0  # losses that nothing came after yet
         for packet in ahead:
             if packet is None:
@@ -149,6 +153,50 @@ class PyavReader:
         yield from _drain(codec)
         if missing or ends_early(self._path, self._container.format.name):
             yield from [Lost(None)] * max(1, missing)
+
+    def _decode_sparsely(self, plan: Plan) -> Iterator[VideoFrame | Frame]:
+        """Frames in order of presentation; those not shown have no picture and come as their packets pass."""
+        origin, steps = self._clock.origin or 0, self._fed(plan)
+        decoded: deque[tuple[int, VideoFrame]] = deque()  # with their times
+
+        def step() -> int:
+            for place, frames in steps:
+                for frame in frames:
+                    if frame.pts is None or frame.is_corrupt:
+                        raise ReaderFailed("a frame is damaged")
+                    decoded.append((frame.pts, frame))
+                return place
+            raise ReaderFailed("a frame does not come out")
+
+        at = step()
+        for rank in range(int(np.searchsorted(plan.stamps, plan.order[at])), len(plan.stamps)):
+            stamp, shown = int(plan.stamps[rank]), bool(plan.shown[rank])
+            while at < plan.place[rank] or (shown and not (decoded and decoded[-1][0] >= stamp)):
+                at = step()
+            while decoded and decoded[0][0] < stamp:
+                decoded.popleft()
+            if not shown:
+                yield Frame(stamp - origin, stamp, int(plan.durations[rank]), _not_decoded)
+            elif decoded[0][0] == stamp:
+                yield decoded.popleft()[1]
+            else:
+                raise ReaderFailed("a frame does not come out")
+
+    def _fed(self, plan: Plan) -> Iterator[tuple[int, list[VideoFrame]]]:
+        """Places of the packets, from where the file stands, and what came out of the decoder after each."""
+        codec, place = self._stream.codec_context, None
+        for packet in packets(self._path, self._container, self._stream):
+            pts = None if packet is None else packet.pts
+            place = plan.start_at(pts) if place is None else place + 1
+            if packet is None or place is None or place >= len(plan.order) or pts != plan.order[place]:
+                raise ReaderFailed("its packets are not those that were seen before")
+            try:
+                yield place, codec.decode(packet) if plan.fed[place] else []
+            except MemoryError:
+                raise
+            except av.FFmpegError as exc:
+                raise ReaderFailed("a packet does not decode") from exc
+        yield len(plan.order), _drain(codec)
 
     def _wrap(self, frame: VideoFrame) -> Frame:
         renderer = self._renderer
@@ -185,59 +233,8 @@ class PyavReader:
         )
 
 
-def packets(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket | None]:
-    """The stream's packets with bytes in them; None for each error and each loss between packets."""
-    errors, skipped = 0, Skipped(path, container.format.name)
-    while errors <= _MAX_DEMUX_ERRORS:
-        try:
-            for packet in container.demux():
-                # An empty packet would tell the decoder that the file ends: recorders write them for
-                # dropped frames, PyAV at the end.
-                if not packet.size:
-                    continue
-                errors = 0
-                if skipped.before(packet):
-                    yield None
-                if packet.stream_index == stream.index:
-                    yield cast(VideoPacket, packet)
-            return
-        except MemoryError:
-            raise
-        except av.FFmpegError:
-            errors += 1
-            yield None
-
-
-class _Ahead:
-    """Packets and losses one by one, with a look at those that come next."""
-
-    def __init__(self, source: Iterator[VideoPacket | None]) -> None:
-        self._source = source
-        self._waiting: deque[VideoPacket | None] = deque()
-
-    def __iter__(self) -> _Ahead:
-        return self
-
-    def __next__(self) -> VideoPacket | None:
-        return self._waiting.popleft() if self._waiting else next(self._source)
-
-    def first_shown(self, packet: VideoPacket) -> int | None:
-        """The earliest time at which the packet or one soon after it is shown."""
-        return min(self._times(packet), default=None)
-
-    def after_a_step(self, packet: VideoPacket) -> int | None:
-        """The time after the largest step between the packet and those soon after it, where data is missing.
-
-        The demuxer of MPEG-TS marks a packet as damaged when the data of the one after it breaks off.
-        """
-        times = sorted(self._times(packet))
-        steps = [(later - earlier, later) for earlier, later in pairwise(times)]
-        return max(steps)[1] if steps else None
-
-    def _times(self, packet: VideoPacket) -> list[int]:
-        self._waiting.extend(islice(self._source, _DEEPEST_REORDERING - len(self._waiting)))
-        times = [p.pts if p.pts is not None else p.dts for p in (packet, *self._waiting) if p is not None]
-        return [time for time in times if time is not None]
+def _not_decoded(width: int, height: int) -> Picture:
+    raise RuntimeError("this frame is on display at no tick and was not decoded")
 
 
 def _drain(codec: VideoCodecContext) -> list[VideoFrame]:

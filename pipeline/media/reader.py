@@ -24,7 +24,7 @@ class Frame:
     `ticks` is its presentation time from the first displayed frame in units of the stream's time base, never
     less than the frame's before; `pts` is the time in the file, None if the file has none. `duration` is in
     the same units, 0 if unknown. `render(width, height)` gives the upright picture in that size; it can be
-    called until the reader is closed.
+    called until the reader is closed, and, where only frames on display at ticks are decoded, for these.
     """
 
     ticks: int
@@ -41,7 +41,7 @@ class Lost:
 
 
 class ReaderFailed(Exception):
-    """A reader other than PyAV cannot read a file as PyAV would; its message says why. PyAV is to read it.
+    """A file cannot be read as PyAV reads all of it; its message says why. PyAV is to read all of it.
 
     Raised at opening, by `events()`, and by a frame's `render`.
     """

@@ -44,6 +44,12 @@ class Grid:
         rate = self.time_base * self.sample_fps
         return -(-ticks * rate.numerator // rate.denominator)
 
+    def first_samples(self, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`first_sample` of each of the sorted `ticks`, none of them below 0."""
+        rate = self.time_base * self.sample_fps
+        exact = ticks if int(ticks[-1]) * rate.numerator < 1 << 62 else ticks.astype(object)
+        return np.asarray(-(-exact * rate.numerator // rate.denominator), np.int64)
+
     def on_instant(self, ticks: int) -> bool:
         """Whether `ticks` is exactly an instant of the grid."""
         return (ticks * self.time_base * self.sample_fps).denominator == 1

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.media.container import Limits, file_identity, open_container
 from pipeline.media.damage import ends_early
-from pipeline.media.pyav_reader import packets
+from pipeline.media.nal import DISPOSABLE, REFERENCE, START, PacketKinds, UnknownStructure
+from pipeline.media.packets import VideoPacket, packets
 
 _SEEKABLE_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
 _PACKETS_PER_REPORT = 1000
@@ -25,12 +26,18 @@ class PacketScan:
 
     `unsafe` says why the file has to be read from its start; None if it need not. `stamps` are the times of
     all packets, `keys` those of key frames, both sorted. `durations` go with `stamps`; 0 is unknown.
+
+    `order` are the times in the order of the packets. `dependent` says why it is not known what the pictures
+    need of each other; where it is None, `kinds` tells it for each of `order` (`pipeline.media.nal`).
     """
 
     unsafe: str | None
     stamps: NDArray[np.int64]
     keys: NDArray[np.int64]
     durations: NDArray[np.int64]
+    order: NDArray[np.int64]
+    dependent: str | None
+    kinds: NDArray[np.uint8]
 
 
 class Scanner:
@@ -55,17 +62,54 @@ def _scan(path: str, limits: Limits, progress: Callable[[], None]) -> PacketScan
     container, stream = open_container(path, limits)
     with container:
         unsafe = _unsafe_kind(container, stream)
-        seen = _Seen()
+        seen = _Seen(_Kinds(stream))
         if unsafe is None:
             unsafe = _read_packets(path, container, stream, seen, progress)
     stamps = np.array(seen.stamps, np.int64)
     order = np.argsort(stamps, kind="stable")
     durations = np.array(seen.durations, np.int64)
-    return PacketScan(unsafe, stamps[order], np.sort(np.array(seen.keys, np.int64)), durations[order])
+    keys = np.sort(np.array(seen.keys, np.int64))
+    kinds = seen.kinds
+    return PacketScan(unsafe, stamps[order], keys, durations[order], stamps, kinds.unknown, kinds.found())
+
+
+class _Kinds:
+    """Kinds of packets one after the other, until one is met that is not understood."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        codec = stream.codec_context
+        self.unknown: str | None = None
+        self._found, self._layers = array("B"), array("B")
+        try:
+            self._kinds = PacketKinds(codec.codec.canonical_name, bytes(codec.extradata or b""))
+        except UnknownStructure as exc:
+            self.unknown = str(exc)
+
+    def note(self, packet: VideoPacket) -> None:
+        if self.unknown is not None:
+            return
+        try:
+            kind, layer = self._kinds.kind(memoryview(packet))
+            if packet.has_sidedata("new_extradata"):
+                raise UnknownStructure("the codec's configuration changes")
+            if kind == START and not packet.is_keyframe:
+                raise UnknownStructure("an IDR picture is not marked as a key frame")
+            self._found.append(kind)
+            self._layers.append(layer)
+        except UnknownStructure as exc:
+            self.unknown = str(exc)
+
+    def found(self) -> NDArray[np.uint8]:
+        """The kinds, disposable only in the highest layer: what its own layer does not need one above may."""
+        found, layers = np.array(self._found, np.uint8), np.array(self._layers, np.uint8)
+        if self.unknown is None:
+            found[(found == DISPOSABLE) & (layers < self._kinds.highest_layer)] = REFERENCE
+        return found
 
 
 @dataclass
 class _Seen:
+    kinds: _Kinds
     stamps: array[int] = field(default_factory=lambda: array("q"))
     keys: array[int] = field(default_factory=lambda: array("q"))
     durations: array[int] = field(default_factory=lambda: array("q"))
@@ -104,6 +148,7 @@ def _read_packets(
         if packet.is_keyframe:
             seen.keys.append(packet.pts)
         seen.durations.append(packet.duration or 0)
+        seen.kinds.note(packet)
     if ends_early(path, container.format.name):
         return "it is cut short"
     if len(set(seen.stamps)) < len(seen.stamps):

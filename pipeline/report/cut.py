@@ -13,7 +13,7 @@ import av
 from pipeline.errors import StorageError
 from pipeline.lake.schema import EVENTS, TRACKS
 from pipeline.media.container import Limits, open_container
-from pipeline.media.pyav_reader import VideoPacket
+from pipeline.media.packets import VideoPacket
 from pipeline.media.scan import PacketScan, Scanner
 from pipeline.report.clip import annotate
 

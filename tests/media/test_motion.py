@@ -124,3 +124,19 @@ def test_the_same_pictures_give_the_same_numbers() -> None:
     for (grid_a, camera_a), (grid_b, camera_b) in zip(*runs, strict=True):
         assert grid_a.tobytes() == grid_b.tobytes()
         assert camera_a == camera_b
+
+
+def test_a_picture_at_rest_has_the_differences_of_any_and_no_motion() -> None:
+    rng = np.random.default_rng(3)
+    noisy = [np.clip(texture() + rng.normal(0, 3, (288, 512, 3)), 0, 255).astype(np.uint8) for _ in range(2)]
+    measured, resting = MotionMeter(BOX), MotionMeter(BOX)
+    measured.step(noisy[0], 0.0)
+    resting.step(noisy[0], 0.0)
+    expected, _ = measured.step(noisy[1], 0.1)
+    grid, camera = resting.rest(resting.small_grey(noisy[1]), 0.1)
+    assert camera is not None
+    assert camera.as_tuple() == (0, 0, 1, 0)
+    assert not grid_of(grid)[..., 0].any()
+    np.testing.assert_allclose(grid_of(grid)[..., 1], grid_of(expected)[..., 1], atol=1e-3)
+    # And the next frame is compared with this one.
+    np.testing.assert_allclose(measured.step(noisy[0], 0.2)[0], resting.step(noisy[0], 0.2)[0], atol=1e-6)

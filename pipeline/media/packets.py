@@ -1,0 +1,78 @@
+"""A stream's packets in the order of the file, with what was lost between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from pipeline.media.damage import Skipped
+
+_MAX_DEMUX_ERRORS = 8
+"""In a row: after so many the rest of the file is given up."""
+
+_DEEPEST_REORDERING = 16
+"""Packets by which a picture may come after one that is shown later (H.264 and HEVC, annexes A)."""
+
+VideoPacket: TypeAlias = "av.Packet[VideoStream]"
+
+
+def packets(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket | None]:
+    """The stream's packets with bytes in them; None for each error and each loss between packets."""
+    errors, skipped = 0, Skipped(path, container.format.name)
+    while errors <= _MAX_DEMUX_ERRORS:
+        try:
+            for packet in container.demux():
+                # An empty packet would tell the decoder that the file ends: recorders write them for
+                # dropped frames, PyAV at the end.
+                if not packet.size:
+                    continue
+                errors = 0
+                if skipped.before(packet):
+                    yield None
+                if packet.stream_index == stream.index:
+                    yield cast(VideoPacket, packet)
+            return
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            errors += 1
+            yield None
+
+
+class Ahead:
+    """Packets and losses one by one, with a look at those that come next."""
+
+    def __init__(self, source: Iterator[VideoPacket | None]) -> None:
+        self._source = source
+        self._waiting: deque[VideoPacket | None] = deque()
+
+    def __iter__(self) -> Ahead:
+        return self
+
+    def __next__(self) -> VideoPacket | None:
+        return self._waiting.popleft() if self._waiting else next(self._source)
+
+    def first_shown(self, packet: VideoPacket) -> int | None:
+        """The earliest time at which the packet or one soon after it is shown."""
+        return min(self._times(packet), default=None)
+
+    def after_a_step(self, packet: VideoPacket) -> int | None:
+        """The time after the largest step between the packet and those soon after it, where data is missing.
+
+        The demuxer of MPEG-TS marks a packet as damaged when the data of the one after it breaks off.
+        """
+        times = sorted(self._times(packet))
+        steps = [(later - earlier, later) for earlier, later in pairwise(times)]
+        return max(steps)[1] if steps else None
+
+    def _times(self, packet: VideoPacket) -> list[int]:
+        self._waiting.extend(islice(self._source, _DEEPEST_REORDERING - len(self._waiting)))
+        times = [p.pts if p.pts is not None else p.dts for p in (packet, *self._waiting) if p is not None]
+        return [time for time in times if time is not None]
