@@ -100,6 +100,15 @@ def test_disappears_inside_but_not_by_walking_out_nor_at_the_end():
     assert len(events_of(zone("disappear", min_duration_s=6.1), table(bag, witness))) == 0
 
 
+@pytest.mark.parametrize(("end_t", "count"), [(None, 0), (15.9, 0), (16.0, 0), (16.1, 1), (99.0, 1)])
+def test_the_last_object_of_an_empty_picture_disappears_too(end_t: float | None, count: int):
+    """Nobody else is seen after it, but the video goes on."""
+    engine = RuleEngine((zone("disappear"),), SIZE, "v1")
+    assert engine.update(table(standing(2, 0, 6))).num_rows == 0
+    found = engine.finish(end_t).to_pylist()
+    assert [(e["t_start"], e["t_end"], e["track_ids"]) for e in found] == count * [(6, 6, [2])]
+
+
 def test_found_again_within_ten_seconds_has_not_disappeared():
     bag = [*standing(2, 0, 6), *standing(2, 15, 30)]
     assert len(events_of(zone("disappear"), table(bag, standing(3, 0, 35, 100)))) == 0

@@ -37,8 +37,8 @@ class Runner(Protocol):
         """Take the next rows, in order of time."""
         ...
 
-    def finish(self, row: int) -> Iterator[Finding]:
-        """The video is over after `row` rows."""
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
+        """The video is over after `row` rows, with its last frame at `end_t` seconds."""
         ...
 
 
@@ -89,9 +89,15 @@ class RuleEngine:
         self._num_rows += len(rows.t)
         return self._table([list(runner.update(rows)) for runner in self._runners])
 
-    def finish(self) -> pa.Table:
-        """Events of the objects that were still there at the end of the video, as EVENTS."""
-        return self._table([list(runner.finish(self._num_rows)) for runner in self._runners])
+    def finish(self, end_t: float | None = None) -> pa.Table:
+        """Events that are certain when the video is over, as EVENTS.
+
+        Args:
+            end_t: time of the last sampled frame, in seconds; None takes that of the last row. Objects that
+                were not seen for `FORGET_S` before it are gone, the others were there to the end.
+        """
+        end_t = self._newest if end_t is None else end_t
+        return self._table([list(runner.finish(self._num_rows, end_t)) for runner in self._runners])
 
     def _table(self, by_rule: list[list[Finding]]) -> pa.Table:
         found: list[tuple[_Key, Finding]] = [
@@ -162,9 +168,10 @@ class ObjectRunner:
         for track in [track for track, known in self._objects.items() if now > known.last_t]:
             yield from self._end(track, rows)
 
-    def finish(self, row: int) -> Iterator[Finding]:
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track, known in self._objects.items():
-            yield from _told(track, known, known.follower.end(row, over=True))
+            there = end_t - FORGET_S <= known.last_t
+            yield from _told(track, known, known.follower.end(row, over=there))
         self._objects.clear()
 
     def _follower(self) -> Follower:

@@ -60,7 +60,7 @@ class CountRunner:
             certain = np.searchsorted(rows.t - HOLD_S - finding.t_end, HOLD_S, "right")
             yield replace(finding, row=int(rows.row[certain]))
 
-    def finish(self, row: int) -> Iterator[Finding]:
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track in list(self._members):
             self._lose(track)
         for finding in self._settle(np.inf):

@@ -69,7 +69,7 @@ class PairRunner:
                 yield from self._complete(moment.row)
             self._waiting.append(moment)
 
-    def finish(self, row: int) -> Iterator[Finding]:
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         if self._waiting:
             yield from self._complete(row)
         yield from self._end(list(self._open), row)
