@@ -192,6 +192,27 @@ def test_a_crowd_survives_one_outside_for_a_second(turn_s: float, spans: list[tu
     assert seen(events_of(zone("crowding", min_count=2), rows)) == spans
 
 
+@pytest.mark.parametrize("fps", [0.5, 1.0])
+def test_few_samples_a_second_are_enough(fps: float):
+    """The frame on display at a tick of the grid is up to a frame older than the tick."""
+    random = np.random.default_rng(6)
+    times = np.arange(0, 40, 1 / fps) - random.uniform(0, 1 / 25, round(40 * fps)) + 0.04
+    rows = table(
+        path_rows(1, times, [(500, 250)] * len(times)),
+        path_rows(2, times, [(900 - 100 * min(t, 3.5) / fps, 250) for t in times]),  # comes near, and stays
+    )
+    rules = (
+        zone("occupancy"),
+        Rule(name="two", kind="crowding", min_count=2),
+        rush(min_speed=0.2, distance=3),
+    )
+    engine = RuleEngine(rules, SIZE, "v1", 1 / fps)
+    found = pa.concat_tables([engine.update(rows), engine.finish()])
+    spans = {e["label"]: (e["t_start"], e["t_end"]) for e in found.to_pylist()}
+    assert len(found) == len(spans) == 3
+    assert spans["yard"] == spans["two"] == (times[0], times[-1])
+
+
 def test_crowd_that_leaves_the_frame_ends_when_it_was_last_seen():
     rows = table(standing(1, 0, 5), standing(2, 0, 7, 450), standing(9, 0, 30, 50))
     assert seen(events_of(zone("crowding", min_count=2), rows)) == [(0, 5)]

@@ -189,7 +189,8 @@ class EventFinder:
 
         video, config = plan.name.video_id, tools.config
         rules = config.rules_for(plan.name.camera)
-        self._rules = RuleEngine(rules, plan.frame_size, video) if rules else None
+        sample_s = 1 / config.video.sample_fps if config.video.sample_fps else 0.0
+        self._rules = RuleEngine(rules, plan.frame_size, video, sample_s) if rules else None
         self._models = [
             EventDetector(
                 model,

@@ -49,17 +49,20 @@ class RuleEngine:
     objects seen within the last `FORGET_S` seconds, not the length of the video.
     """
 
-    def __init__(self, rules: tuple[Rule, ...], frame_size: tuple[int, int], video_id: str) -> None:
+    def __init__(
+        self, rules: tuple[Rule, ...], frame_size: tuple[int, int], video_id: str, sample_s: float = 0.0
+    ) -> None:
         """Prepare the rules.
 
         Args:
             rules: those that match the camera.
             frame_size: width and height in displayed pixels.
             video_id: goes into the events' ids.
+            sample_s: seconds from sample to sample, where they may be long: nobody is seen in between.
         """
         self._video_id = video_id
         self._rules = [(rule, digest(rule.model_dump(mode="json"))[:12]) for rule in rules]
-        self._runners = [_runner(rule, frame_size) for rule in rules]
+        self._runners = [_runner(rule, frame_size, sample_s) for rule in rules]
         self._num_rows = 0
         self._newest = -np.inf
 
@@ -126,12 +129,12 @@ class RuleEngine:
         }
 
 
-def _runner(rule: Rule, frame_size: tuple[int, int]) -> Runner:
+def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float) -> Runner:
     border: Border | None = zone_of(rule, frame_size) if rule.zone is not None else None
     if rule.kind in ("occupancy", "crowding"):
-        return CountRunner(rule, border)
+        return CountRunner(rule, border, sample_s)
     if rule.kind == "approach":
-        return PairRunner(rule, border)
+        return PairRunner(rule, border, sample_s)
     return ObjectRunner(rule, border, frame_size)
 
 

