@@ -214,6 +214,8 @@ def test_frames_that_do_not_fit_are_refused(frames: pa.Table, error: type[Except
 def test_a_missing_model_is_named():
     with pytest.raises(ModelError, match="'no-such-model' cannot be used"):
         load_event_model("no-such-model")
+    with pytest.raises(ModelError, match="need #sha256="):
+        load_event_model("https://example.org/goal.safetensors")
 
 
 def test_cost_grows_no_faster_than_length():

@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": BASE | {"analyze", "media"},
     "event_data": BASE | {"evaluate", "media", "perceive"},
     "event_card": {"evaluate"},
-    "training_events": BASE | {"events", "evaluate", "event_card", "event_data"},
+    "outputs": {"errors"},
+    "training_events": BASE | {"events", "evaluate", "event_card", "event_data", "outputs"},
     "training_detector": BASE,
     "training_motion": BASE | {"evaluate", "track"},
 }

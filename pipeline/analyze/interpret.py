@@ -173,6 +173,10 @@ def find_events(
     if finder.needs_frames:
         for frames in _stored(lake, analysis, tools, "frames"):
             rows.add("events", finder.by_models(frames))
+    elif finder.needs_end:
+        run = analysis.perception_run_id or ""
+        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date, ("sample", "t")):
+            finder.pass_by(frames)
     rows.add("events", finder.finish(None))
     watch.timed("events", began)
 
@@ -185,7 +189,8 @@ class EventFinder:
 
         video, config = plan.name.video_id, tools.config
         rules = config.rules_for(plan.name.camera)
-        self._rules = RuleEngine(rules, plan.frame_size, video) if rules else None
+        sample_s = 1 / config.video.sample_fps if config.video.sample_fps else 0.0
+        self._rules = RuleEngine(rules, plan.frame_size, video, sample_s) if rules else None
         self._models = [
             EventDetector(
                 model,
@@ -197,15 +202,24 @@ class EventFinder:
             )
             for name, model in tools.event_models.items()
         ]
+        # Whether a rule asks for the time of the video's last frame.
+        self.needs_end = any(rule.kind == "disappear" for rule in rules)
+        self._end_t: float | None = None  # of the newest frame
 
     @property
     def needs_frames(self) -> bool:
         return bool(self._models)
 
+    def pass_by(self, frames: pa.Table) -> None:
+        """Note how far the video goes."""
+        if frames.num_rows:
+            self._end_t = frames["t"][-1].as_py()
+
     def by_rules(self, tracks: pa.Table) -> pa.Table:
         return self._rules.update(tracks) if self._rules else _no_events()
 
     def by_models(self, frames: pa.Table) -> pa.Table:
+        self.pass_by(frames)
         parts = [model.update(frames) for model in self._models]
         return pa.concat_tables(parts) if parts else _no_events()
 
@@ -216,7 +230,7 @@ class EventFinder:
         parts = [model.finish() for model in self._models]
         if self._rules:
             parts += [self._rules.update(tracks)] if tracks is not None else []
-            parts.append(self._rules.finish())
+            parts.append(self._rules.finish(self._end_t))
         return pa.concat_tables(parts) if parts else _no_events()
 
 

@@ -99,7 +99,7 @@ def evaluate_detector(
     ],
     weights: Weights = "default",
     detector: Annotated[
-        Path | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
+        str | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
     ] = None,
     size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "544x320",
     detections: Annotated[
@@ -321,19 +321,20 @@ def train_motion_command(
     from models.motion import MotionConfig
     from models.training.motion import MotionTraining, train_motion
     from pipeline.errors import UsageError
+    from pipeline.outputs import check_place
     from pipeline.training_motion import recorded_tracks
-
-    try:
-        model = MotionConfig(cell=cell)
-        settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
-    recorded = [recorded_tracks(path) for path in gt or ()]
 
     def tell(numbers: dict[str, float]) -> None:
         say(", ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
 
-    _, metrics = train_motion(settings, recorded, out=out, progress=tell)
+    check_place(out)
+    try:
+        model = MotionConfig(cell=cell)
+        settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
+        recorded = [recorded_tracks(path) for path in gt or ()]
+        _, metrics = train_motion(settings, recorded, out=out, progress=tell)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
     _show(metrics, as_json)
 
 

@@ -26,10 +26,10 @@ Detection = dict[str, Any]
 Picture = npt.NDArray[np.uint8]
 
 
-def settings_for(weights: str, width: int, height: int, detector: Path | None = None) -> dict[str, Any]:
+def settings_for(weights: str, width: int, height: int, detector: str | None = None) -> dict[str, Any]:
     """Config values for measuring: as many boxes as COCO counts, down to low scores."""
     return {
-        "perceive.detector": str(detector or ""),
+        "perceive.detector": detector or "",
         "perceive.embeddings": detector is None,
         "perceive.weights": weights,
         "perceive.input_width": width,

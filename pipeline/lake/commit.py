@@ -179,7 +179,8 @@ class GroupCommit:
 
 
 def put_config(lake: Lake, config: Config) -> str:
-    """Store the resolved config unless an equal one is there; returns its config_id."""
+    """Store the resolved config, without secrets, unless an equal one is there; returns its config_id."""
+    config = config.bare()
     key = config_id(config)
     row = {"config_id": key, "config": config.model_dump_json(), "seen_at": datetime.now(UTC)}
     for pause in pauses():

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.motion import WEIGHTS, MotionModel, load_motion
+from models.files import weights_path
+from models.motion import MotionModel, load_motion
 from pipeline.config import TrackConfig
 from pipeline.errors import ModelError
 from pipeline.lake.schema import DETECTIONS, FRAMES, TRACKS
@@ -32,13 +33,13 @@ class MotResult:
 
 
 def load_motion_weights(weights: str) -> MotionModel:
-    """The motion model that the config names: `default` or a path.
+    """The motion model that the config names: `default`, a path or an address.
 
     Raises:
         ModelError: the weights are missing or not a motion model.
     """
     try:
-        return load_motion(WEIGHTS if weights == "default" else Path(weights))
+        return load_motion(weights_path("motion" if weights == "default" else weights))
     except ValueError as exc:
         raise ModelError(str(exc), remedy="`marey train motion` makes motion weights") from exc
 

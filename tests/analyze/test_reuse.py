@@ -20,7 +20,8 @@ from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.ids import EVENTS_VERSION
-from tests.analyze.build import LINE, ask, config, counts, rows, write_clip
+from tests.analyze.build import FPS, HEIGHT, LINE, WIDTH, ask, config, counts, picture, rows, write_clip
+from tests.media.make import write_video
 from tests.services.media import write_weights
 
 RUNS = "perception_run_id, tracking_run_id, events_run_id"
@@ -313,6 +314,26 @@ def test_reinterpret_says_what_became_of_the_events(folder: Path, filled: Path) 
     back = reinterpret(str(filled), config(folder)).changes
     assert back is not None
     assert (back.gained, back.lost, back.moved) == (changes.lost, changes.gained, changes.moved)
+
+
+def test_who_disappears_last_is_found_by_all_ways(folder: Path, tmp_path: Path) -> None:
+    """Two shapes are gone after 4 of 18 s: so says a fresh analysis, and do events that are made anew."""
+    pictures = [picture(k / FPS, empty=k >= 4 * FPS) for k in range(18 * FPS)]
+    video = write_video(
+        tmp_path / "gone.mp4", [1000 * k // FPS for k in range(18 * FPS)], size=(WIDTH, HEIGHT),
+        pictures=pictures,
+    )  # fmt: skip
+    lost = {"name": "lost", "kind": "disappear", "zone": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
+    sql = "SELECT t_start, track_ids FROM events WHERE label = 'lost' ORDER BY track_ids"
+    found = []
+    for name, first, models in (("a", [lost], True), ("b", [], True), ("c", [], False)):
+        more = {} if models else {"events__models": ()}
+        lake = tmp_path / name
+        analyzed(video, lake, config(folder, rules=first, **more))
+        reinterpret(str(lake), config(folder, rules=[lost], **more))
+        found.append(ask(lake, sql))
+    assert max(round(row["t_start"], 1) for row in found[0]) == 3.9
+    assert found[0] == found[1] == found[2]
 
 
 def test_events_are_counted_by_class_and_direction(known: Path) -> None:

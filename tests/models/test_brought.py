@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 from pathlib import Path
@@ -168,6 +169,28 @@ def test_what_is_perceived_depends_on_file_description_and_encoder(tmp_path: Pat
     before = tools[0].ids("c" * 32, None).perception
     path.with_suffix(".toml").write_text(TEXT + "car = [2]\n")
     assert Tools(tools[0].config).ids("c" * 32, None).perception != before
+
+
+@needs_onnx
+def test_it_comes_from_an_address_with_its_description(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    folder, address = served
+    path = write_constant(folder)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"{address}/three.onnx?key=secret#sha256={digest}"
+    config = load(None, {"perceive.detector": name, "perceive.embeddings": False})
+    local = load(None, {"perceive.detector": str(path), "perceive.embeddings": False})
+    assert Tools(config).perception_digests == Tools(local).perception_digests
+    [found] = Perceiver(config.perceive, threads=1)(np.zeros((1, 32, 64, 3), np.uint8))
+    assert found.classes == ("person", "cycle")
+    path.with_suffix(".toml").unlink()
+    with pytest.raises(ModelError, match=r"three\.toml cannot be fetched: HTTP Error 404") as refused:
+        Tools(load(None, {"perceive.detector": f"{address}/./three.onnx?key=secret#sha256={digest}"}))
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ModelError, match="need #sha256="):
+        Tools(load(None, {"perceive.detector": f"{address}/three.onnx"}))
 
 
 @needs_onnx
