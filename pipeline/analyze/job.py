@@ -16,7 +16,7 @@ from pipeline.analyze.changes import event_changes
 from pipeline.analyze.ending import Attempt
 from pipeline.analyze.interpret import Rows, find_events, fresh_runs, interpret, stored_perception
 from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
-from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
+from pipeline.analyze.perception import Batcher, Facts, StagingGone, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan, final, with_info
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, program_version
@@ -27,7 +27,7 @@ from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
 from pipeline.lake.location import Location
 from pipeline.lake.lookup import read_rows
-from pipeline.lake.records import Analysis
+from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
 from pipeline.notify import Notifier
@@ -347,20 +347,23 @@ class Run:
         """All segments are perceived: interpret, and hand over to the next group commit."""
         attempt.watch = work.watch
         attempt.watch.seconds["decode_and_perceive"] = time.perf_counter() - attempt.started
-        facts, error = work.total(), work.error or work.without_frames()
-        if error is None:
+        facts = work.total()
+        try:
+            if error := work.error or work.without_frames():
+                self._hand_over(attempt.failed(error, facts))
+                return
             if work.info is not None:
                 attempt.plan = attempt.plan.renamed(with_info(attempt.plan.name, work.info, facts.end_t))
-            network = self.tools.perceiver.network
             rows = Rows(self.lake, attempt.plan, attempt.runs.written)
-            try:
-                interpret(attempt.plan, work.pairs(), self.tools, rows, attempt.watch)
-            except InputError as exc:
-                error = exc
-            else:
-                self._hand_over(attempt.succeeded(rows, facts, network.runtime, network.device))
-                return
-        self._hand_over(attempt.failed(error, facts))
+            interpret(attempt.plan, work.pairs(), self.tools, rows, attempt.watch)
+        except InputError as exc:
+            self._hand_over(attempt.failed(exc, facts))
+        except StagingGone:
+            self._put_off(attempt.plan)
+            self._hand_over(attempt.broken_off("another worker committed it first"))
+        else:
+            network = self.tools.perceiver.network
+            self._hand_over(attempt.succeeded(rows, facts, network.runtime, network.device))
 
     def _reuse(self, attempt: Attempt) -> None:
         """Interpret anew what is perceived already."""
@@ -408,16 +411,22 @@ class Run:
 
     def _settle(self, outcome: Outcome) -> None:
         attempt = self._attempts.pop(outcome.analysis.attempt_id)
-        tell = self._notifier.committed if outcome.decision is Decision.COMMITTED else self._notifier.dropped
+        # What is to be told may have been noted for another end than the one that was committed.
+        ended = outcome.decision is Decision.COMMITTED and outcome.analysis.status in ENDED
+        tell = self._notifier.committed if ended else self._notifier.dropped
         tell(outcome.analysis.attempt_id)
         if outcome.decision in (Decision.OVERTAKEN, Decision.ABANDONED):
-            self._again.append(attempt.plan)
-            self._overtaken = True
-            self._taken -= 1
+            self._put_off(attempt.plan)
         elif outcome.analysis.status != "abandoned":
             if outcome.analysis.succeeded:
                 Staging(self.lake, attempt.plan.ids.perception).clear()
             self.done(attempt.result(outcome.analysis))
+
+    def _put_off(self, plan: VideoPlan) -> None:
+        """Another worker was faster: plan again, in the next round."""
+        self._again.append(plan)
+        self._overtaken = True
+        self._taken -= 1
 
     def done(self, result: VideoResult) -> None:
         """Note and report what became of an input."""

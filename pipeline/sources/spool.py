@@ -132,6 +132,9 @@ class Spool:
                 self._sizes[source.uri] = source.size_bytes
             try:
                 found: Source | Exception = self._fetch(source)
+            except OSError as exc:  # the disk was filled by others
+                told = f"{source.uri} cannot be copied to {tempfile.gettempdir()}"
+                found = SourceError(told, remedy=exc.strerror or str(exc), code="spool")
             except Exception as exc:  # raised where the copy is asked for
                 found = exc
             with self._change:

@@ -17,9 +17,11 @@ from models.temporal import load_events, save_events
 from pipeline.analyze import Options, Summary, analyze, reinterpret
 from pipeline.analyze.outcome import Silent
 from pipeline.analyze.tools import Tools
-from pipeline.config import Config
-from pipeline.errors import UsageError
+from pipeline.config import Config, LakeConfig
+from pipeline.errors import StorageError, UsageError
 from pipeline.ids import EVENTS_VERSION
+from pipeline.lake import Lake
+from pipeline.lake.compact import compact
 from tests.analyze.build import FPS, HEIGHT, LINE, WIDTH, ask, config, counts, picture, rows, write_clip
 from tests.media.make import write_video
 from tests.services.media import write_weights
@@ -270,6 +272,38 @@ def test_a_replaced_file_is_analysed_anew(folder: Path, video: Path, lake: Path)
     shutil.copy(folder / "short.mp4", video)
     assert states(analyzed(video, lake, config(folder))) == [("current", "")]
     assert rows(lake) == old
+
+
+@pytest.mark.parametrize("returns_as", ["clip.mp4", "other.mp4", "yard/clip.mp4"])
+def test_a_content_that_returns_after_its_rows_were_dropped_is_analysed_anew(
+    folder: Path, video: Path, lake: Path, returns_as: str
+) -> None:
+    """Under its name, another, or another camera, which would take over its perception."""
+    settings = config(folder, cameras=[{"pattern": "{camera}/clip"}])
+    analyzed(video, lake, settings)
+    old = rows(lake)
+    write_clip(video, 3, seed=2)
+    analyzed(video, lake, settings)
+    compact(str(lake), LakeConfig(history_days=0, grace_h=0))
+    assert rows(lake) == rows(lake, "_all")
+    again = video.parent / returns_as
+    again.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / "short.mp4", again)
+    summary = analyzed(again, lake, settings)
+    assert states(summary) == [("ok", "")]
+    found = rows(lake, video=summary.results[0].video_id)
+    assert [row["sample"] for row in found["frames"]] == list(range(60))
+    if returns_as == "clip.mp4":
+        assert rows(lake) == old
+    assert states(analyzed(again, lake, settings)) == [("current", "")]
+
+
+def test_rows_that_go_while_they_are_read_are_missed(folder: Path, filled: Path) -> None:
+    """Compaction may drop a result that was planned on, whose video has lost its names."""
+    for table, change in (("detections", {"track__min_track_s": 1.2}), ("tracks", {"rules": [OTHER_RULE]})):
+        Lake.open(str(filled)).table(table).delete("sample >= 30")
+        with pytest.raises(StorageError, match=f"{table} of .*short.mp4 were dropped meanwhile: run again"):
+            reinterpret(str(filled), config(folder, **change))
 
 
 def test_touching_a_file_changes_nothing(folder: Path, video: Path, filled: Path) -> None:
