@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
@@ -26,7 +27,7 @@ from pipeline.media.clock import Clock
 from pipeline.media.container import Limits, open_container
 from pipeline.media.damage import Skipped, ends_early
 from pipeline.media.info import Orientation, TimeSource, VideoInfo, displayed_size
-from pipeline.media.reader import Frame, Lost, Picture, ReaderName
+from pipeline.media.reader import Frame, Lost, Picture, ReaderFailed, ReaderName
 
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """Of swscale's ways to shrink the one nearest to a float reference (56 dB) at 1 ms a frame; without the two
@@ -59,12 +60,15 @@ class PyavReader:
 
     name: ReaderName = "pyav"
     can_seek = True
+    renders_apart = True
 
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self._path = path
         self._container, self._stream = open_container(path, limits)
         self._renderer = _Renderer()
         self._waiting: deque[Frame | Lost] = deque()
+        self.may_skip: Callable[[VideoPacket], bool] | None = None
+        """Says whether a packet may be left out; then a frame that has holes is an error."""
         self._source: Iterator[VideoFrame | Lost] = iter(())
         try:
             self._time_base = self._stream.time_base or Fraction(1, 90_000)
@@ -89,6 +93,11 @@ class PyavReader:
         # pictures until the next garbage collection.
         self._source = iter(())
         self._waiting.clear()
+
+    @property
+    def extradata(self) -> bytes | None:
+        """What the container says to the decoder."""
+        return self._stream.codec_context.extradata
 
     @property
     def time_source(self) -> TimeSource:
@@ -136,6 +145,8 @@ class PyavReader:
             if missing:
                 yield from [Lost(clock.place_before(ahead.first_shown(packet)))] * missing
             missing = 0
+            if self.may_skip is not None and self.may_skip(packet):
+                continue
             try:
                 frames = codec.decode(packet)
             except MemoryError:
@@ -143,6 +154,9 @@ class PyavReader:
             except av.FFmpegError:
                 yield Lost(clock.place(packet.pts))
             else:
+                if self.may_skip is not None and any(frame.is_corrupt for frame in frames):
+                    # What the decoder puts into its holes depends on all frames before.
+                    raise ReaderFailed("a frame is damaged")
                 yield from frames
                 if packet.is_corrupt:
                     yield Lost(clock.place_before(ahead.after_a_step(packet)))
@@ -274,15 +288,20 @@ class _Renderer:
         """
         orientation = self.orientation(frame)
         stored = (height, width) if orientation.swaps_sides else (width, height)
-        shrunk = self._reformatter.reformat(
+        # As planes: swscale has no fast way to pixels, and needs half as long again for them.
+        planes = self._reformatter.reformat(
             frame,
             *stored,
-            format="rgb24",
+            format="gbrp",
             interpolation=_SCALING,
             src_colorspace=_matrix(frame),
             dst_color_range="JPEG",
             threads=1,
-        ).to_ndarray()
+        ).planes
+        green, blue, red = (
+            np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[:, : stored[0]] for p in planes
+        )
+        shrunk = cv2.merge([red, green, blue])
         if orientation.mirrored:
             shrunk = shrunk[:, ::-1]
         turned: Picture = np.rot90(shrunk, orientation.rotation // 90).astype(np.uint8, copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from pipeline.media.container import Limits, file_identity
@@ -10,6 +11,9 @@ from pipeline.media.items import DecodeJob
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Reader, ReaderFailed
 from pipeline.media.scan import Scanner
+from pipeline.media.sparse_reader import CODECS, SparseReader
+
+_MIN_SAMPLES, _MIN_FRAMES_PER_SAMPLE = 16, 1.5
 
 
 class Readers:
@@ -31,10 +35,22 @@ class Readers:
                 return DecordReader(job.path, limits, self._scanner.scan(job.path, limits, progress))
             except ReaderFailed as exc:
                 self.give_up(job, exc)
-        return PyavReader(job.path, limits)
+        reader = PyavReader(job.path, limits)
+        if self._is_sparse(job, reader):
+            with contextlib.suppress(ReaderFailed):
+                return SparseReader(reader, self._scanner.scan(job.path, limits, progress), job.sample_fps)
+        return reader
+
+    def _is_sparse(self, job: DecodeJob, reader: PyavReader) -> bool:
+        """Whether so few of the frames are asked for that it pays to know all packets beforehand."""
+        many = job.end_sample is None or job.end_sample - job.first_sample >= _MIN_SAMPLES
+        known = self._failed is not None and self._failed[0] == file_identity(job.path)
+        if not job.sample_fps or not many or known or reader.info.codec not in CODECS:
+            return False
+        return (reader.info.fps_mean or 0.0) >= _MIN_FRAMES_PER_SAMPLE * job.sample_fps
 
     def give_up(self, job: DecodeJob, reason: ReaderFailed) -> None:
-        """Let PyAV read the job's file from now on."""
+        """Let PyAV read the job's file from now on, and every frame."""
         self._failed = file_identity(job.path), str(reason)
 
     def note(self, job: DecodeJob) -> str | None:

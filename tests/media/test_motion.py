@@ -124,3 +124,13 @@ def test_the_same_pictures_give_the_same_numbers() -> None:
     for (grid_a, camera_a), (grid_b, camera_b) in zip(*runs, strict=True):
         assert grid_a.tobytes() == grid_b.tobytes()
         assert camera_a == camera_b
+
+
+def test_camera_motion_is_the_same_without_the_grid() -> None:
+    with_grid, without = MotionMeter(BOX), MotionMeter(BOX, grid=False)
+    picture = texture()
+    for t, shown in enumerate((picture, moved(picture, 4, 1, 1, 0), moved(picture, 9, 1, 1.01, 0))):
+        (grid, camera), (empty, same) = (meter.step(shown, t / 10) for meter in (with_grid, without))
+        assert camera == same
+        assert not empty.any()
+    assert grid.any()
