@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},
+    "speed": BASE | {"analyze", "lake", "media", "perceive", "track"},
     "event_data": BASE | {"evaluate", "media", "perceive"},
     "event_card": {"evaluate"},
     "outputs": {"errors"},

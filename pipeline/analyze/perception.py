@@ -258,6 +258,7 @@ def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJ
         sample_fps=video.sample_fps,
         stretch=perceive.fit == "stretch",
         still_threshold=perceive.still_threshold,
+        motion_grid=perceive.embeddings,  # stored as a part of them
         width=perceive.input_width,
         height=perceive.input_height,
         max_pixels=video.max_pixels,

@@ -69,7 +69,9 @@ class CameraMotion:
 class MotionMeter:
     """Compares each sampled frame with the one before. Deterministic; 1.1 ms a frame on a free core."""
 
-    def __init__(self, letterbox: Letterbox) -> None:
+    def __init__(self, letterbox: Letterbox, *, grid: bool = True) -> None:
+        """Without `grid`, motion grids are 0 throughout, and camera motion is the same."""
+        self._wants_grid = grid
         content = letterbox.content_width, letterbox.content_height
         scale = _LONG_SIDE_PX / max(content)
         width, height = (max(_SHORT_SIDE_PX, round(side * scale)) for side in content)
@@ -111,6 +113,8 @@ class MotionMeter:
         still = np.zeros((*grey.shape, 2), np.float32)
         flow = np.asarray(self._flow.calc(before[0], grey, still), np.float32)  # (h, w, 2), small pixels
         camera = self._camera(flow, before[0])
+        if not self._wants_grid:
+            return np.zeros(MOTION_GRID_SIZE, np.float32), camera
         right, down = self._explained(camera)
         residual = _length(flow[..., 0] - right, flow[..., 1] - down)
         speed = residual / np.float32(self._size[0] * max(t - before[1], 1e-6))
