@@ -81,7 +81,7 @@ def perception_id(
         content_id: Digest of the file's bytes.
         config: Its sections `video` and `perceive` enter.
         weights: Role (encoder, detector) to digest of the weights.
-        detections: Digest of detections brought with `--detections`, if any.
+        detections: Digest of boxes that come from elsewhere in place of a detector's, if any.
     """
     settings = [_results(config, "video"), _results(config, "perceive")]
     return digest("perception", PERCEPTION_VERSION, content_id, settings, dict(weights), detections)

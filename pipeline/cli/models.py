@@ -117,6 +117,7 @@ def evaluate_detector(
     from pipeline.config import load
     from pipeline.errors import UsageError
     from pipeline.evaluate.detector import detect_images, read_truth, score, settings_for, write_detections
+    from pipeline.outputs import check_place
     from pipeline.perceive import Perceiver
 
     try:
@@ -124,6 +125,9 @@ def evaluate_detector(
     except ValueError as exc:
         raise UsageError("--input is width x height", got=size, remedy="as in 544x320") from exc
     truth = read_truth(data)
+    for place in (detections, report / "curves.png" if report is not None else None):
+        if place is not None:
+            check_place(place)
     perceiver = Perceiver(load(None, settings_for(weights, width, height, detector)).perceive)
     s = perceiver.settings
     say(f"{perceiver.network.runtime} on {perceiver.network.device}, input {s.input_width}x{s.input_height}")

@@ -27,6 +27,9 @@ def here(tmp_path: Path) -> Path:
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "not.toml").write_text("[video\n")
+    (tmp_path / "coco.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}'
+    )
     (tmp_path / "typo.toml").write_text("[video]\nfps = 5\n")
     return tmp_path
 
@@ -74,6 +77,10 @@ WRONG_USE = {
     "weights below a file": (
         ["train", "events", "--data", "absent", "--out", "file/a.safetensors"],
         "file/a.safetensors cannot be written: file is no directory",
+    ),
+    "a report below a file": (
+        ["evaluate", "detector", "--data", "coco.json", "--images", ".", "--report", "file"],
+        "file/curves.png cannot be written: file is no directory",
     ),
     "no time": (["train", "motion", "--minutes", "0"], "must be above 0, got 0"),
     "an address without digest": (
