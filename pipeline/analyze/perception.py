@@ -19,6 +19,7 @@ from pipeline.errors import MareyError, MediaError, WorkerError
 from pipeline.lake.layout import sort_rows
 from pipeline.lake.staging import Segment, Staging, unstage
 from pipeline.media import (
+    PERCEIVED,
     DecodeJob,
     Gap,
     JobEnd,
@@ -47,7 +48,12 @@ class FrameRecord:
     t: float
     motion_grid: npt.NDArray[np.float32]
     camera_motion: tuple[float, float, float, float] | None
-    still: bool
+    like: int
+
+    @property
+    def still(self) -> bool:
+        """Whether it takes over what was perceived of a frame before."""
+        return self.like > 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,11 @@ class Facts:
         return cls(**{**values, "gaps": tuple(values["gaps"])})
 
 
+def _few() -> deque[Perceived]:
+    """For what was perceived last: as much as frames of a still scene take over."""
+    return deque(maxlen=PERCEIVED)
+
+
 def _gap(gap: Gap, last: float | None) -> dict[str, Any]:
     t_end = gap.t_end if gap.t_end is not None else last
     return {"t_start": gap.t_start, "t_end": t_end, "frames": gap.frames, "cause": gap.cause}
@@ -90,7 +101,7 @@ class VideoWork:
     buffers: dict[int, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     info: VideoInfo | None = None
     letterboxes: dict[int, Letterbox] = field(default_factory=dict)  # by first tick, while decoding
-    perceived: dict[int, Perceived] = field(default_factory=dict)  # of the segment's last frame, likewise
+    perceived: dict[int, deque[Perceived]] = field(default_factory=lambda: defaultdict(_few))  # likewise
     seen_s: dict[int, float] = field(default_factory=dict)  # how far decoding is, likewise
     end_first: int | None = None  # first tick of the segment that holds the file's end
     error: MareyError | None = None
@@ -299,7 +310,7 @@ class Batcher:
     def add(self, work: VideoWork, first: int, frame: SampledFrame) -> None:
         """Take a frame; its picture is copied, unless the frame is still."""
         record = FrameRecord(
-            frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion, frame.still
+            frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion, frame.like
         )
         self._entries.append(_FrameEntry(work, first, record, work.letterboxes[first]))
         if frame.still:
@@ -328,9 +339,14 @@ class Batcher:
                 entry.work.open_jobs -= 1
                 entry.work.close(entry.first, entry.last, entry.facts)
                 continue
-            if not entry.record.still:
-                entry.work.perceived[entry.first] = next(seen)
-                entry.work.watch.seconds["perceive"] += share
             perceived = entry.work.perceived[entry.first]
-            rows = to_rows([entry.record], [perceived], entry.letterbox, embeddings=self._embeddings)
+            if not entry.record.still:
+                perceived.append(next(seen))
+                entry.work.watch.seconds["perceive"] += share
+            rows = to_rows(
+                [entry.record],
+                [perceived[-max(1, entry.record.like)]],
+                entry.letterbox,
+                embeddings=self._embeddings,
+            )
             entry.work.buffers[entry.first].append(rows)

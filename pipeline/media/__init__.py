@@ -11,10 +11,11 @@ from pipeline.media.items import DecodeJob, Fault, Gap, Item, JobEnd, JobStart, 
 from pipeline.media.letterbox import Letterbox
 from pipeline.media.motion import MOTION_GRID_SIZE, CameraMotion
 from pipeline.media.probe import probe
-from pipeline.media.still import block_ticks
+from pipeline.media.still import PERCEIVED, block_ticks
 
 __all__ = [
     "MOTION_GRID_SIZE",
+    "PERCEIVED",
     "CameraMotion",
     "DecodeJob",
     "Fault",

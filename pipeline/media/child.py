@@ -66,7 +66,7 @@ class _Link:
         motion[:-4] = item.motion_grid
         motion[-4:] = item.camera_motion or 0
         moved = item.camera_motion is not None
-        told = {"sample": item.sample, "pts": item.pts, "t": item.t, "camera": moved, "still": item.still}
+        told = {"sample": item.sample, "pts": item.pts, "t": item.t, "camera": moved, "like": item.like}
         self.send("frame", slot=slot, **told)
 
     def _receive(self) -> dict[str, Any]:

@@ -160,11 +160,11 @@ class Course:
             self._meter.step(self._content(passed), self._seconds(passed))
         content, t = self._content(frame), self._seconds(frame)
         grey = self._meter.small_grey(content)
-        still = self._gate.is_still(sample, grey)
-        motion_grid, camera = self._meter.rest(grey, t) if still else self._meter.measure(grey, t)
+        like = self._gate.takes_over(sample, grey)
+        motion_grid, camera = self._meter.rest(grey, t) if like else self._meter.measure(grey, t)
         motion = camera.as_tuple() if camera else None
         picture = self.letterbox.paste(content)
-        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion, still)
+        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion, like)
 
     def _end(self, job: DecodeJob, tally: Tally, end_of_file: bool) -> JobEnd:
         return JobEnd(

@@ -273,5 +273,5 @@ def _item_of(message: dict[str, Any], process: DecodingProcess, task: _Task) -> 
         picture,
         np.array(motion[:-4]),
         (dx, dy, scale, rotation) if message["camera"] else None,
-        bool(message["still"]),
+        int(message["like"]),
     )

@@ -37,8 +37,8 @@ class DecodeJob:
 
     `key` is the caller's name for the job and must be unique within a run. `sample_fps` 0 takes every frame;
     samples are then numbers of frames. `width`, `height` are the CNN's input in pixels, which a picture fills
-    without its aspect if `stretch`. Above 0, `still_threshold` marks frames that hardly differ from the last
-    one that was not marked (see `pipeline.media.still`). Without `motion_grid` the grids are 0. `stall_s` is
+    without its aspect if `stretch`. Above 0, `still_threshold` marks frames that hardly differ from some before
+    them (see `pipeline.media.still`). Without `motion_grid` the grids are 0. `stall_s` is
     how long a decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that
     starts later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first;
     files that are not plain enough for it are read by PyAV. `sparse` spares the decoder, where the file is
@@ -128,8 +128,8 @@ class SampledFrame:
     `picture` is (H, W, 3) RGB uint8, letterboxed. From `Feed.run` it is a view into memory that is used
     again after the next item is asked for: copy what must live longer. `motion_grid` is (96,) float32 and
     `camera_motion` (dx, dy, scale, rotation) or None, both against the sampled frame before (see
-    `pipeline.media.motion`). `pts` is in the stream's time base, None if the file has none. `still`: what was
-    perceived last in the job holds for this frame too.
+    `pipeline.media.motion`). `pts` is in the stream's time base, None if the file has none. `like` above 0:
+    what was perceived of the job's frame that many back, of those that are perceived, holds for this one too.
     """
 
     job_key: str
@@ -139,7 +139,12 @@ class SampledFrame:
     picture: Picture
     motion_grid: NDArray[np.float32]
     camera_motion: tuple[float, float, float, float] | None
-    still: bool = False
+    like: int = 0
+
+    @property
+    def still(self) -> bool:
+        """Whether the frame need not be perceived."""
+        return self.like > 0
 
     def __repr__(self) -> str:
         shape = self.picture.shape

@@ -1,4 +1,4 @@
-"""Which sampled frames look like the one perceived before them: perceiving them would say nothing new."""
+"""Which sampled frames look like those perceived before them: perceiving them would say nothing new."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ BLOCK_S = 10.0
 So what is still does not depend on where decoding began, if it began at a multiple of this.
 """
 
+PERCEIVED, AGAIN = 4, 20
+"""Frames of a still scene that are perceived: the first four, and then every twentieth. The others take over
+what was seen in the last four of these, in turn. So what the CNN sees in some frames and not in others, by
+noise and coding alone, goes on coming and going; one frame for all would make an object of it or nothing."""
+
 _CELL_PX = 8
 """Of the small grey picture. Means over cells even out noise, and a far walker fills a good part of one."""
 
@@ -22,7 +27,7 @@ def block_ticks(sample_fps: float) -> int:
 
 
 class StillGate:
-    """Compares each sampled frame with the last one that was perceived.
+    """Compares each sampled frame with the one that was perceived when the scene last changed.
 
     Args:
         threshold: mean absolute difference of a cell, in grey levels of 255, below which it has not changed;
@@ -33,23 +38,30 @@ class StillGate:
     def __init__(self, threshold: float, sample_fps: float) -> None:
         self._threshold, self._ticks = threshold, block_ticks(sample_fps)
         self._block = -1
-        self._perceived: NDArray[np.uint8] | None = None
+        self._first: NDArray[np.uint8] | None = None  # of the scene
+        self._count = 0  # frames of the scene before this one
 
-    def is_still(self, sample: int, grey: NDArray[np.uint8]) -> bool:
-        """Whether the frame may take over what was perceived last; if not, it is what others compare with.
+    def takes_over(self, sample: int, grey: NDArray[np.uint8]) -> int:
+        """Of which perceived frame this one may take over what was seen: how many back; 0: it is perceived.
 
         Args:
             sample: its tick.
             grey: the small grey picture (h, w) of `MotionMeter`.
+
+        Returns:
+            1 is the frame perceived last, `PERCEIVED` the farthest.
         """
         if self._threshold <= 0:
-            return False
+            return 0
         block = sample // self._ticks
-        if block == self._block and self._perceived is not None:
-            change = cv2.absdiff(grey, self._perceived)
+        if block == self._block and self._first is not None:
+            change = cv2.absdiff(grey, self._first)
             cells = -(-grey.shape[1] // _CELL_PX), -(-grey.shape[0] // _CELL_PX)
             means = cv2.resize(change.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
             if means.max() < self._threshold:
-                return True
-        self._block, self._perceived = block, grey
-        return False
+                self._count += 1
+                if self._count < PERCEIVED or self._count % AGAIN == 0:
+                    return 0
+                return PERCEIVED - self._count % PERCEIVED
+        self._block, self._first, self._count = block, grey, 0
+        return 0

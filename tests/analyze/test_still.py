@@ -10,6 +10,7 @@ import pytest
 from pipeline.analyze import analyze
 from pipeline.config import load
 from pipeline.errors import UsageError
+from pipeline.media import PERCEIVED
 from tests.analyze.build import FPS, HEIGHT, TABLES, WIDTH, config, picture, rows
 from tests.media.make import write_video
 
@@ -48,9 +49,12 @@ def test_still_frames_take_over_detections_however_the_work_is_cut(
             (row["x1"], row["y1"], row["x2"], row["y2"], row["score"])
         )
     reused = [frame["sample"] for frame in found["frames"] if frame["reused"]]
-    assert len(reused) > 0.9 * (STILL[1] - STILL[0]) * FPS
+    assert len(reused) > 0.75 * (STILL[1] - STILL[0]) * FPS
     assert all(STILL[0] * FPS < sample < STILL[1] * FPS for sample in reused)
-    assert all(by_sample[sample] == by_sample[sample - 1] for sample in reused)
+    seen = [sample for sample in by_sample if sample not in reused]
+    for sample in reused:
+        last = [by_sample[s] for s in seen if s < sample][-PERCEIVED:]
+        assert by_sample[sample] in last
 
 
 def test_every_frame_of_a_video_cannot_be_on_the_grid(tmp_path: Path) -> None:
