@@ -37,13 +37,13 @@ class DecodeJob:
 
     `key` is the caller's name for the job and must be unique within a run. `sample_fps` 0 takes every frame;
     samples are then numbers of frames. `width`, `height` are the CNN's input in pixels, which a picture fills
-    without its aspect if `stretch`. Above 0, `still_threshold` marks frames that hardly differ from some before
-    them (see `pipeline.media.still`). Without `motion_grid` the grids are 0. `stall_s` is
-    how long a decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that
-    starts later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first;
-    files that are not plain enough for it are read by PyAV. `sparse` spares the decoder, where the file is
-    safe for it, what is on display at no tick (`pipeline.media.sparse`); frames are the same. `explain` asks
-    for `JobEnd.read_from_start`.
+    without its aspect if `stretch`. Above 0, `still_threshold` marks frames that hardly differ from some
+    before them (see `pipeline.media.still`). Without `motion_grid` the grids are 0. `stall_s` is how long a
+    decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that starts
+    later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first; files
+    that are not plain enough for it are read by PyAV. `sparse` spares the decoder, where the file is safe for
+    it, what is on display at no tick (`pipeline.media.sparse`); frames are the same. `explain` asks for
+    `JobEnd.read_from_start`.
     """
 
     key: str
