@@ -47,7 +47,7 @@ soak: setup
 	$(BIN)/pytest tests/soak
 
 bench: setup
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(PEERS),--peers $(PEERS))
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -24,11 +24,12 @@ from pipeline.lake import schema
 from pipeline.lake.records import Place, place_rows
 from pipeline.lake.rewrite import adds
 from pipeline.lake.tables import Lake
+from pipeline.media.motion import MOTION_GRID_SIZE
 
 ROUNDS = 5
 ROWS = 2_000_000
 OBJECTS = 5
-EMBEDDING, APPEARANCE = 78, 32  # of the shipped weights: 64 and a motion grid of 14; per object
+EMBEDDING, APPEARANCE = 64 + MOTION_GRID_SIZE, 32  # of the shipped weights, per frame and per object
 DAY = date(2025, 3, 1)
 
 

@@ -20,7 +20,8 @@ from pipeline.evaluate.detector import Picture, fitted
 from pipeline.perceive import Perceiver, displayed
 
 ROOT = Path(__file__).parent.parent
-PEER = Path(os.environ.get("MAREY_SHARED", ROOT.parent / "shared")) / "peers" / "yolox-nano-416-coco.onnx"
+SHARED_PEERS = Path(os.environ.get("MAREY_SHARED", ROOT.parent / "shared")) / "peers"
+PEER = SHARED_PEERS / "yolox-nano-416-coco.onnx"
 ROUNDS = 15
 PICTURES = 32
 

@@ -45,7 +45,7 @@ from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
 from pipeline.analyze.plan import final
 from pipeline.config import Config
-from pipeline.errors import MareyError, ModelError, StorageError
+from pipeline.errors import MareyError, ModelError, StorageError, UsageError
 from pipeline.lake.location import Location
 from pipeline.sources import Missing, find
 
@@ -253,6 +253,8 @@ def _run(
         entries = find(inputs, since=_utc(since))
         for entry in entries:
             allowed.check(entry.uri)
+        if range_segments is not None and len(entries) != 1:
+            raise UsageError(f"{inputs[0]} is {len(entries)} videos", remedy="give one, or run analyze-batch")
         if range_segments is not None and deployment.id:
             perceive_together(inputs[0], lake, settings, config, range_segments)
     except MareyError as exc:

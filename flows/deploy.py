@@ -92,26 +92,31 @@ def template(definitions: Definitions, allow: list[str]) -> dict[str, Any]:
 def _pool(
     client: SyncPrefectClient, pool: Pool, definitions: Definitions, allow: list[str], dry_run: bool
 ) -> Change:
-    wanted = template(definitions, allow)
     try:
         found = client.read_work_pool(pool.name)
     except ObjectNotFound:
+        found = None
+    if found is not None and found.type != pool.type:
+        raise UsageError(
+            f"pool {pool.name} exists with type {found.type}", remedy="correct the file, or delete it"
+        )
+    wanted, limit = template(definitions, allow), pool.concurrency_limit
+    if pool.type != "process":
+        if found is None:
+            remedy = "make it with its job template, see deploy/kubernetes/job.yaml"
+            raise UsageError(f"there is no pool {pool.name} of type {pool.type}", remedy=remedy)
+        wanted = found.base_job_template
+    if found is None:
         if not dry_run:
-            limit = pool.concurrency_limit
             made = WorkPoolCreate(
                 name=pool.name, type=pool.type, base_job_template=wanted, concurrency_limit=limit
             )
             client.create_work_pool(made)
         return Change("pool", pool.name, "created")
-    if found.type != pool.type:
-        raise UsageError(
-            f"pool {pool.name} exists with type {found.type}", remedy="delete it, or rename ours"
-        )
-    if (found.base_job_template, found.concurrency_limit) == (wanted, pool.concurrency_limit):
+    if (found.base_job_template, found.concurrency_limit) == (wanted, limit):
         return Change("pool", pool.name, "unchanged")
     if not dry_run:
-        update = WorkPoolUpdate(base_job_template=wanted, concurrency_limit=pool.concurrency_limit)
-        client.update_work_pool(pool.name, update)
+        client.update_work_pool(pool.name, WorkPoolUpdate(base_job_template=wanted, concurrency_limit=limit))
     return Change("pool", pool.name, "updated")
 
 

@@ -51,6 +51,8 @@ def held(name: str, say: Callable[[str], None]) -> Iterator[None]:
 
 def _opened(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)  # another user's may not be made anew
+        return os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC
+        )  # another user's may be neither written nor made anew
     except FileNotFoundError:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

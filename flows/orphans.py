@@ -31,7 +31,7 @@ def orphans(client: SyncPrefectClient) -> list[Orphan]:
     """Our runs that are pending or running by the server's word, and have no process."""
     found: list[Orphan] = []
     for run in live_runs(client, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING):
-        if why := _why(client, run):
+        if why := lost(client, run):
             found.append(Orphan(run.id, run.name, why))
     return found
 
@@ -42,7 +42,8 @@ def free(client: SyncPrefectClient, found: list[Orphan]) -> None:
         client.set_flow_run_state(orphan.id, Crashed(message=f"freed: {orphan.why}"), force=True)
 
 
-def _why(client: SyncPrefectClient, run: FlowRun) -> str:
+def lost(client: SyncPrefectClient, run: FlowRun) -> str:
+    """Why a run that has not ended is taken for one without a process; empty if it is not."""
     tag = next((tag for tag in run.tags if tag.startswith(PROCESS)), "")
     if tag and (gone := is_gone(tag)) is not None:
         return f"its {tag} is gone" if gone else ""

@@ -19,6 +19,7 @@ from prefect.states import Cancelled
 
 from flows import report
 from flows.gpu import one_per_gpu
+from flows.orphans import lost
 from flows.report import LogReporter
 from flows.server import server
 from flows.settings import Settings, read_settings
@@ -36,8 +37,6 @@ TIMEOUT_S = 24 * 3600
 
 RANGE_SEGMENTS = 10
 POLL_S = 2.0
-PATIENCE_S = 300.0
-"""Seconds for which a range may show no end while no other does, before it is no longer waited for."""
 
 
 def _name() -> str:
@@ -114,15 +113,14 @@ def _taken_back(client: SyncPrefectClient, run: UUID | None) -> bool:
 
 
 def _wait(client: SyncPrefectClient, runs: list[UUID | None], say: Callable[[str], None]) -> None:
-    """Wait for runs that are at work, as long as one ends now and then."""
-    open_runs = {run for run in runs if run is not None}
-    last = time.monotonic()
+    """Wait for runs that are at work, as long as they show signs of life."""
+    open_runs = [run for run in runs if run is not None]
     while open_runs:
-        ended = {run for run in open_runs if (state := client.read_flow_run(run).state) and state.is_final()}
-        if ended:
-            open_runs, last = open_runs - ended, time.monotonic()
-        elif time.monotonic() - last > PATIENCE_S:
-            say(f"{len(open_runs)} ranges are waited for no longer")
-            return
-        elif open_runs:
+        for found in [client.read_flow_run(run) for run in open_runs]:
+            if found.state is not None and found.state.is_final():
+                open_runs.remove(found.id)
+            elif why := lost(client, found):
+                say(f"{found.name} is waited for no longer: {why}")
+                open_runs.remove(found.id)
+        if open_runs:
             time.sleep(POLL_S)

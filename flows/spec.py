@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,10 +16,10 @@ class _Model(BaseModel):
 
 
 class Pool(_Model):
-    """A work pool."""
+    """A work pool. One of another type than process is made by hand, with its own job template."""
 
     name: str
-    type: Literal["process"] = "process"
+    type: str = "process"
     concurrency_limit: int = Field(ge=1)
 
 

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 STRIDES = (8, 16, 32)
 
+VOTE_IOU = 0.7
+"""From this overlap on a box has a say in where a better one of its class lies."""
+
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Pictures = npt.NDArray[np.uint8]
@@ -94,7 +97,26 @@ def select(scores: Array, sides: Array, appearance: Array, grid: Grid, selection
     boxes = grid.boxes(cells, sides[cells])
     kept = keep_best(boxes, classes, grid.size, selection)
     looks = unit(appearance[cells[kept]])
-    return Detections(clip(boxes[kept], grid.size), values[kept], classes[kept], looks)
+    return Detections(clip(vote(boxes, values, classes, kept), grid.size), values[kept], classes[kept], looks)
+
+
+def vote(boxes: Array, scores: Array, classes: Indices, kept: Indices) -> Array:
+    """Boxes (K, 4) of `kept` (K,), each the mean of itself and the boxes that it stood for, by their scores.
+
+    A box overlaps and is of the class of those that it stands for. One cell's guess at an object errs, the
+    cells around it err otherwise (box voting: Gidaris and Komodakis, ICCV 2015, section 4.2).
+
+    Args:
+        boxes: (M, 4), all of a picture.
+        scores: (M,), in [0, 1].
+        classes: (M,).
+        kept: (K,), indices of the boxes that are kept.
+    """
+    same = iou_matrix(boxes[kept], boxes) >= VOTE_IOU
+    same &= classes[kept, None] == classes[None, :]
+    weights = same * np.maximum(scores, 1e-9)
+    share: Array = weights / weights.sum(axis=1, keepdims=True)
+    return share @ boxes
 
 
 def unit(vectors: Array) -> Array:

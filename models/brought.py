@@ -1,6 +1,6 @@
 """Detectors that somebody brings: an ONNX file, and a TOML file of the same name that says how to read it.
 
-    layout = "yolox"                  # or "boxes_scores_labels", "picodet": see `LAYOUTS`
+    layout = "yolox"                  # or another of `LAYOUTS`
     input = [416, 416]                # width, height
     fit = "letterbox"                 # aspect kept, in the middle, grey 114 beside it; or "stretch"
     colour = "bgr"                    # or "rgb"
@@ -18,6 +18,7 @@ Boxes are suppressed as marey's own are, by `perceive.nms_iou`.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import tomllib
 from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ class Brought:
 
 
 def open_brought(model: Path, runtime: str = "auto", precision: str = "float32", threads: int = 0) -> Brought:
-    """Load an ONNX detector into ONNX Runtime, or into OpenVINO where `runtime` says so.
+    """Load an ONNX detector into OpenVINO, or into ONNX Runtime where that is absent or `runtime` is torch.
 
     Raises:
         CheckpointError: the file or its description cannot be used.
@@ -127,7 +128,7 @@ def open_brought(model: Path, runtime: str = "auto", precision: str = "float32",
     if not model.exists():
         raise CheckpointError(f"detector {model} is not there")
     threads = threads or os.cpu_count() or 1
-    if runtime == "openvino":
+    if runtime == "openvino" or (runtime == "auto" and importlib.util.find_spec("openvino")):
         run, batch, name = _openvino(model, precision, threads)
     else:
         run, batch, name = _onnxruntime(model, threads)
@@ -174,6 +175,8 @@ def _onnxruntime(model: Path, threads: int) -> _Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Its threads are not to wait in a loop for more work: decoding needs the core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # it raises exceptions of its own kinds, direct children of Exception
@@ -253,6 +256,21 @@ def _picodet(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
     return boxes, _ours(scores, spec)
 
 
+def _fastestdet(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
+    """One output (N, 5 + classes, rows, columns) of a single stride.
+
+    Objectness, centre in cells before tanh, size in inputs before the sigmoid, classes. Objectness
+    and classes are probabilities.
+    """
+    out = np.asarray(outputs[0], np.float32)
+    out = out.reshape(*out.shape[:2], -1).transpose(0, 2, 1)  # (N, A, 5 + classes)
+    corners, strides = _cells(spec)
+    centre = (np.tanh(out[..., 1:3]) + corners) * strides
+    half = np.array(spec.input, np.float32) / (1 + np.exp(-out[..., 3:5])) / 2
+    scores = out[..., :1] ** 0.6 * _ours(out[..., 5:], spec) ** 0.4
+    return np.concatenate([centre - half, centre + half], axis=-1), scores
+
+
 def _boxes_scores_labels(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
     """Boxes (N, A, 4), xyxy in input pixels, scores (N, A), labels (N, A); or without N."""
     boxes, values, labels = (np.asarray(o) for o in outputs[:3])
@@ -264,5 +282,6 @@ def _boxes_scores_labels(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
 LAYOUTS: dict[str, Callable[[Outputs, Spec], tuple[Array, Array]]] = {
     "yolox": _yolox,
     "picodet": _picodet,
+    "fastestdet": _fastestdet,
     "boxes_scores_labels": _boxes_scores_labels,
 }

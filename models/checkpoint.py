@@ -22,13 +22,21 @@ __all__ = [
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], *, half: bool = False) -> None:
-    """Write tensors and config; `half` stores floating-point tensors in half precision."""
+    """Write tensors and config; `half` stores floating-point tensors in half precision.
+
+    Raises:
+        CheckpointError: the file cannot be written; what stood there stays.
+    """
     ready = {
         k: (v.half() if half and v.is_floating_point() else v).contiguous().cpu() for k, v in tensors.items()
     }
     temporary = path.with_suffix(".tmp")
-    save_file(ready, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
-    temporary.replace(path)
+    try:
+        save_file(ready, temporary, metadata={"config": json.dumps(config, sort_keys=True)})
+        temporary.replace(path)
+    except (SafetensorError, OSError) as exc:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"weights {path} cannot be written: {exc}") from exc
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -60,6 +62,36 @@ def weights_path(name: str) -> Path:
     return kept
 
 
+def detector_path(name: str) -> Path:
+    """Path of an ONNX detector that somebody brings, given as a path or an address; its .toml lies beside it.
+
+    Behind an address stands the digest of the ONNX file, as behind one of weights. Its description is fetched
+    from beside it, once per process, and kept with it.
+
+    Raises:
+        CheckpointError: one of the files cannot be fetched, or the ONNX file has another digest.
+    """
+    return _fetched_detector(name) if name.startswith(_REMOTE) else Path(name)
+
+
+@cache
+def _fetched_detector(name: str) -> Path:
+    model = weights_path(name)
+    address = urlsplit(name.partition("#sha256=")[0])
+    beside = address._replace(path=str(PurePosixPath(address.path).with_suffix(".toml"))).geturl()
+    with _fetching(beside), tempfile.TemporaryDirectory(dir=model.parent) as folder:
+        copy, description = Path(folder) / "model.onnx", Path(folder) / "model.toml"
+        shutil.copyfile(model, copy)
+        with _opened(beside) as answer:
+            _copy(answer, description, beside)
+        # A folder for the two of them: the same network may be described in two ways.
+        kept = cache_folder("detectors") / f"{_sha256(copy)[:32]}-{_sha256(description)[:32]}"
+        kept.mkdir(parents=True, exist_ok=True)
+        for part in (copy, description):
+            part.replace(kept / part.name)
+    return kept / "model.onnx"
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a weights file, first 32 hex digits: what enters the ids of results."""
     return _sha256(path)[:32]
@@ -75,7 +107,7 @@ def _sha256(path: Path) -> str:
 
 def _fetch(address: str, kept: Path, wanted: str) -> None:
     """Write the file under its digest, or nothing at all."""
-    try:
+    with _fetching(address):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder, _opened(address) as answer:
             part = Path(folder) / "part"
@@ -84,13 +116,20 @@ def _fetch(address: str, kept: Path, wanted: str) -> None:
             if found != wanted:
                 raise CheckpointError(f"weights {_shown(address)} have SHA-256 {found}, expected {wanted}")
             part.replace(kept)
+
+
+@contextmanager
+def _fetching(address: str) -> Iterator[None]:
+    """Whatever fails on the way is said of the address."""
+    try:
+        yield
     except CheckpointError:
         raise
     except urllib.error.HTTPError as exc:
         exc.close()
-        raise CheckpointError(f"weights {_shown(address)} cannot be fetched: {exc}") from exc
+        raise CheckpointError(f"{_shown(address)} cannot be fetched: {exc}") from exc
     except (OSError, HTTPException, ValueError) as exc:
-        raise CheckpointError(f"weights {_shown(address)} cannot be fetched: {exc}") from exc
+        raise CheckpointError(f"{_shown(address)} cannot be fetched: {exc}") from exc
 
 
 @contextmanager
@@ -111,7 +150,7 @@ def _opened(address: str) -> Iterator[IO[bytes]]:
         with closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as answer:
             yield answer
     except (BotoCoreError, ClientError) as exc:
-        raise CheckpointError(f"weights {address} cannot be fetched: {exc}") from exc
+        raise CheckpointError(f"{address} cannot be fetched: {exc}") from exc
 
 
 def _copy(answer: IO[bytes], part: Path, address: str) -> None:
@@ -120,7 +159,15 @@ def _copy(answer: IO[bytes], part: Path, address: str) -> None:
         while piece := answer.read(1 << 20):
             size += file.write(piece)
             if size > _MAX_BYTES:
-                raise CheckpointError(f"weights {_shown(address)} are larger than {_MAX_BYTES} bytes")
+                raise CheckpointError(f"{_shown(address)} is larger than {_MAX_BYTES} bytes")
+
+
+def bare(name: str) -> str:
+    """A name of weights as it may be stored: of an address neither password nor query, but the digest."""
+    if not name.startswith(_REMOTE):
+        return name
+    parts = urlsplit(name)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _shown(address: str) -> str:

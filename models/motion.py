@@ -333,13 +333,20 @@ def box_nll(mean: Array, variance: Array, boxes: Array) -> Array:
 
 
 def save_motion(motion: Motion, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write the weights as safetensors, the config as JSON in the metadata; `notes` are further metadata."""
+    """Write the weights as safetensors, the config as JSON in the metadata; `notes` are further metadata.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
     metadata = {
         **(notes or {}),
         "kind": "motion",
         "config": json.dumps(asdict(motion.config), sort_keys=True),
     }
-    save_file(motion.tensors, str(path), metadata=metadata)
+    try:
+        save_file(motion.tensors, str(path), metadata=metadata)
+    except (SafetensorError, OSError) as exc:
+        raise ValueError(f"motion weights {path} cannot be written: {exc}") from exc
 
 
 def load_motion(path: Path = WEIGHTS) -> Motion:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
+from models.files import bare
 from pipeline.config_lines import line_in
 from pipeline.errors import UsageError
 from pipeline.keys import compile_pattern
@@ -78,11 +79,12 @@ class PerceiveConfig(Model):
     )
     detector: str = result(
         "",
-        "path of an ONNX detector with its TOML beside it, in place of marey's own; gives the input's size",
+        "an ONNX detector with its TOML beside it, in place of marey's own: a path, or https:// or s3:// "
+        "...#sha256=<its digest>; gives the input's size",
     )
-    input_width: int = result(512, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
+    input_width: int = result(544, "pixels; width of the CNN's input, a multiple of 32", gt=0, multiple_of=32)
     input_height: int = result(
-        288, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32
+        320, "pixels; height of the CNN's input, a multiple of 32", gt=0, multiple_of=32
     )
     fit: Literal["letterbox", "stretch"] = result(
         "letterbox", "how a picture fills the input: with its aspect kept and grey beside it, or without"
@@ -116,17 +118,24 @@ class PerceiveConfig(Model):
 
 
 class TrackConfig(Model):
-    weights: str = result("default", "motion weights: `default` or the path of a .safetensors file")
+    weights: str = result(
+        "default",
+        "motion weights: `default`, a .safetensors file, or https:// or s3:// ...#sha256=<its digest>",
+    )
     high_score: float = result(0.4, "detections at or above it may start a track", ge=0, le=1)
     low_score: float = result(0.1, "detections at or above it may continue one", ge=0, le=1)
-    max_gap_s: float = result(2.0, "seconds without a detection after which a track ends", gt=0)
+    max_gap_s: float = result(4.0, "seconds without a detection after which a track ends", gt=0)
+    max_fill_s: float = result(2.0, "gaps of a track up to so many seconds are filled with boxes", ge=0)
     min_track_s: float = result(0.5, "tracks shorter than this are dropped", ge=0)
     lookahead_s: float = result(5.0, "seconds of future that may correct the past", ge=0)
 
 
 class EventsConfig(Model):
-    models: tuple[str, ...] = result(("fight",), "event models: shipped names or paths of .safetensors files")
-    # Of the ordinary clips that `fight` was trained on, 51% reach 0.5 somewhere and 9% reach 0.9.
+    models: tuple[str, ...] = result(
+        ("fight",),
+        "event models: shipped names, .safetensors files, or https:// or s3:// ...#sha256=<their digests>",
+    )
+    # Of the ordinary clips that `fight` was trained on, 52% reach 0.5 somewhere and 6% reach 0.9.
     min_score: float = result(0.9, "event models: score that opens an interval", ge=0, le=1)
     min_duration_s: float = result(0.5, "event models: shorter intervals are dropped", ge=0)
 
@@ -270,6 +279,19 @@ class Config(Model):
             raise ValueError("perceive.still_threshold needs video.sample_fps above 0")
         return self
 
+    def bare(self) -> Config:
+        """As it may be stored: addresses of weights without what may be secret."""
+        perceive, track, events = self.perceive, self.track, self.events
+        return self.model_copy(
+            update={
+                "perceive": perceive.model_copy(
+                    update={"weights": bare(perceive.weights), "detector": bare(perceive.detector)}
+                ),
+                "track": track.model_copy(update={"weights": bare(track.weights)}),
+                "events": events.model_copy(update={"models": tuple(map(bare, events.models))}),
+            }
+        )
+
     def rules_for(self, camera: str | None) -> tuple[Rule, ...]:
         """The rules that match a camera, in the order of the file."""
         return tuple(rule for rule in self.rules if rule.applies_to(camera))
@@ -281,13 +303,19 @@ class _Environment(Config, BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MAREY_", env_nested_delimiter="__")
 
 
+_Loc = tuple[str | int, ...]
+_Places = dict[str, dict[str, Any]]
+"""What stands at each layer, the last one deciding."""
+
+
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read the config: defaults, then `path`, then `MAREY_*`, then `overrides` (dotted keys).
 
     Raises:
-        UsageError: the file is missing or not TOML, or a key is unknown or has a wrong value.
+        UsageError: the file is missing or not TOML, a key is unknown or has a wrong value, or a rule is for a
+            class that marey's own detector does not know.
     """
-    places = {
+    places: _Places = {
         f"config {path}": _read_file(path) if path is not None else {},
         "MAREY_* environment": _read_environment(),
         "--set": _nested(overrides or {}),
@@ -296,11 +324,14 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     for layer in places.values():
         values = _merged(values, layer)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as exc:
         raise UsageError(
             _explain(exc, places, path), remedy="`marey config --schema` lists every key"
         ) from exc
+    if config.perceive.weights == "default" and not config.perceive.detector:
+        _check_classes(config, places, path)
+    return config
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -338,17 +369,24 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _explain(exc: ValidationError, places: Mapping[str, Mapping[str, Any]], path: Path | None) -> str:
+def _check_classes(config: Config, places: _Places, path: Path | None) -> None:
+    for number, rule in enumerate(config.rules):
+        if unknown := sorted(set(rule.classes) - set(CLASSES)):
+            loc = ("rules", number, "classes")
+            raise UsageError(
+                f"{_where(loc, places, path)}: rule {rule.name!r}: unknown class {unknown[0]!r}",
+                remedy=f"the detector knows {', '.join(CLASSES)}",
+            )
+
+
+def _explain(exc: ValidationError, places: _Places, path: Path | None) -> str:
     """The first error in one line: file and line, its key, the value met and what is allowed."""
     first = exc.errors()[0]
     loc, value = first["loc"], first["input"]
-    holding = [place for place, layer in places.items() if _holds(layer, loc[:2])]
-    where = holding[-1] if holding else "config"
-    in_rule = holding and loc[:1] == ("rules",) and len(loc) > 1
-    key = _rule_key(places[where]["rules"], loc) if in_rule else ".".join(map(str, loc))
-    if path is not None and where == f"config {path}":
-        line = line_in(path.read_text(encoding="utf-8"), loc)
-        where += f", line {line}" if line is not None else ""
+    where = _where(loc, places, path)
+    layer = _layer(loc, places)
+    in_rule = layer is not None and loc[:1] == ("rules",) and len(loc) > 1
+    key = _rule_key(places[layer]["rules"], loc) if layer and in_rule else ".".join(map(str, loc))
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}"
     message = first["msg"].removeprefix("Value error, ")
@@ -360,14 +398,28 @@ def _explain(exc: ValidationError, places: Mapping[str, Mapping[str, Any]], path
     return f"{where}: {key} = {text if len(text) <= 80 else text[:77] + '...'}: {message}"
 
 
-def _rule_key(rules: Any, loc: tuple[str | int, ...]) -> str:
+def _layer(loc: _Loc, places: _Places) -> str | None:
+    """The name of the last layer that has something at a place."""
+    return next((place for place in reversed(places) if _holds(places[place], loc[:2])), None)
+
+
+def _where(loc: _Loc, places: _Places, path: Path | None) -> str:
+    """What holds a place of the config, and the line if it is the file."""
+    layer = _layer(loc, places)
+    if path is None or layer != f"config {path}":
+        return layer or "config"
+    line = line_in(path.read_text(encoding="utf-8"), loc)
+    return f"{layer}, line {line}" if line is not None else layer
+
+
+def _rule_key(rules: Any, loc: _Loc) -> str:
     """A place in a rule, by the rule's name if it has one."""
     rule = rules[loc[1]]
     name = rule.get("name") if isinstance(rule, Mapping) else None
     return ".".join(map(str, [f"rule {name!r}" if name else f"rules.{loc[1]}", *loc[2:]]))
 
 
-def _holds(values: Any, loc: tuple[str | int, ...]) -> bool:
+def _holds(values: Any, loc: _Loc) -> bool:
     """Whether a layer has something at a place."""
     for part in loc:
         try:

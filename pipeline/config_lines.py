@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_HEADER = re.compile(r"\[\[?[^\[\],]+\]\]?\s*(#.*)?")  # and not a row of a list that spans lines
 
 
 def line_in(toml: str, loc: Sequence[str | int]) -> int | None:
@@ -20,7 +23,7 @@ def line_in(toml: str, loc: Sequence[str | int]) -> int | None:
     if number >= len(headers):
         return None
     for k in range(headers[number] + 1, len(lines)):
-        if lines[k].startswith("["):
+        if _HEADER.fullmatch(lines[k]):
             break
         if key and lines[k].split("=")[0].strip() == key[0]:
             return k + 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -80,17 +82,25 @@ def _groups(directory: Path) -> dict[Path, str]:
     for folder in (directory, directory.resolve().parent):
         table = folder / "groups.csv"
         if table.is_file():
-            with table.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            if rows and not {"clip", "group"} <= set(rows[0]):
-                raise UsageError(
-                    f"{table} lacks a column", got=sorted(rows[0]), remedy="it needs clip and group"
-                )
-            return {(folder / row["clip"]).resolve(): row["group"] for row in rows}
+            return {(folder / clip).resolve(): group for clip, group in _clips_and_groups(table)}
     return {}
 
 
-def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int] = (512, 288)) -> Embedded:
+def _clips_and_groups(table: Path) -> Iterator[tuple[str, str]]:
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if lacking := [name for name in ("clip", "group") if name not in (reader.fieldnames or ())]:
+                raise UsageError(f"{table} lacks a column", got=lacking[0], remedy="it needs clip and group")
+            for row in reader:
+                if not row["clip"] or not row["group"]:
+                    raise UsageError(f"{table}, line {reader.line_num}: no clip, or no group of it")
+                yield row["clip"], row["group"]
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise UsageError(f"{table} cannot be read", remedy=str(exc)) from exc
+
+
+def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int] = (544, 320)) -> Embedded:
     """The motion part of the frame embeddings alone, without a CNN; `size` is the CNN's input in pixels.
 
     Raises:
@@ -206,9 +216,12 @@ def _read_cache(cache: Path | None) -> dict[str, npt.NDArray[Any]]:
     if cache is None or not cache.exists():
         return {}
     try:
-        with np.load(cache, allow_pickle=False) as file:
+        with cache.open("rb") as handle:
+            file = np.load(handle, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is no .npz file")
             return dict(file)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise InputError(f"feature cache {cache} cannot be read", got=str(exc), remedy="delete it") from exc
 
 
@@ -248,7 +261,7 @@ def load_annotated(table: Path) -> Annotated:
         label = label_of_folder(row["label"] or "none")
         if label is not None:
             start, end = row["start_s"], row["end_s"]
-            if start is None or end is None or not 0 <= start <= end:
+            if start is None or end is None or not 0 <= start <= end < np.inf:
                 raise UsageError(
                     f"{table}, row {number}: start_s and end_s are no stretch of time",
                     got=f"{start}, {end}",
@@ -270,7 +283,7 @@ def _read_table(path: Path) -> list[dict[str, Any]]:
             )
         text = {name: pc.cast(table[name], pa.string()) for name in ("video", "label")}
         times = {name: pc.cast(table[name], pa.float64()) for name in ("start_s", "end_s")}
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, KeyError, pa.ArrowException) as exc:  # KeyError: a column that is there twice
         raise UsageError(f"{path} cannot be read as a table of events", remedy=str(exc)) from exc
     group = {"group": pc.cast(table["group"], pa.string())} if "group" in table.column_names else {}
     rows: list[dict[str, Any]] = pa.table({**text, **times, **group}).to_pylist()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -43,14 +42,14 @@ def load_event_model(name: str) -> tuple[EventModel, str]:
     Raises:
         ModelError: the file is missing, damaged, or no event model.
     """
-    path: Path = weights_path(name)
     try:
+        path = weights_path(name)
         return load_events(path), file_digest(path)
     except CheckpointError as exc:
         raise ModelError(
             f"event model {name!r} cannot be used",
             got=str(exc),
-            remedy="give a shipped name or a .safetensors file",
+            remedy="give a shipped name, a .safetensors file or its address",
         ) from exc
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # the lake's queries need digests and no config, which is slo
     from pipeline.config import Config
 
 PERCEPTION_VERSION = 3
-TRACKING_VERSION = 4
-EVENTS_VERSION = 2
+TRACKING_VERSION = 5
+EVENTS_VERSION = 3
 """Each is raised when the program gives other rows for the same input, config and weights."""
 
 _LENGTH = 32
@@ -81,7 +81,7 @@ def perception_id(
         content_id: Digest of the file's bytes.
         config: Its sections `video` and `perceive` enter.
         weights: Role (encoder, detector) to digest of the weights.
-        detections: Digest of detections brought with `--detections`, if any.
+        detections: Digest of boxes that come from elsewhere in place of a detector's, if any.
     """
     settings = [_results(config, "video"), _results(config, "perceive")]
     return digest("perception", PERCEPTION_VERSION, content_id, settings, dict(weights), detections)

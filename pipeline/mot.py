@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import InputError, SourceError, StorageError
+from pipeline.errors import InputError, SourceError, StorageError, UsageError
 
 MOT = pa.schema(
     [
@@ -30,6 +30,11 @@ MOT = pa.schema(
         ("visibility", pa.float64()),  # of nine-column ground truth, else null
     ]
 )
+
+MAX_FRAME = 10_000_000
+"""Number of a frame above which it is taken for a mistake: every frame before it costs time and memory."""
+
+MAX_FPS = 10_000
 
 NUM_CLASS_COLUMNS = 9
 """Columns of a ground truth with class and visibility (MOT16, MOT17, MOT20)."""
@@ -88,8 +93,11 @@ def _parse(line: str, where: str) -> tuple[object, ...]:
     if not all(np.isfinite(values)):
         raise InputError(f"{where}: a value is not finite", got=line.strip()[:60])
     frame, number, left, top, width, height = values[:6]
-    if frame < 1 or frame != int(frame) or number != int(number) or abs(number) > 2**53 or frame > 2**53:
-        raise InputError(f"{where}: frame and id must be whole numbers, frames from 1", got=line.strip()[:60])
+    if not 1 <= frame <= MAX_FRAME or frame != int(frame) or number != int(number) or abs(number) > 2**53:
+        raise InputError(
+            f"{where}: frame and id must be whole numbers, frames from 1 to {MAX_FRAME}",
+            got=line.strip()[:60],
+        )
     if width <= 0 or height <= 0:
         raise InputError(f"{where}: width and height must be above 0", got=(width, height))
     score = values[6] if len(values) > 6 else 1.0
@@ -140,6 +148,17 @@ def _parse_seqinfo(path: Path) -> SequenceInfo:
         ]
     except (OSError, UnicodeDecodeError, configparser.Error, KeyError, ValueError) as exc:
         raise InputError(f"{path} has no usable [Sequence]", remedy=str(exc)) from exc
-    if not 0 < fps < 1e4:
-        raise InputError(f"{path}: frameRate must be above 0", got=fps)
+    if not 0 < fps <= MAX_FPS:
+        raise InputError(f"{path}: frameRate must be above 0, up to {MAX_FPS}", got=fps)
     return SequenceInfo(fps, *sizes)
+
+
+def frame_rate(given: float | None, info: SequenceInfo | None) -> float | None:
+    """Frames per second: the given ones, else those of seqinfo.ini; None where neither says.
+
+    Raises:
+        UsageError: those given are no rate.
+    """
+    if given is not None and not 0 < given <= MAX_FPS:
+        raise UsageError(f"frames per second must be above 0, up to {MAX_FPS}", got=given)
+    return given if given is not None else info.fps if info else None

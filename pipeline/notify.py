@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,6 +34,8 @@ _TRIES = urllib3.Retry(
     3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None
 )
 _OLD = timedelta(days=1)  # an attempt that has not ended in this time will not be told of
+_REST_S = 60.0  # for which nothing is sent after a failure: a receiver that is away must not hold up the work
+_BLOCK = 500  # messages left behind that are looked up at once
 
 Message = dict[str, Any]
 
@@ -43,6 +46,7 @@ class Notifier:
     def __init__(self, lake: Lake, settings: NotifyConfig, say: Callable[[str], None]) -> None:
         self._lake, self._settings, self._say = lake, settings, say
         self.is_on = bool(settings.webhook or settings.queue)
+        self._rests_until = 0.0
 
     def expect(self, row: Analysis, events: Iterable[Mapping[str, Any]]) -> None:
         """Note what is to be told of an attempt, before its commit.
@@ -59,7 +63,7 @@ class Notifier:
     def committed(self, attempt_id: str) -> None:
         """Deliver what was noted; what cannot be delivered stays for the next run."""
         if self.is_on:
-            self._deliver(attempt_id)
+            self._deliver(attempt_id, self._read(attempt_id))
 
     def dropped(self, attempt_id: str) -> None:
         """The attempt was not committed: there is nothing to tell."""
@@ -68,25 +72,33 @@ class Notifier:
 
     def deliver_left(self) -> None:
         """Deliver what earlier runs left, if it was committed; the rest is given up after a day."""
-        if not self.is_on:
-            return
-        for name in self._lake.location.names(OUTBOX):
-            attempt_id = name.removesuffix(".json")
-            body = self._read(attempt_id)
-            history = histories(self._lake, [body["video_id"]])[body["video_id"]] if body else None
-            rows = history.of_attempt(attempt_id) if history else ()
-            if any(row.status in ENDED for row in rows):
-                self._deliver(attempt_id)
-            elif not rows or _is_old(rows):
-                self.dropped(attempt_id)
+        names = self._lake.location.names(OUTBOX) if self.is_on else []
+        for begin in range(0, len(names), _BLOCK):
+            left = [name.removesuffix(".json") for name in names[begin : begin + _BLOCK]]
+            bodies = {attempt_id: body for attempt_id in left if (body := self._read(attempt_id))}
+            found = histories(self._lake, {body["video_id"] for body in bodies.values()})
+            for attempt_id, body in bodies.items():
+                rows = found[body["video_id"]].of_attempt(attempt_id)
+                if any(row.status in ENDED for row in rows):
+                    self._deliver(attempt_id, body)
+                elif not rows or _is_old(rows):
+                    self.dropped(attempt_id)
+            if self._rests:
+                return
 
-    def _deliver(self, attempt_id: str) -> None:
-        body = self._read(attempt_id)
+    @property
+    def _rests(self) -> bool:
+        return time.monotonic() < self._rests_until
+
+    def _deliver(self, attempt_id: str, body: Message | None) -> None:
+        if self._rests:
+            return
         try:
             for message in body["messages"] if body else ():
                 send(self._settings, message)
         except StorageError as exc:
-            self._say(f"not told yet, the next run tries again: {exc}")
+            self._rests_until = time.monotonic() + _REST_S
+            self._say(f"messages are not delivered now, a later run tries again: {exc}")
             return
         self._lake.location.remove(_name(attempt_id))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.brought import read_spec
-from models.files import CheckpointError, weights_path
+from models.files import CheckpointError, detector_path, weights_path
 from models.precision import Precision, resolve
 from pipeline.config import PerceiveConfig
 from pipeline.errors import ModelError
@@ -106,7 +105,7 @@ def resolved(settings: PerceiveConfig) -> PerceiveConfig:
     chosen: dict[str, Any] = {"precision": resolve(settings.precision, settings.runtime, settings.device)}
     if settings.detector:
         try:
-            spec = read_spec(Path(settings.detector))
+            spec = read_spec(detector_path(settings.detector))
         except CheckpointError as exc:
             raise ModelError(str(exc), remedy="docs/recipes/detector.md shows such a file") from exc
         chosen |= {"input_width": spec.input[0], "input_height": spec.input[1], "fit": spec.fit}
@@ -137,7 +136,7 @@ def _open(settings: PerceiveConfig, threads: int) -> Network | BroughtNetwork:
         )
         if not settings.detector:
             return own
-    brought = open_brought(Path(settings.detector), settings.runtime, _precision(settings), threads)
+    brought = open_brought(detector_path(settings.detector), settings.runtime, _precision(settings), threads)
     return BroughtNetwork(brought, own)
 
 

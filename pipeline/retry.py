@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from pipeline.errors import TransientError
+from pipeline.errors import ConflictError, TransientError
 
 RETRY_S = 60.0
 """Seconds for which something is tried again."""
@@ -36,3 +36,26 @@ def patiently(call: Callable[[], _T]) -> _T:
         except TransientError:
             time.sleep(pause)
     return call()
+
+
+def contended(what: str, call: Callable[[], _T]) -> _T:
+    """The result of a call that reads, decides and writes, made again while others write or servers stumble.
+
+    Args:
+        what: the table that it writes, for the error.
+        call: may be made twice; it looks first whether it was done.
+
+    Raises:
+        ConflictError: others were faster for a minute.
+        TransientError: the server stumbled for a minute.
+    """
+    last: ConflictError | TransientError | None = None
+    for pause in pauses():
+        try:
+            return call()
+        except (ConflictError, TransientError) as exc:
+            last = exc
+            time.sleep(pause)
+    if isinstance(last, TransientError):
+        raise last
+    raise ConflictError(f"{what} is written by too many", remedy="try again") from last

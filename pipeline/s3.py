@@ -109,8 +109,7 @@ def client() -> Any:
         },
     )
     with errors("S3"):
-        name = os.environ.get("AWS_REGION") or _session().region_name or "us-east-1"
-        return _session().client("s3", config=config, region_name=name)
+        return session().client("s3", config=config, region_name=home_region())
 
 
 def delta_options(bucket: str) -> dict[str, str]:
@@ -152,7 +151,7 @@ def _from_session(bucket: str) -> dict[str, str]:
     with errors(f"bucket {bucket}"):
         from botocore.exceptions import NoCredentialsError
 
-        found = _session().get_credentials()
+        found = session().get_credentials()
         if found is None:
             raise NoCredentialsError
         keys = found.get_frozen_credentials()
@@ -166,6 +165,11 @@ def _from_session(bucket: str) -> dict[str, str]:
 
 def _region_of_environment() -> str | None:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+
+
+def home_region() -> str:
+    """The region that is set, whatever a bucket's is."""
+    return os.environ.get("AWS_REGION") or session().region_name or "us-east-1"
 
 
 def region(bucket: str) -> str:
@@ -228,7 +232,7 @@ def listed(bucket: str, prefix: str, **more: Any) -> Iterator[dict[str, Any]]:
 def forget() -> None:
     """Read the settings anew at the next use."""
     client.cache_clear()
-    _session.cache_clear()
+    session.cache_clear()
     _regions.clear()
 
 
@@ -255,6 +259,7 @@ def errors(what: str) -> Iterator[None]:
 def told(what: str, exc: Exception) -> Exception | None:
     """The error for one of boto3; None if it is not boto3's."""
     from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError  # of TLS in the middle of a body, which botocore lets through
 
     match exc:
         case boto.ClientError():
@@ -271,7 +276,7 @@ def told(what: str, exc: Exception) -> Exception | None:
             | boto.NoRegionError()
         ):  # fmt: skip
             return StorageError(what, remedy=f"{_NO_CREDENTIALS} ({exc})")
-        case boto.ConnectionError() | boto.HTTPClientError() | boto.IncompleteReadError():
+        case boto.ConnectionError() | boto.HTTPClientError() | boto.IncompleteReadError() | HTTPError():
             return failure(what, f"{_UNREACHABLE}: {exc}")
         case boto.BotoCoreError() | ValueError():  # ValueError: an endpoint that is no URL
             return StorageError(what, remedy=str(exc))
@@ -309,7 +314,8 @@ def _plain(text: str) -> str:
 
 
 @cache
-def _session() -> boto3.Session:
+def session() -> boto3.Session:
+    """The settings of this process, as every AWS tool finds them."""
     import boto3
 
     return boto3.Session()

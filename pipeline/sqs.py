@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import boto3
@@ -14,9 +16,10 @@ from pipeline import s3
 WAIT_S = 20
 """Seconds of a long poll, the most that SQS allows."""
 
-
 HIDDEN_S = 300
 """Seconds for which a message that was received is not given to others."""
+
+_HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Queue:
             StorageError: there is no such queue, or it cannot be reached.
         """
         self.url, self._hidden_s = url, hidden_s
-        self._client = _client()
+        self._client = _client(url)
         asked = ["RedrivePolicy"]
         with self._errors():
             found = self._client.get_queue_attributes(QueueUrl=url, AttributeNames=asked)
@@ -110,14 +113,20 @@ def send(url: str, body: str) -> None:
         StorageError: it cannot be reached, or is not there.
     """
     with s3.errors(f"queue {url}"):
-        _client().send_message(QueueUrl=url, MessageBody=body)
+        _client(url).send_message(QueueUrl=url, MessageBody=body)
 
 
-def _client() -> Any:
+def _client(url: str) -> Any:
+    """The client for a queue: of the region that Amazon's address names, else of the one that is set."""
+    found = _HOST.match(url)
+    with s3.errors("SQS"):
+        return _made(s3.session(), found[1] if found else s3.home_region())
+
+
+@cache
+def _made(session: boto3.Session, region: str) -> Any:
     # Long polls answer after WAIT_S; a dead server is to be noticed soon after.
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=10, read_timeout=40
     )
-    session = boto3.Session()
-    with s3.errors("SQS"):
-        return session.client("sqs", config=config, region_name=session.region_name or "us-east-1")
+    return session.client("sqs", config=config, region_name=region)

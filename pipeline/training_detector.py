@@ -15,7 +15,7 @@ from models.checkpoint import load_detector, weights_path
 from models.detector import DetectorConfig
 from models.precision import best_for_training
 from models.training.augment import AugmentSettings
-from models.training.coco import TrainingImage, load_images, read_json
+from models.training.coco import TrainingImage, load_images, read_coco, read_json
 from models.training.detector import Progress, new_detector, train_detector
 from models.training.detector_settings import TrainSettings
 from pipeline.errors import UsageError
@@ -118,7 +118,7 @@ def _start(job: DetectorJob) -> Path | None:
 def _classes(job: DetectorJob, start: Path | None) -> tuple[str, ...]:
     """The classes of the starting weights if the data has one of them, else the data's own."""
     known = load_detector(start).config if start else DetectorConfig()
-    names = [category["name"] for path, _ in job.data for category in read_json(path)["categories"]]
+    names = [category["name"] for path, _ in job.data for category in read_coco(path)["categories"]]
     return known.classes if set(names) & set(known.classes) else tuple(dict.fromkeys(names))
 
 
@@ -126,6 +126,8 @@ def _images(job: DetectorJob, classes: tuple[str, ...]) -> list[TrainingImage]:
     images = []
     for number, (path, folder) in enumerate(job.data):
         hints = read_json(job.teacher) if job.teacher and number == 0 else None
+        if hints is not None and not isinstance(hints, dict):
+            raise ValueError(f"{job.teacher} holds no predictions by the number of the image")
         images += load_images(
             path,
             folder,

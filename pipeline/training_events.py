@@ -40,6 +40,7 @@ from pipeline.event_data import (
     video_features,
 )
 from pipeline.events import EventDetector, FrameScorer
+from pipeline.outputs import check_place
 
 LOOKS = (CHANGES, MOTION)
 """What a model that is trained here looks at."""
@@ -109,11 +110,12 @@ def train_from(
         progress: called with the number of clips embedded and in all.
 
     Raises:
-        UsageError: the clips cannot be trained on.
+        UsageError: the clips cannot be trained on, or `output` cannot be written.
         InputError: a clip cannot be decoded.
     """
     config = config or EventModelConfig(("any",))
     settings = settings or TrainSettings()
+    check_place(output)
     features, labels, groups = examples(data, config.window_s, embed, cache, digest, progress)
     names = tuple(sorted({label for label in labels if label is not None}))
     state = output.with_suffix(".state")
@@ -125,13 +127,13 @@ def train_from(
             scores = cross_validate(features, labels, groups, config, settings, num_folds, state)
             validation = clip_report(labels, _labels(names, scores), groups)
         trained = train_events(features, labels, groups, config, settings, state / "whole.safetensors")
+        save_events(output, trained.model)
     except ValueError as exc:
         raise UsageError(f"{data} cannot be trained on", remedy=str(exc)) from exc
     report: dict[str, object] = {"command": command, "groups": len(set(groups))}
     if validation is not None:
         report["cross_validation"] = {"folds": num_folds, **validation.to_json()}
     report |= _report(trained, settings)
-    save_events(output, trained.model)
     card_path, picture = output.with_suffix(".md"), output.with_suffix(".png")
     card_path.write_text(card(output.stem, report), encoding="utf-8")
     measured_on = "cross-validation" if validation is not None else "held out"

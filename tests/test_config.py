@@ -106,6 +106,16 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+ZONES = """[[rules]]
+name = 'b'
+kind = 'dwell'
+zone = [
+  [0.1, 0.1],
+  [0.9, 0.1], [0.9, 0.9],
+  [0.1, 0.9]
+]"""
+
+
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
@@ -114,6 +124,8 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
         ("[[ rules ]]  # twice\nname = 'b'\nkind = 'dwell'", 6),
         ("[video]\nsample_fps = -1", 7),
         ("[video]\nfps = 5", 7),
+        (f"{ZONES}\nmin_duration_s = -1", 14),
+        (f"{ZONES}\nmin_duration_s = 1\nclasses = ['dragon']", 15),
     ],
 )
 def test_refusal_names_the_line(tmp_path: Path, wrong: str, line: int) -> None:
@@ -121,6 +133,16 @@ def test_refusal_names_the_line(tmp_path: Path, wrong: str, line: int) -> None:
     path.write_text(f"# rules\n[[rules]]\nname = 'a'\nkind = 'stopped'\nmin_duration_s = 1\n{wrong}\n[run]\n")
     with pytest.raises(UsageError, match=f"config {path}, line {line}: "):
         load(path)
+
+
+def test_classes_of_other_weights_are_not_known_before_they_are_loaded(tmp_path: Path) -> None:
+    wanted = {"rules": [{"name": "a", "kind": "crowding", "min_count": 2, "classes": ["dragon"]}]}
+    with pytest.raises(
+        UsageError, match="--set: rule 'a': unknown class 'dragon': the detector knows person"
+    ):
+        load(None, wanted)
+    for own in ({"perceive.weights": "mine.safetensors"}, {"perceive.detector": "mine.onnx"}):
+        assert load(None, {**wanted, **own}).rules[0].classes == ("dragon",)
 
 
 @pytest.mark.parametrize(

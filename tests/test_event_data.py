@@ -12,9 +12,9 @@ import pytest
 
 from models.temporal import EventModelConfig, load_events
 from models.training.event_settings import TrainSettings
-from pipeline.errors import UsageError
+from pipeline.errors import InputError, UsageError
 from pipeline.evaluate.events import TrueEvent
-from pipeline.event_data import load_annotated, pieces
+from pipeline.event_data import Clip, clip_features, load_annotated, load_clips, pieces
 from pipeline.training_events import evaluate_videos, train_from
 
 HEAD = "video,label,start_s,end_s\n"
@@ -56,6 +56,8 @@ def test_parquet_and_groups(tmp_path: Path):
         ("a.mp4,goal,soon,2\n", HEAD, "cannot be read as a table of events"),
         ("a.mp4,goal,1\n", "video,label,start_s\n", "lacks a column"),
         ("a.mp4,,,\n", HEAD, "has no events"),
+        ("a.mp4,goal,1,inf\n", HEAD, "row 1: start_s"),
+        ("a.mp4,goal,1,2,3\n", HEAD.strip() + ",label\n", "cannot be read as a table of events"),
         ("", "", "cannot be read"),
     ],
 )
@@ -63,6 +65,37 @@ def test_wrong_tables_are_refused(tmp_path: Path, rows: str, head: str, message:
     with pytest.raises(UsageError, match=message) as caught:
         load_annotated(written(tmp_path, rows, head))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"clip,group\nx/a.mp4\n", "line 2: no clip, or no group"),
+        (b"clip,group\n,one\n", "line 2: no clip, or no group"),
+        (b"clip,source\nx/a.mp4,one,more\n", "lacks a column"),
+        (b"", "lacks a column"),
+        (b"clip,group\n\xff,1\n", "cannot be read"),
+    ],
+)
+def test_wrong_groups_of_clips_are_refused(tmp_path: Path, text: bytes, message: str):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.mp4").touch()
+    (tmp_path / "groups.csv").write_bytes(text)
+    with pytest.raises(UsageError, match=rf"groups\.csv.*{message}"):
+        load_clips(tmp_path)
+
+
+def test_a_cache_that_is_none_is_refused(tmp_path: Path):
+    clips = [Clip(tmp_path / "a.mp4", "x", "a")]
+    clips[0].path.write_bytes(b"a")
+    cache = tmp_path / "cache.npz"
+    clip_features(clips, stirred, cache, "d")
+    whole = cache.read_bytes()
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for wrong in (b"", whole[: len(whole) // 2], b"PK\x03\x04 and more", (tmp_path / "one.npy").read_bytes()):
+        cache.write_bytes(wrong)
+        with pytest.raises(InputError, match=r"feature cache .*cache\.npz cannot be read.*delete it"):
+            clip_features(clips, stirred, cache, "d")
 
 
 def test_pieces_by_hand():

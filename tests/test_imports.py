@@ -45,9 +45,11 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
     "demo": BASE | {"lake", "analyze", "report", "media"},
     "doctor": BASE | {"analyze", "media"},
+    "speed": BASE | {"analyze", "lake", "media", "perceive", "track"},
     "event_data": BASE | {"evaluate", "media", "perceive"},
     "event_card": {"evaluate"},
-    "training_events": BASE | {"events", "evaluate", "event_card", "event_data"},
+    "outputs": {"errors"},
+    "training_events": BASE | {"events", "evaluate", "event_card", "event_data", "outputs"},
     "training_detector": BASE,
     "training_motion": BASE | {"evaluate", "track"},
 }

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.motion import ConstantVelocity
 from pipeline.errors import InputError, SourceError, StorageError, UsageError
 from pipeline.evaluate.tracks import evaluate_motion, evaluate_tracks
 from pipeline.lake.schema import TRACKS
@@ -51,6 +52,7 @@ def test_gzip_and_nine_columns(tmp_path: Path) -> None:
         ("1;-1;1;2;3;4", "not comma-separated numbers"),
         ("0,-1,1,2,3,4", "frames from 1"),
         ("1.5,-1,1,2,3,4", "whole numbers"),
+        ("1000000000000,-1,1,2,3,4", "frames from 1 to 10000000"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, text: str, tmp_path: Path) -> None:
@@ -109,8 +111,9 @@ def test_frame_rate_is_given_found_or_the_default(tmp_path: Path) -> None:
     assert track_mot(path, out, fps=12.5).fps_source == "given"
     (tmp_path / "seqinfo.ini").write_text("[Sequence]\nframeRate=25\n")
     assert (track_mot(path, out).fps, track_mot(path, out).fps_source) == (25.0, "seqinfo.ini")
-    with pytest.raises(UsageError, match="above 0"):
-        track_mot(path, out, fps=-1)
+    for wrong in (-1, 0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="above 0"):
+            track_mot(path, out, fps=wrong)
 
 
 def test_frames_out_of_order_give_the_same_tracks(tmp_path: Path) -> None:
@@ -134,27 +137,55 @@ def test_shared_files_have_the_rows_their_readme_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "text"),
+    ("rows", "text"),
     [
-        ("1,1,1,2,3,4,1\n1,1,5,5,3,4,1\n", "twice in a frame"),
+        ("1,1,1,2,3,4,1\n1,1,5,5,3,4,1\n", "track 1 twice in frame 1"),
         ("99,1,1,2,3,4,1\n", "beyond the sequence"),
         ("1,-1,1,2,3,4,1\n", "without a track"),
     ],
 )
-def test_results_that_mean_nothing_are_refused(result: str, text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ["gt.txt", "res.txt"])
+def test_truth_and_results_that_mean_nothing_are_refused(
+    wrong: str, rows: str, text: str, tmp_path: Path
+) -> None:
     pytest.importorskip("trackeval")
-    (tmp_path / "gt.txt").write_text("1,1,1,2,3,4,1,-1,-1,-1\n2,1,1,2,3,4,1,-1,-1,-1\n")
-    (tmp_path / "res.txt").write_text(result)
-    with pytest.raises(InputError, match=text):
+    for name in ("gt.txt", "res.txt"):
+        (tmp_path / name).write_text("1,1,1,2,3,4,1,-1,-1,-1\n2,1,1,2,3,4,1,-1,-1,-1\n")
+    (tmp_path / "seqinfo.ini").write_text("[Sequence]\nframeRate=25\nseqLength=2\n")
+    (tmp_path / wrong).write_text(rows)
+    with pytest.raises(InputError, match=rf"{wrong} has .*{text}"):
         evaluate_tracks(tmp_path / "gt.txt", tmp_path / "res.txt")
 
 
-def test_truth_without_a_frame_rate_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "gt.txt").write_text("1,1,1,2,3,4,1,-1,-1,-1\n")
-    from models.motion import ConstantVelocity
+def test_truth_with_a_class_that_its_rules_do_not_have_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("trackeval")
+    (tmp_path / "gt.txt").write_text("1,1,1,2,3,4,1,77,1\n")
+    (tmp_path / "res.txt").write_text("1,1,1,2,3,4,1\n")
+    with pytest.raises(InputError, match=r"gt\.txt cannot be judged by the rules of MOT17.*77"):
+        evaluate_tracks(tmp_path / "gt.txt", tmp_path / "res.txt")
 
+
+def test_truth_that_no_motion_can_be_judged_by_is_refused(tmp_path: Path) -> None:
+    path, model = tmp_path / "gt.txt", ConstantVelocity()
+    path.write_text("1,1,1,2,3,4,1,-1,-1,-1\n")
     with pytest.raises(InputError, match="frame rate unknown"):
-        evaluate_motion(tmp_path / "gt.txt", ConstantVelocity())
+        evaluate_motion(path, model)
+    with pytest.raises(InputError, match="no track of 5 boxes"):
+        evaluate_motion(path, model, 25)
+    with pytest.raises(UsageError, match="above 0"):
+        evaluate_motion(path, model, -25)
+    path.write_text("".join(f"{n // 2 + 1},1,{n},2,3,4,1\n" for n in range(20)))
+    with pytest.raises(InputError, match="twice"):
+        evaluate_motion(path, model, 25)
+
+
+def test_tracks_too_short_for_a_forecast_have_a_likelihood_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "gt.txt"
+    path.write_text("".join(f"{n},1,{n},2,30,40,1\n" for n in range(1, 11)))
+    scores = evaluate_motion(path, ConstantVelocity(), 25)
+    assert np.isfinite(scores["nll"])
+    assert np.isnan(scores["displacement_1s"])
+    assert scores["forecasts_1s"] == 0
 
 
 def test_without_trackeval_the_extra_is_named(tmp_path: Path) -> None:

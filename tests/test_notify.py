@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 
 from pipeline import notify
 from pipeline.analyze import analyze
+from pipeline.errors import StorageError, UsageError
 from pipeline.lake import Lake
 from pipeline.lake.tables import OUTBOX
-from tests.analyze.build import ask, config, prepared
+from tests.analyze.build import Ticking, ask, config, prepared, write_clip
 from tests.s3 import Server, free_port
 
 
@@ -31,10 +33,12 @@ class Hook:
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.refusing = False
+        self.asked = 0
         hook = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                hook.asked += 1
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if not hook.refusing:
                     hook.got.append(json.loads(body))
@@ -96,6 +100,46 @@ def test_what_was_not_delivered_is_by_the_next_run(folder: Path, tmp_path: Path,
     [message] = hook.got
     assert f"{message['Id']}.json" == name
     assert Lake.open(str(lake)).location.names(OUTBOX) == []
+
+
+def test_a_success_that_was_not_committed_is_not_told(folder: Path, tmp_path: Path, hook: Hook) -> None:
+    """What is to be told was noted before the commit that failed; the end that is then written is another."""
+    lake = tmp_path / "lake"
+    settings = config(folder, notify__webhook=hook.url)
+    log = lake / "detections" / "_delta_log"
+
+    def break_it() -> None:
+        log.rename(log.with_name("away"))
+
+    with pytest.raises((StorageError, UsageError)):
+        analyze([str(folder / "short.mp4")], str(lake), settings, reporter=Ticking(3.0, break_it))
+    log.with_name("away").rename(log)
+    assert [row["status"] for row in ask(lake, "SELECT status FROM analyses ORDER BY revision")] == [
+        "running",
+        "abandoned",
+    ]
+    assert hook.got == []
+    assert Lake.open(str(lake)).location.names(OUTBOX) == []
+
+
+def test_a_receiver_that_is_away_is_not_asked_for_each_message(
+    folder: Path, tmp_path: Path, hook: Hook
+) -> None:
+    """It would hold up the work by some seconds each time; what is left is delivered by a later run."""
+    lake, videos = tmp_path / "lake", []
+    for number in range(3):
+        videos.append(str(shutil.copy(folder / "short.mp4", tmp_path / f"{number}.mp4")))
+        write_clip(Path(videos[-1]), 1, seed=number)
+    settings = config(folder, notify__webhook=hook.url)
+    hook.refusing = True
+    for _ in range(2):
+        hook.asked = 0
+        analyze(videos, str(lake), settings)
+        assert hook.asked == 1
+    assert len(Lake.open(str(lake)).location.names(OUTBOX)) == 3
+    hook.refusing = False
+    analyze(videos, str(lake), settings)
+    assert sorted(message["Video"]["Uri"] for message in hook.got) == videos
 
 
 def test_to_a_queue(folder: Path, tmp_path: Path, s3_server: Server) -> None:

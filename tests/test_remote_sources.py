@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -204,6 +206,7 @@ class _Web(BaseHTTPRequestHandler):
     body = b"0123456789" * 100_000
     etag = '"1"'
     breaks = 0
+    ranges = True
 
     def do_GET(self) -> None:
         if self.path.startswith("/moved"):
@@ -214,6 +217,8 @@ class _Web(BaseHTTPRequestHandler):
         if "sign=s3cret" not in self.path or self.headers.get("Authorization", "Basic dTpw") != "Basic dTpw":
             self.send_error(403)
             return
+        if not self.ranges and self.headers.get("Range") != "bytes=0-0":
+            del self.headers["Range"]
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
         end = 1 if self.headers.get("Range") == "bytes=0-0" else len(self.body)
         self.send_response(206 if "Range" in self.headers else 200)
@@ -226,7 +231,7 @@ class _Web(BaseHTTPRequestHandler):
         if type(self).breaks and end > 1:
             type(self).breaks -= 1
             end = (start + end) // 2
-        self.wfile.write(self.body[start:end])
+        self.wfile.write(memoryview(self.body)[start:end])
 
     def log_message(self, *args: object) -> None:
         pass
@@ -263,6 +268,38 @@ def test_a_file_on_a_web_server(web: str, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(_Web, "body", b"new")
         monkeypatch.setattr(_Web, "etag", '"2"')
         assert spool.get(found).size_bytes == 3
+
+
+def test_a_server_without_ranges_costs_no_memory(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before it broke off is passed over, not kept."""
+    monkeypatch.setattr(_Web, "body", bytes(64_000_000))
+    monkeypatch.setattr(_Web, "breaks", 1)
+    monkeypatch.setattr(_Web, "ranges", False)
+    [found] = find([f"http://{web}/a.mp4?sign=s3cret"])
+    assert isinstance(found, Source)
+    with Spool(10**8) as spool:
+        tracemalloc.start()
+        try:
+            copy = spool.get(found)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert copy.content_id == hashlib.sha256(_Web.body).hexdigest()[:32]
+    assert peak < 16_000_000
+
+
+def test_a_disk_that_others_fill_is_told(bucket: str, put: Any) -> None:
+    [listed] = find([put("a.mp4", "x" * 100_000)])
+    assert isinstance(listed, Source)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Spool(10**6) as spool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        try:
+            with pytest.raises(SourceError, match=r"a\.mp4 cannot be copied to .*: File too large") as caught:
+                spool.get(listed)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.code == "spool"
 
 
 def test_secrets_are_not_told(web: str) -> None:

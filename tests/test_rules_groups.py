@@ -100,6 +100,15 @@ def test_disappears_inside_but_not_by_walking_out_nor_at_the_end():
     assert len(events_of(zone("disappear", min_duration_s=6.1), table(bag, witness))) == 0
 
 
+@pytest.mark.parametrize(("end_t", "count"), [(None, 0), (15.9, 0), (16.0, 0), (16.1, 1), (99.0, 1)])
+def test_the_last_object_of_an_empty_picture_disappears_too(end_t: float | None, count: int):
+    """Nobody else is seen after it, but the video goes on."""
+    engine = RuleEngine((zone("disappear"),), SIZE, "v1")
+    assert engine.update(table(standing(2, 0, 6))).num_rows == 0
+    found = engine.finish(end_t).to_pylist()
+    assert [(e["t_start"], e["t_end"], e["track_ids"]) for e in found] == count * [(6, 6, [2])]
+
+
 def test_found_again_within_ten_seconds_has_not_disappeared():
     bag = [*standing(2, 0, 6), *standing(2, 15, 30)]
     assert len(events_of(zone("disappear"), table(bag, standing(3, 0, 35, 100)))) == 0
@@ -181,6 +190,27 @@ def test_a_crowd_survives_one_outside_for_a_second(turn_s: float, spans: list[tu
 
     rows = table(standing(1, 0, 12), moving(2, 4, 12, out_and_in), standing(3, 0, 4, 450))
     assert seen(events_of(zone("crowding", min_count=2), rows)) == spans
+
+
+@pytest.mark.parametrize("fps", [0.5, 1.0])
+def test_few_samples_a_second_are_enough(fps: float):
+    """The frame on display at a tick of the grid is up to a frame older than the tick."""
+    random = np.random.default_rng(6)
+    times = np.arange(0, 40, 1 / fps) - random.uniform(0, 1 / 25, round(40 * fps)) + 0.04
+    rows = table(
+        path_rows(1, times, [(500, 250)] * len(times)),
+        path_rows(2, times, [(900 - 100 * min(t, 3.5) / fps, 250) for t in times]),  # comes near, and stays
+    )
+    rules = (
+        zone("occupancy"),
+        Rule(name="two", kind="crowding", min_count=2),
+        rush(min_speed=0.2, distance=3),
+    )
+    engine = RuleEngine(rules, SIZE, "v1", 1 / fps)
+    found = pa.concat_tables([engine.update(rows), engine.finish()])
+    spans = {e["label"]: (e["t_start"], e["t_end"]) for e in found.to_pylist()}
+    assert len(found) == len(spans) == 3
+    assert spans["yard"] == spans["two"] == (times[0], times[-1])
 
 
 def test_crowd_that_leaves_the_frame_ends_when_it_was_last_seen():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.motion import load_motion, to_xyxy, to_z
+from models.motion import WEIGHTS, load_motion, to_xyxy, to_z
 from models.training.trajectories import CLASS_NAMES, DetectorSettings, SceneSettings, detect, simulate_scene
 from pipeline.config import TrackConfig
 from pipeline.errors import InputError, ModelError
@@ -22,6 +23,7 @@ from pipeline.track.camera import CameraPath
 from pipeline.track.ego import EgoMotion
 from pipeline.track.observe import CameraMotion
 from pipeline.track.summary import MAX_POINTS, Summary, simplified
+from pipeline.track.text import load_motion_weights
 from tests.helpers import shared_path
 
 MOTION = load_motion()
@@ -204,6 +206,15 @@ def test_a_longer_absence_ends_the_track() -> None:
         (0.0, True, False),
         (8.0, False, True),
     ]
+
+
+def test_a_long_gap_is_bridged_but_not_filled() -> None:
+    boxes = [figure(i, 300, 500, 200) for i in range(120) if not 30 <= i < 60]
+    tracks, objects = track(*tables(120, boxes))
+    assert objects.num_rows == 1
+    assert tracks["sample"].to_pylist() == [*range(30), *range(60, 120)]
+    tracks, _ = track(*tables(120, boxes), TrackConfig(max_fill_s=3.2))
+    assert tracks["sample"].to_pylist() == [*range(120)]
 
 
 def test_doubtful_boxes_continue_a_track_but_begin_none() -> None:
@@ -464,3 +475,13 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="marey train motion"):
         track_mot(tmp_path / "det.txt", tmp_path / "out.txt", settings=config)
     assert not (tmp_path / "out.txt").exists()
+
+
+def test_motion_weights_may_be_told_with_their_digest(tmp_path: Path) -> None:
+    """As other weights may: a file, or an address that is fetched once."""
+    right = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert load_motion_weights(f"{WEIGHTS}#sha256={right}").config == load_motion().config
+    with pytest.raises(ModelError, match="has another SHA-256"):
+        load_motion_weights(f"{WEIGHTS}#sha256={64 * '0'}")
+    with pytest.raises(ModelError, match="need #sha256="):
+        load_motion_weights("s3://bucket/motion.safetensors")

@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/bench-events"))
     parser.add_argument("--seeds", type=int, default=3, help="of the folds and the weights")
     parser.add_argument("--joined", type=int, default=3, help="seeds of whose folds videos are joined")
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=[*NETS], default=[*NETS])
     asked = parser.parse_args()
     torch.set_num_threads(1)
     embed, digest = embed_for(LOOKS)
@@ -97,7 +98,8 @@ def main() -> None:
         folds += _folds(clips, seed, videos)
     accuracies: dict[str, list[float]] = {}
     means: dict[str, list[list[Means]]] = {}
-    for name, (config, joined) in NETS.items():
+    for name in asked.only:
+        config, joined = NETS[name]
         hits: dict[int, list[bool]] = defaultdict(list)
         found: dict[int, list[Means]] = defaultdict(list)
         for fold in folds:

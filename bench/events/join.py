@@ -1,6 +1,6 @@
 """Untrimmed videos joined from short clips, and what happens in them when.
 
-The clips are letterboxed to the CNN's input (512 x 288) and encoded again, one after the other, with the
+The clips are letterboxed to the CNN's input (544 x 320) and encoded again, one after the other, with the
 times that their frames have. Neighbouring clips of one label are one event.
 """
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pipeline.event_data import Clip
 from pipeline.media import DecodeJob, JobEnd, SampledFrame, decode_inline
 
-WIDTH, HEIGHT = 512, 288
+WIDTH, HEIGHT = 544, 320
 CLOCK = Fraction(1, 90000)
 OF_A_KIND = 5
 """A video has one to so many clips with a label, and one to so many without."""

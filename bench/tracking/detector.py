@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training import trajectories
-from models.training.trajectories import GHOST, OCCLUDER, Detections, Scene, wander
+from models.training.trajectories import GHOST, OCCLUDER, Detections, Scene, false_boxes, wander
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,7 +42,7 @@ def detect(rng: np.random.Generator, scene: Scene, settings: DetectorSettings | 
     boxes = _jitter(rng, scene, scores, settings)
     thing, frame = np.nonzero(seen)
     true = (frame, boxes[seen], scores[seen], np.where(scene.kinds[thing] == GHOST, -1, thing))
-    parts = (true, _doubles(rng, scene, true, settings), _false_boxes(rng, scene, settings))
+    parts = (true, _doubles(rng, scene, true, settings), false_boxes(rng, scene, settings))
     frame, found, score, thing = (np.concatenate(column) for column in zip(*parts, strict=True))
     good = (found[:, 2] - found[:, 0] > 2) & (found[:, 3] - found[:, 1] > 4)
     order = np.lexsort((-score, frame))
@@ -101,17 +101,6 @@ _DOUBLES = np.array([  # shifts of the edges, in widths and heights
 ])  # fmt: skip
 
 
-def _false_boxes(rng: np.random.Generator, scene: Scene, settings: DetectorSettings) -> Boxes:
-    count = int(rng.poisson(settings.false_per_frame * len(scene.t)))
-    width, height = scene.size_px
-    tall = height * np.exp(rng.uniform(np.log(0.05), np.log(0.6), count))
-    wide = tall * rng.uniform(0.3, 1.0, count)
-    x, y = rng.uniform(0, width, count), rng.uniform(0.2, 0.9, count) * height
-    boxes = np.stack([x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2], axis=1)
-    score = settings.min_score + (1 - settings.min_score) * rng.beta(1, 3, count)
-    return rng.integers(0, len(scene.t), count), boxes, score, np.full(count, -1)
-
-
 def _suppressed(frame: Ints, boxes: Array, limit: float) -> NDArray[np.bool_]:
     """(N,) which boxes overlap a better one of their frame that stays; rows by frame, the best first."""
     out = np.zeros(len(frame), np.bool_)
@@ -127,21 +116,3 @@ def _suppressed(frame: Ints, boxes: Array, limit: float) -> NDArray[np.bool_]:
         for i in range(1, end - start):
             out[start + i] = (close[i, :i] & ~out[start : start + i]).any()
     return out
-
-
-def random_detector(rng: np.random.Generator) -> DetectorSettings:
-    """A detector between weak and strong, as the motion model should know them all."""
-    weak = rng.random() < 0.4
-    return DetectorSettings(
-        quality=rng.uniform(-0.8, 0.8) if weak else rng.uniform(1.0, 3.5),
-        spread=rng.uniform(0.3, 1.2) if weak else rng.uniform(0.3, 2.5),
-        flicker_s=float(np.exp(rng.uniform(np.log(0.05), np.log(1.0)))),
-        min_score=rng.uniform(0.1, 0.3) if weak else rng.uniform(0.2, 0.6),
-        miss=rng.uniform(0, 0.3) if weak else rng.uniform(0, 0.1),
-        jitter=float(np.exp(rng.uniform(np.log(0.002), np.log(0.06)))),
-        false_per_frame=rng.uniform(0, 0.6),
-        duplicates=rng.uniform(0, 0.03),
-        small_px=rng.choice([0.0, 40.0, 80.0]),
-        overlap=rng.uniform(0.3, 0.8),
-        cut=rng.uniform(0, 1) if rng.random() < 0.5 else 0.0,
-    )

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from bench.tracking.detector import DetectorSettings, detect
 from bench.tracking.score import overlap
-from bench.tracking.world import SceneSettings, simulate_scene
-from models.training.trajectories import PERSON
+from models.training.trajectories import PERSON, SceneSettings, simulate_scene
 
 Array = NDArray[np.float64]
 
@@ -61,7 +60,8 @@ def _scene(
     width, height = size
     return SceneSettings(
         duration_s=seconds, fps=fps, num_objects=objects, camera=camera, vehicles=0.0, width_px=width,
-        height_px=height, **more,
+        height_px=height, ghost_spread=0.35, turns=(0.05, 0.2, 0.5, 1.5), turn_odds=(0.4, 0.3, 0.2, 0.1),
+        stops_per_s=0.06, **more,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,9 +59,51 @@ class TrainingImage:
 
 
 def read_json(path: Path) -> Any:
-    """JSON, plain or gzipped."""
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8") as handle:
-        return json.load(handle)
+    """JSON, plain or gzipped.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON; names the file.
+    """
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8") as handle:
+            return json.load(handle)
+    except (ValueError, EOFError, zlib.error) as exc:
+        raise ValueError(f"{path} is not JSON: {exc}") from exc
+
+
+def read_coco(path: Path) -> dict[str, Any]:
+    """A COCO file, in which annotations get numbers from 1, and `area` and `iscrowd` where they lack them.
+
+    Their own numbers are of no use: pycocotools takes an object with the number 0 for one never found.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not COCO, or holds no image; names the file.
+    """
+    data = read_json(path)
+    lacking = {"images", "annotations", "categories"} - set(data if isinstance(data, dict) else ())
+    if lacking:
+        raise ValueError(f"{path} is not a COCO file: it has no {', '.join(sorted(lacking))}")
+    try:
+        for entries, needed in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+            for entry in data[entries]:
+                _ = [entry[key] for key in needed]
+        annotations = [_numbered(a, number) for number, a in enumerate(data["annotations"], 1)]
+    except KeyError as exc:
+        raise ValueError(f"{path} is not a COCO file: an entry without {exc}") from exc
+    except (TypeError, ValueError) as exc:
+        raise ValueError(f"{path} is not a COCO file: {exc}") from exc
+    if not data["images"]:
+        raise ValueError(f"{path} holds no image")
+    return {**data, "annotations": annotations}
+
+
+def _numbered(annotation: dict[str, Any], number: int) -> dict[str, Any]:
+    x, y, width, height = (float(side) for side in annotation["bbox"])
+    _ = annotation["image_id"], annotation["category_id"]
+    known = {"area": width * height, "iscrowd": 0, **annotation}
+    return {**known, "id": number, "bbox": [x, y, width, height]}
 
 
 def load_images(
@@ -88,9 +131,10 @@ def load_images(
         trust: the teacher's thresholds.
 
     Raises:
-        ValueError: no class of the file is one of `classes`, or a picture cannot be read.
+        OSError: the file cannot be read.
+        ValueError: it is not COCO, none of its classes is one of `classes`, or a picture cannot be read.
     """
-    data = read_json(annotations)
+    data = read_coco(annotations)
     index_of = {c["id"]: classes.index(c["name"]) for c in data["categories"] if c["name"] in classes}
     if not index_of:
         names = ", ".join(c["name"] for c in data["categories"])
@@ -122,6 +166,8 @@ def _read_image(
     trust: Teacher | None,
 ) -> TrainingImage:
     path = folder / entry["file_name"]
+    if "width" not in entry or "height" not in entry:
+        raise ValueError(f"picture {path} has no width and height in the COCO file")
     try:
         encoded = path.read_bytes()
     except OSError as exc:

@@ -6,6 +6,7 @@ undisturbed one would have.
 
 from __future__ import annotations
 
+import copy
 import csv
 import ctypes
 import hashlib
@@ -127,9 +128,7 @@ def train_detector(
 class _Trainer:
     def __init__(self, detector: Detector, settings: TrainSettings) -> None:
         self.net, self.settings = detector, settings
-        self.average = Detector(detector.config)
-        self.average.load_state_dict(detector.state_dict())
-        self.average.requires_grad_(False)
+        self.average = copy.deepcopy(detector).requires_grad_(False)  # on the same device
         backbone = detector.encoder.backbone
         for module in (backbone.stem, *backbone.stages[: settings.frozen_stages]):
             module.requires_grad_(False)
@@ -186,7 +185,7 @@ class _Trainer:
         decay = min(self.settings.ema, (step + 1) / (step + 10))
         for mine, new in zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True):
             if mine.is_floating_point():
-                mine.lerp_(new.to(mine.device), 1 - decay)
+                mine.lerp_(new, 1 - decay)
             else:
                 mine.copy_(new)
 
@@ -212,8 +211,10 @@ class _Trainer:
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         self.average.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
         for name, parameter in self.params.items():
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            self.optimizer.state[parameter] = {k: tensors[f"optimizer.{k}.{name}"] for k in keys}
+            state = {k: tensors[f"optimizer.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq")}
+            # The number of steps stays on the CPU, where AdamW wants it.
+            moments = {k: v.to(parameter.device) for k, v in state.items() if k != "step"}
+            self.optimizer.state[parameter] = state | moments
         return int(config["step"])
 
 

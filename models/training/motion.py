@@ -54,6 +54,8 @@ class MotionTraining:
         for name in ("num_scenes", "num_held_out", "length", "batch_size", "max_steps", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.max_cpu_seconds > 0:
+            raise ValueError(f"max_cpu_seconds must be above 0, got {self.max_cpu_seconds}")
 
 
 class MotionNet(nn.Module):

@@ -41,6 +41,13 @@ class SceneSettings:
     vehicles: float = 0.25  # share of the objects
     width_px: int = 1280
     height_px: int = 720
+    ghosts: int | None = None  # 0 to 2
+    ghost_spread: float = 0.0  # standard deviation of the logarithm of their size
+    stream: float | None = None  # share that goes along one axis, either way; the others in any direction
+    axis: float | None = None  # of the stream, radians from the camera's first direction; 0 is to and fro
+    turns: tuple[float, ...] = (0.1, 0.4, 1.5)  # how restless things are; each draws one of these
+    turn_odds: tuple[float, ...] | None = None  # equal
+    stops_per_s: float = 0.08
 
     def __post_init__(self) -> None:
         if self.camera not in (None, "fixed", "carried", "driven"):
@@ -100,12 +107,12 @@ def simulate_scene(rng: np.random.Generator, settings: SceneSettings | None = No
     kind = settings.camera or str(rng.choice(["fixed", "carried", "driven"], p=[0.55, 0.3, 0.15]))
     camera = Camera.sample(rng, kind, t, settings)
     kinds = _choose_kinds(rng, settings)
-    paths, headings = _walk(rng, kinds, t, camera)
-    boxes, depth = camera.project(paths, headings, _sizes(rng, kinds, t))
-    present = in_picture(boxes, depth, settings)
+    paths, headings = _walk(rng, kinds, t, camera, settings)
+    boxes, depth = camera.project(paths, headings, _sizes(rng, kinds, t, settings.ghost_spread))
+    present = _in_picture(boxes, depth, settings)
     if rng.random() < 0.5:
         boxes = np.clip(boxes, 0, [settings.width_px, settings.height_px] * 2)
-    visibility = visibility_of(boxes, depth, present & (kinds != GHOST)[:, None])
+    visibility = _visibility_of(boxes, depth, present & (kinds != GHOST)[:, None])
     return Scene(t, boxes, present, visibility, kinds, (settings.width_px, settings.height_px))
 
 
@@ -129,10 +136,10 @@ class Camera:
         turn = {"fixed": 0.0, "carried": 0.15, "driven": 0.12}[kind]
         if kind == "fixed" and rng.random() < 0.15:  # a camera that pans
             turn = 0.2
-        yaw = np.cumsum(wander(rng, (len(t),), t, 1.5) * turn) * frame_step(t)
+        yaw = np.cumsum(wander(rng, (len(t),), t, 1.5) * turn) * _frame_step(t)
         bob = np.sin(2 * np.pi * rng.uniform(1.5, 2.2) * t + rng.uniform(0, 6)) * shake * rng.uniform(0, 1.5)
         nod = wander(rng, (2, len(t)), t, 0.15) * shake * rng.uniform(0.2, 1.0)
-        way = np.stack([np.sin(yaw), np.cos(yaw)], axis=1) * speed * frame_step(t)  # (T, 2)
+        way = np.stack([np.sin(yaw), np.cos(yaw)], axis=1) * speed * _frame_step(t)  # (T, 2)
         centre = (settings.width_px / 2, settings.height_px / 2)
         return Camera(np.cumsum(way, axis=0), yaw + nod[0], pitch + bob + nod[1], height, focal, centre)
 
@@ -154,13 +161,13 @@ class Camera:
         return boxes, z.min(-1)
 
 
-def frame_step(t: Array) -> float:
+def _frame_step(t: Array) -> float:
     return float(t[1] - t[0])
 
 
 def wander(rng: np.random.Generator, shape: tuple[int, ...], t: Array, correlation_s: float) -> Array:
     """Ornstein-Uhlenbeck noise of unit variance along the last axis."""
-    keep = np.exp(-frame_step(t) / correlation_s)
+    keep = np.exp(-_frame_step(t) / correlation_s)
     noise = rng.standard_normal(shape)
     out = np.empty(shape)
     out[..., 0] = noise[..., 0]
@@ -172,13 +179,17 @@ def wander(rng: np.random.Generator, shape: tuple[int, ...], t: Array, correlati
 def _choose_kinds(rng: np.random.Generator, settings: SceneSettings) -> NDArray[np.int64]:
     n = settings.num_objects
     kinds = np.where(rng.random(n) < settings.vehicles, rng.choice([CYCLE, CAR, CAR, TRUCK], n), PERSON)
-    extra = [OCCLUDER] * int(rng.integers(0, 4)) + [GHOST] * int(rng.integers(0, 3))
+    occluders = int(rng.integers(0, 4))
+    ghosts = int(rng.integers(0, 3)) if settings.ghosts is None else settings.ghosts
+    extra = [OCCLUDER] * occluders + [GHOST] * ghosts
     return np.concatenate([kinds, extra]).astype(np.int64)
 
 
-def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array) -> Array:
+def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, ghost_spread: float) -> Array:
     """(M, T, 3) width, length, height in metres; a walker's width swings with the steps."""
     base = SIZES_M[kinds] * rng.uniform(0.85, 1.15, (len(kinds), 3))
+    if ghost_spread > 0:
+        base *= np.where(kinds == GHOST, np.exp(rng.normal(0, ghost_spread, len(kinds))), 1.0)[:, None]
     each = (len(kinds), 1)
     swing = np.sin(2 * np.pi * rng.uniform(0.8, 1.1, each) * t + rng.uniform(0, 6, each))
     share = np.where((kinds == PERSON)[:, None], rng.uniform(0, 0.3, each), 0.0)
@@ -187,15 +198,16 @@ def _sizes(rng: np.random.Generator, kinds: NDArray[np.int64], t: Array) -> Arra
 
 
 def _walk(
-    rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, camera: Camera
+    rng: np.random.Generator, kinds: NDArray[np.int64], t: Array, camera: Camera, settings: SceneSettings
 ) -> tuple[Array, Array]:
     """Paths (M, T, 2) in metres and headings (M, T) in radians."""
-    m, step = len(kinds), frame_step(t)
+    m, step = len(kinds), _frame_step(t)
     cruise = SPEED_M_S[kinds] * rng.uniform(0.5, 1.5, m)
     cruise *= np.where(rng.random(m) < 0.15, 0.0, np.where(rng.random(m) < 0.08, 2.0, 1.0))
-    turning = wander(rng, (m, len(t)), t, 1.2) * (TURN_RAD_S[kinds] * rng.choice([0.1, 0.4, 1.5], m))[:, None]
-    headings = rng.uniform(0, 2 * np.pi, m)[:, None] + np.cumsum(turning * step, axis=1)
-    flips = rng.random((m, len(t))) < (0.08 * step)  # stop or go again
+    restless = wander(rng, (m, len(t)), t, 1.2)
+    turning = restless * (TURN_RAD_S[kinds] * rng.choice(settings.turns, m, p=settings.turn_odds))[:, None]
+    headings = _first_headings(rng, m, settings)[:, None] + np.cumsum(turning * step, axis=1)
+    flips = rng.random((m, len(t))) < (settings.stops_per_s * step)  # stop or go again
     goes = np.logical_xor.accumulate(flips, axis=1) ^ True
     speed = np.empty((m, len(t)))
     speed[:, 0] = cruise
@@ -204,7 +216,7 @@ def _walk(
         speed[:, i] = speed[:, i - 1] + follow * (cruise * goes[:, i] - speed[:, i - 1])
     way = np.stack([np.sin(headings), np.cos(headings)], axis=-1) * (speed * step)[..., None]
     paths = np.cumsum(way, axis=1)
-    paths += places(rng, kinds, paths, camera)
+    paths += _places(rng, kinds, paths, camera)
     for i in range(1, m):  # companions
         if kinds[i] == kinds[i - 1] == PERSON and rng.random() < 0.3:
             beside = rng.uniform(0.4, 0.9) * rng.choice([-1, 1])
@@ -215,7 +227,16 @@ def _walk(
     return paths, headings
 
 
-def places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, camera: Camera) -> Array:
+def _first_headings(rng: np.random.Generator, m: int, settings: SceneSettings) -> Array:
+    """(M,) radians."""
+    if settings.stream is None:
+        return rng.uniform(0, 2 * np.pi, m)
+    axis = rng.uniform(0, np.pi) if settings.axis is None else settings.axis
+    along = axis + np.pi * rng.integers(0, 2, m) + rng.normal(0, 0.12, m)
+    return np.where(rng.random(m) < settings.stream, along, rng.uniform(0, 2 * np.pi, m))
+
+
+def _places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, camera: Camera) -> Array:
     """(M, 1, 2) shifts that put every thing into the view at some moment of its own."""
     m, moments = len(kinds), paths.shape[1]
     when = rng.integers(0, moments, m)
@@ -229,7 +250,7 @@ def places(rng: np.random.Generator, kinds: NDArray[np.int64], paths: Array, cam
     return np.asarray((np.stack([x, z], axis=-1) - paths[np.arange(m), when])[:, None])
 
 
-def in_picture(boxes: Array, depth: Array, settings: SceneSettings) -> NDArray[np.bool_]:
+def _in_picture(boxes: Array, depth: Array, settings: SceneSettings) -> NDArray[np.bool_]:
     inside = np.clip(boxes, 0, [settings.width_px, settings.height_px] * 2)
     area = _area(boxes)
     share = _area(inside) / np.maximum(area, 1e-9)
@@ -241,7 +262,7 @@ def _area(boxes: Array) -> Array:
     return np.asarray((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
 
 
-def visibility_of(boxes: Array, depth: Array, hides: NDArray[np.bool_]) -> Array:
+def _visibility_of(boxes: Array, depth: Array, hides: NDArray[np.bool_]) -> Array:
     """(M, T) one minus the largest share of a box that one nearer thing covers."""
     low = np.maximum(boxes[:, None, :, :2], boxes[None, :, :, :2])
     high = np.minimum(boxes[:, None, :, 2:], boxes[None, :, :, 2:])
@@ -270,7 +291,7 @@ def detect(rng: np.random.Generator, scene: Scene, settings: DetectorSettings | 
     tall = (rows[0][1][twice, 3] - rows[0][1][twice, 1])[:, None]
     rows.append((frame[twice], rows[0][1][twice] + rng.normal(0, 0.08, (len(twice), 4)) * tall,
                  rows[0][2][twice] * 0.7, np.full(len(twice), -1)))  # fmt: skip
-    rows.append(_false_boxes(rng, scene, settings))
+    rows.append(false_boxes(rng, scene, settings))
     frame, found, score, thing = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     good = (found[:, 2] - found[:, 0] > 2) & (found[:, 3] - found[:, 1] > 4)
     order = np.lexsort((-score, frame))
@@ -290,7 +311,7 @@ def _jitter(rng: np.random.Generator, scene: Scene, scores: Array, settings: Det
     return np.asarray(scene.boxes + np.clip(noise, -0.4, 0.4) * tall)
 
 
-def _false_boxes(
+def false_boxes(
     rng: np.random.Generator, scene: Scene, settings: DetectorSettings
 ) -> tuple[NDArray[np.int64], Array, Array, NDArray[np.int64]]:
     count = int(rng.poisson(settings.false_per_frame * len(scene.t)))

@@ -67,13 +67,9 @@ class Attempt:
         )
         return Ending(analysis=row, names=(self.plan.name,))
 
-    def broken_off(self) -> Ending:
-        """The ending of an attempt that the run's own end cut short: it did not crash."""
-        return Ending(
-            analysis=self.row.ended(
-                status="abandoned", error_code="interrupted", error="the run was interrupted"
-            )
-        )
+    def broken_off(self, why: str = "the run was interrupted") -> Ending:
+        """The ending of an attempt that came to no result and did not crash."""
+        return Ending(analysis=self.row.ended(status="abandoned", error_code="interrupted", error=why))
 
     def result(self, row: Analysis) -> VideoResult:
         """What is said of the attempt, ended by `row`."""

@@ -14,6 +14,7 @@ from pipeline.analyze.tools import Tools
 from pipeline.errors import StorageError
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
+from pipeline.lake.current import RUN
 from pipeline.lake.layout import VECTORS
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis, Place, place_rows
@@ -105,7 +106,7 @@ def stored_perception(lake: Lake, analysis: Analysis, tools: Tools) -> Iterator[
     """Frames and detections of an analysis, from the lake, in order and in pieces.
 
     Raises:
-        StorageError: their vectors have gone since this was planned.
+        StorageError: rows, or their vectors, have gone since this was planned.
     """
     frames, detections = (_stored(lake, analysis, tools, name) for name in ("frames", "detections"))
     yield from _aligned(frames, detections)
@@ -113,11 +114,20 @@ def stored_perception(lake: Lake, analysis: Analysis, tools: Tools) -> Iterator[
 
 def _stored(lake: Lake, analysis: Analysis, tools: Tools, name: str) -> Iterator[pa.Table]:
     """Frames or detections, with the vectors that they were perceived with."""
-    run = analysis.perception_run_id or ""
-    for rows in read_rows(lake, name, analysis.video_id, run, analysis.date):
+    for rows in _whole(lake, analysis, name):
         if tools.config.perceive.embeddings and rows[VECTORS[name]].null_count:
             raise StorageError(f"the vectors of {analysis.uri} were dropped meanwhile", remedy="run again")
         yield rows
+
+
+def _whole(lake: Lake, analysis: Analysis, name: str) -> Iterator[pa.Table]:
+    """Rows of an analysis, as many as it counted: none that compaction took meanwhile goes missing unsaid."""
+    found, run = 0, getattr(analysis, RUN[name]) or ""
+    for rows in read_rows(lake, name, analysis.video_id, run, analysis.date):
+        found += rows.num_rows
+        yield rows
+    if found < (getattr(analysis, f"rows_{name}") or 0):
+        raise StorageError(f"{name} of {analysis.uri} were dropped meanwhile", remedy="run again")
 
 
 def _aligned(frames: Iterable[pa.Table], detections: Iterator[pa.Table]) -> Iterator[Pair]:
@@ -167,12 +177,15 @@ def find_events(
     """Events alone, from the stored tracks and frames of an analysis."""
     began = time.perf_counter()
     finder = EventFinder(plan, tools)
-    place = (analysis.video_id, analysis.tracking_run_id or "", analysis.date)
-    for tracks in read_rows(lake, "tracks", *place):
+    for tracks in _whole(lake, analysis, "tracks"):
         rows.add("events", finder.by_rules(tracks))
     if finder.needs_frames:
         for frames in _stored(lake, analysis, tools, "frames"):
             rows.add("events", finder.by_models(frames))
+    elif finder.needs_end:
+        run = analysis.perception_run_id or ""
+        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date, ("sample", "t")):
+            finder.pass_by(frames)
     rows.add("events", finder.finish(None))
     watch.timed("events", began)
 
@@ -185,7 +198,8 @@ class EventFinder:
 
         video, config = plan.name.video_id, tools.config
         rules = config.rules_for(plan.name.camera)
-        self._rules = RuleEngine(rules, plan.frame_size, video) if rules else None
+        sample_s = 1 / config.video.sample_fps if config.video.sample_fps else 0.0
+        self._rules = RuleEngine(rules, plan.frame_size, video, sample_s) if rules else None
         self._models = [
             EventDetector(
                 model,
@@ -197,15 +211,24 @@ class EventFinder:
             )
             for name, model in tools.event_models.items()
         ]
+        # Whether a rule asks for the time of the video's last frame.
+        self.needs_end = any(rule.kind == "disappear" for rule in rules)
+        self._end_t: float | None = None  # of the newest frame
 
     @property
     def needs_frames(self) -> bool:
         return bool(self._models)
 
+    def pass_by(self, frames: pa.Table) -> None:
+        """Note how far the video goes."""
+        if frames.num_rows:
+            self._end_t = frames["t"][-1].as_py()
+
     def by_rules(self, tracks: pa.Table) -> pa.Table:
         return self._rules.update(tracks) if self._rules else _no_events()
 
     def by_models(self, frames: pa.Table) -> pa.Table:
+        self.pass_by(frames)
         parts = [model.update(frames) for model in self._models]
         return pa.concat_tables(parts) if parts else _no_events()
 
@@ -216,7 +239,7 @@ class EventFinder:
         parts = [model.finish() for model in self._models]
         if self._rules:
             parts += [self._rules.update(tracks)] if tracks is not None else []
-            parts.append(self._rules.finish())
+            parts.append(self._rules.finish(self._end_t))
         return pa.concat_tables(parts) if parts else _no_events()
 
 

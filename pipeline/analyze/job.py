@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections import Counter
@@ -12,11 +13,12 @@ from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
+from pipeline.analyze.ahead import PlansAhead, plans_ahead
 from pipeline.analyze.changes import event_changes
 from pipeline.analyze.ending import Attempt
 from pipeline.analyze.interpret import Rows, find_events, fresh_runs, interpret, stored_perception
 from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
-from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
+from pipeline.analyze.perception import Batcher, Facts, StagingGone, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan, final, with_info
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, program_version
@@ -27,14 +29,14 @@ from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
 from pipeline.lake.location import Location
 from pipeline.lake.lookup import read_rows
-from pipeline.lake.records import Analysis
+from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
 from pipeline.notify import Notifier
 from pipeline.sources import Missing, Source, Spool, changed_since, find
 
 _TRIES = 3
-_STARTS = 16  # attempts without decoding that begin in one commit
+_STARTS = 16  # attempts that begin in one commit, at most
 _Todo = TypeVar("_Todo")
 
 
@@ -68,7 +70,8 @@ def analyze(
         prober = stack.enter_context(open_prober())
         spool = stack.enter_context(Spool(int(config.run.max_spool_gb * 1e9)))
         run = Run(lake, tools, options, reporter, spool)
-        run.analyze_all(entries, Planner(lake, tools, options, prober, spool))
+        # Plans are made in a thread of their own, and a lake is not for several.
+        run.analyze_all(entries, Planner(Lake(lake.location), tools, options, prober, spool))
     return Summary(tuple(run.results), time.monotonic() - began)
 
 
@@ -97,6 +100,8 @@ class Run:
         self._decoding: Counter[str] = Counter()  # jobs given to decoders, by video_id
         self._decoded: dict[str, Attempt] = {}  # by video_id, until all segments are perceived
         self._again: list[VideoPlan] = []  # to be planned anew in the next round
+        self._gathered: list[VideoPlan] = []  # to be begun together
+        self._settled: set[str] = set()  # video and perception ids of what ended in this round
         self._overtaken = False
         self._taken = 0
         self._told: set[str] = set()
@@ -114,7 +119,8 @@ class Run:
 
         def one_round(sources: Sequence[Source]) -> None:
             planner.look_up(sources)
-            self._perceive_all(self._plans(planner, sources))
+            with plans_ahead(planner, sources) as ahead:
+                self._perceive_all(self._plans(planner, ahead, len(sources)))
 
         sources = [entry for entry in entries if isinstance(entry, Source)]
         self._in_rounds(sources, one_round, lambda plan: plan.source.unspooled())
@@ -145,7 +151,7 @@ class Run:
         overtaken = 0
         try:
             while todo:
-                self._again, self._overtaken = [], False
+                self._again, self._overtaken, self._settled = [], False, set()
                 one_round(todo)
                 self._flush()
                 todo = [again(plan) for plan in self._again]
@@ -159,21 +165,23 @@ class Run:
 
     # -- planning ------------------------------------------------------------------------------------------
 
-    def _plans(self, planner: Planner, sources: Sequence[Source]) -> Iterator[VideoPlan | None]:
-        """Plans that ask for work; the others are reported at once. None: the next waits for its copy."""
-        for number, source in enumerate(sources):
-            if self.options.limit is not None and self._taken >= self.options.limit:
-                self.reporter.note(f"limit reached: {len(sources) - number} inputs are not looked at")
+    def _plans(self, planner: Planner, ahead: PlansAhead, count: int) -> Iterator[VideoPlan | None]:
+        """Plans that ask for work; the others are reported at once. None: the next is not made yet."""
+        for number in range(count):
+            left = count if self.options.limit is None else self.options.limit - self._taken
+            if left <= 0:
+                self.reporter.note(f"limit reached: {count - number} inputs are not looked at")
                 return
-            waits = not self.options.dry_run and planner.needs_bytes(source)
-            while waits and self._decoding.total() and not planner.spool.ready(source):
+            ahead.ask(left)
+            while not ahead.ready() and (self._gathered or self._decoding.total()):
                 yield None
-            try:
-                plan = planner.plan(source)
-            except InputError as exc:
+            source, plan = ahead.take()
+            if isinstance(plan, InputError):
                 planner.spool.release(source)
-                self.done(VideoResult(source.uri, "failed", error_code=exc.code, error=str(exc)))
+                self.done(VideoResult(source.uri, "failed", error_code=plan.code, error=str(plan)))
                 continue
+            if isinstance(plan, BaseException):
+                raise plan
             if plan is None:
                 self.done(
                     VideoResult(source.uri, "planned", note="not read yet", size_bytes=source.size_bytes)
@@ -218,12 +226,17 @@ class Run:
         return False
 
     def _meets_its_like(self, plan: VideoPlan) -> bool:
-        """Whether this run works on the same video, or perceives the same bytes: one is to find the other."""
-        for attempt in self._attempts.values():
-            other = attempt.plan
+        """Whether this run works on the same video, or perceives the same bytes: one is to find the other.
+
+        Or has done so since the plan was made.
+        """
+        perceives = plan.step is Step.PERCEPTION
+        if plan.name.video_id in self._settled or (perceives and plan.ids.perception in self._settled):
+            return True
+        for other in (*self._gathered, *(attempt.plan for attempt in self._attempts.values())):
             if other.name.video_id == plan.name.video_id:
                 return True
-            if other.ids.perception == plan.ids.perception and other.step is plan.step is Step.PERCEPTION:
+            if perceives and other.ids.perception == plan.ids.perception and other.step is plan.step:
                 return True
         return False
 
@@ -250,32 +263,59 @@ class Run:
 
     def _jobs(self, plans: Iterable[VideoPlan | None]) -> Iterator[DecodeJob | None]:
         """Decoding jobs of one video after the other; plans that need no decoding are done on the way."""
-        for plan in plans:
-            if plan is None:
+        for group in self._groups(plans):
+            if not group:
                 yield None
-                continue
-            perceives = plan.step is Step.PERCEPTION
-            if plan.error is None:
-                self.tools.load(perceiver=perceives)
-                self._warn(plan)
-            [attempt] = self._start([plan])
-            if plan.error is not None:
-                self._spool.release(plan.source)
-                self._hand_over(attempt.failed(plan.error))
-            elif perceives:
-                attempt.work = work = open_work(plan, Staging(self.lake, plan.ids.perception), self.config)
-                self._decoded[plan.name.video_id] = attempt
-                for first, end in work.missing():
-                    work.ask(first, end)
-                    self._decoding[plan.name.video_id] += 1
-                    yield decode_job(work, first, end, self.config)
-                work.all_asked = True
-                self._release_decoded(work)
-                self._finish_ready()
-            else:
-                self._spool.release(plan.source)
-                self._reuse(attempt)
-            self._flush_if_due()
+            for plan in group:
+                if plan.error is None:
+                    self.tools.load(perceiver=plan.step is Step.PERCEPTION)
+                    self._warn(plan)
+            for attempt in self._start(group):
+                yield from self._jobs_of(attempt)
+                self._flush_if_due()
+
+    def _jobs_of(self, attempt: Attempt) -> Iterator[DecodeJob]:
+        plan, attempt.started = attempt.plan, time.perf_counter()
+        if plan.error is not None:
+            self._spool.release(plan.source)
+            self._hand_over(attempt.failed(plan.error))
+        elif plan.step is Step.PERCEPTION:
+            attempt.work = work = open_work(plan, Staging(self.lake, plan.ids.perception), self.config)
+            self._decoded[plan.name.video_id] = attempt
+            for first, end in work.missing():
+                work.ask(first, end)
+                self._decoding[plan.name.video_id] += 1
+                yield decode_job(work, first, end, self.config)
+            work.all_asked = True
+            self._release_decoded(work)
+            self._finish_ready()
+        else:
+            self._spool.release(plan.source)
+            self._reuse(attempt)
+
+    def _groups(self, plans: Iterable[VideoPlan | None]) -> Iterator[list[VideoPlan]]:
+        """Plans to begin in one commit, as many as are made; an empty group: the next is not made yet.
+
+        Such a commit takes as long as some seconds of video. A group is no longer than a segment, and a video
+        of which an attempt came to no end begins alone: what kills its worker is not counted for others.
+        """
+        for plan in plans:
+            if plan is None or not self._fits(plan):
+                group, self._gathered = self._gathered, []
+                if group or plan is None:
+                    yield group
+            if plan is not None:
+                self._gathered.append(plan)
+        group, self._gathered = self._gathered, []
+        if group:
+            yield group
+
+    def _fits(self, plan: VideoPlan) -> bool:
+        """Whether a plan may begin together with those gathered."""
+        group = [*self._gathered, plan]
+        seconds = sum(plan.name.duration_s or math.inf for plan in group)
+        ended = not any(plan.history.unended for plan in group)
+        return ended and len(group) <= _STARTS and seconds <= self.config.run.segment_s
 
     def _take(self, item: Item) -> None:
         video, first_text = item.job_key.rsplit(":", 1)
@@ -347,20 +387,23 @@ class Run:
         """All segments are perceived: interpret, and hand over to the next group commit."""
         attempt.watch = work.watch
         attempt.watch.seconds["decode_and_perceive"] = time.perf_counter() - attempt.started
-        facts, error = work.total(), work.error or work.without_frames()
-        if error is None:
+        facts = work.total()
+        try:
+            if error := work.error or work.without_frames():
+                self._hand_over(attempt.failed(error, facts))
+                return
             if work.info is not None:
                 attempt.plan = attempt.plan.renamed(with_info(attempt.plan.name, work.info, facts.end_t))
-            network = self.tools.perceiver.network
             rows = Rows(self.lake, attempt.plan, attempt.runs.written)
-            try:
-                interpret(attempt.plan, work.pairs(), self.tools, rows, attempt.watch)
-            except InputError as exc:
-                error = exc
-            else:
-                self._hand_over(attempt.succeeded(rows, facts, network.runtime, network.device))
-                return
-        self._hand_over(attempt.failed(error, facts))
+            interpret(attempt.plan, work.pairs(), self.tools, rows, attempt.watch)
+        except InputError as exc:
+            self._hand_over(attempt.failed(exc, facts))
+        except StagingGone:
+            self._put_off(attempt.plan)
+            self._hand_over(attempt.broken_off("another worker committed it first"))
+        else:
+            network = self.tools.perceiver.network
+            self._hand_over(attempt.succeeded(rows, facts, network.runtime, network.device))
 
     def _reuse(self, attempt: Attempt) -> None:
         """Interpret anew what is perceived already."""
@@ -408,16 +451,23 @@ class Run:
 
     def _settle(self, outcome: Outcome) -> None:
         attempt = self._attempts.pop(outcome.analysis.attempt_id)
-        tell = self._notifier.committed if outcome.decision is Decision.COMMITTED else self._notifier.dropped
+        self._settled |= {attempt.plan.name.video_id, attempt.plan.ids.perception}
+        # What is to be told may have been noted for another end than the one that was committed.
+        ended = outcome.decision is Decision.COMMITTED and outcome.analysis.status in ENDED
+        tell = self._notifier.committed if ended else self._notifier.dropped
         tell(outcome.analysis.attempt_id)
         if outcome.decision in (Decision.OVERTAKEN, Decision.ABANDONED):
-            self._again.append(attempt.plan)
-            self._overtaken = True
-            self._taken -= 1
+            self._put_off(attempt.plan)
         elif outcome.analysis.status != "abandoned":
             if outcome.analysis.succeeded:
                 Staging(self.lake, attempt.plan.ids.perception).clear()
             self.done(attempt.result(outcome.analysis))
+
+    def _put_off(self, plan: VideoPlan) -> None:
+        """Another worker was faster: plan again, in the next round."""
+        self._again.append(plan)
+        self._overtaken = True
+        self._taken -= 1
 
     def done(self, result: VideoResult) -> None:
         """Note and report what became of an input."""

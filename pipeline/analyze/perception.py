@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.analyze.interpret import Pair, Stopwatch
 from pipeline.analyze.plan import VideoPlan
 from pipeline.config import Config
-from pipeline.errors import MareyError, MediaError, SourceError, WorkerError
+from pipeline.errors import MareyError, MediaError, WorkerError
 from pipeline.lake.layout import sort_rows
 from pipeline.lake.staging import Segment, Staging, unstage
 from pipeline.media import (
@@ -33,6 +33,10 @@ from pipeline.perceive import Perceived, Perceiver, to_rows
 
 MAX_LOST = 3
 """Segments in a row of which no frame came, before the rest of a file is given up."""
+
+
+class StagingGone(Exception):
+    """Another worker has cleared the staged segments: it has committed the video."""
 
 
 @dataclass(frozen=True)
@@ -182,17 +186,17 @@ class VideoWork:
         self._note(first, facts)
 
     def pairs(self) -> Iterator[Pair]:
-        """Frames and detections of all segments, in canonical order."""
+        """Frames and detections of all segments, in canonical order.
+
+        Raises:
+            StagingGone: a segment that was staged is not there any more.
+        """
         for first in self._order():
             rows = self.rows.get(first)
             if rows is None:
                 segment = self.staging.get(first, self.staged[first])
                 if segment is None:
-                    raise SourceError(
-                        f"{self.plan.source.uri}: a staged segment is gone",
-                        remedy="run again",
-                        code="staging",
-                    )
+                    raise StagingGone
                 rows = segment.rows
             if rows.num_rows:
                 frames, detections = unstage(rows)
@@ -265,6 +269,7 @@ def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJ
         sample_fps=video.sample_fps,
         stretch=perceive.fit == "stretch",
         still_threshold=perceive.still_threshold,
+        motion_grid=perceive.embeddings,  # stored as a part of them
         width=perceive.input_width,
         height=perceive.input_height,
         max_pixels=video.max_pixels,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.brought import brought_digest, read_spec
-from models.files import CheckpointError, file_digest, weights_path
+from models.files import CheckpointError, detector_path, file_digest, weights_path
 from pipeline import ids
 from pipeline.config import CLASSES, Config, PerceiveConfig
 from pipeline.errors import ModelError, UsageError
@@ -48,7 +48,7 @@ class Tools:
         self.perception_digests = _perception_digests(config.perceive) if perceives else {}
         self.digests = {"motion": _digest("motion", config.track.weights), **self.perception_digests}
         if config.perceive.detector:
-            _check_classes(config, tuple(read_spec(Path(config.perceive.detector)).classes))
+            _check_classes(config, tuple(read_spec(detector_path(config.perceive.detector)).classes))
         elif config.perceive.weights == "default":
             _check_classes(config, CLASSES)
         self.event_digests = {stem: _digest(stem, name) for stem, name in self._event_paths.items()}
@@ -125,7 +125,7 @@ def _perception_digests(settings: PerceiveConfig) -> dict[str, str]:
     if not settings.detector:
         return {"detector": _digest("detector", settings.weights)}
     try:
-        brought = {"detector": brought_digest(Path(settings.detector))}
+        brought = {"detector": brought_digest(detector_path(settings.detector))}
     except CheckpointError as exc:
         raise ModelError(str(exc), remedy="give a path that exists") from exc
     return brought | ({"encoder": _digest("detector", settings.weights)} if settings.embeddings else {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -79,13 +81,24 @@ def _explained(exc: BaseException) -> tuple[int, str]:
             return _INTERRUPTED, "interrupted; what is done stays done"
         case _Terminated():
             return 143, "terminated; what is done stays done"
-        case BrokenPipeError():
+        case BrokenPipeError() if _nobody_reads():
             # The reader of our output has seen enough (`marey query ... | head`).
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0, ""
+        case OSError() if exc.errno in _FULL:
+            if exc.filename is None:  # text that is left would be met again on the way out
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 3, f"{exc.filename or 'output'} cannot be written: {exc.strerror}"
     last = traceback.extract_tb(exc.__traceback__)[-1]
     what = f"{type(exc).__name__}: {exc} ({Path(last.filename).name}, line {last.lineno})"
     return 1, f"this is a bug of marey, --debug shows where: {what}"
+
+
+def _nobody_reads() -> bool:
+    """Whether it is stdout that broke, and not some other pipe or connection, whose work is then undone."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
 
 
 class _Terminated(BaseException):
@@ -97,4 +110,5 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 
 _INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _QUIET = (KeyboardInterrupt, BrokenPipeError, _Terminated)

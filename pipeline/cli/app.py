@@ -106,3 +106,4 @@ def _root(
 
 # Commands register themselves with the apps above.
 from pipeline.cli import analyze, demo, exchange, lake, look, maintain, models, serve, setup  # noqa: E402, F401
+from pipeline.cli import speed as speed  # noqa: E402

@@ -92,7 +92,7 @@ def clip_command(
         bool, typer.Option("--annotate", help="Draw boxes, trails, lines and captions on it.")
     ] = False,
     around: Annotated[
-        float, typer.Option("--around", min=0, help="Seconds before the event and after it.")
+        float, typer.Option("--around", min=0, max=86_400, help="Seconds before the event and after it.")
     ] = 2.0,
     out: Annotated[Path, typer.Option("--out", help="Folder of the clips.")] = Path("clips"),
     as_json: Json = False,
@@ -107,6 +107,8 @@ def clip_command(
     from pipeline.report.gather import gather
 
     events = find_events(lake, event_id, where)
+    if not events:
+        say(f"no event of lake {lake} is such: {where}")
     written, failed = [], 0
     record = None
     with originals() as videos:

@@ -82,5 +82,5 @@ def forget_command(
     resolved = read_config(config, settings).lake
     receipt = forget(lake, video, resolved, all_names=all_names, deny=deny, dry_run=dry_run)
     put(to_json(asdict(receipt)))
-    rows = sum(receipt.rows.values())
-    say(f"{rows} rows {'would be' if dry_run else 'are'} removed" + ("" if dry_run else "; nothing is left"))
+    rows = f"{sum(receipt.rows.values())} rows of about {receipt.size_bytes / 1e6:.1f} MB"
+    say(f"{rows} {'would be' if dry_run else 'are'} removed" + ("" if dry_run else "; nothing is left"))

@@ -99,9 +99,9 @@ def evaluate_detector(
     ],
     weights: Weights = "default",
     detector: Annotated[
-        Path | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
+        str | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
     ] = None,
-    size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "512x288",
+    size: Annotated[str, typer.Option("--input", help="Width x height of the CNN's input.")] = "544x320",
     detections: Annotated[
         Path | None, typer.Option("--detections", help="Write them here, as COCO results.")
     ] = None,
@@ -117,13 +117,17 @@ def evaluate_detector(
     from pipeline.config import load
     from pipeline.errors import UsageError
     from pipeline.evaluate.detector import detect_images, read_truth, score, settings_for, write_detections
+    from pipeline.outputs import check_place
     from pipeline.perceive import Perceiver
 
     try:
         width, height = (int(side) for side in size.split("x"))
     except ValueError as exc:
-        raise UsageError("--input is width x height", got=size, remedy="as in 512x288") from exc
+        raise UsageError("--input is width x height", got=size, remedy="as in 544x320") from exc
     truth = read_truth(data)
+    for place in (detections, report / "curves.png" if report is not None else None):
+        if place is not None:
+            check_place(place)
     perceiver = Perceiver(load(None, settings_for(weights, width, height, detector)).perceive)
     s = perceiver.settings
     say(f"{perceiver.network.runtime} on {perceiver.network.device}, input {s.input_width}x{s.input_height}")
@@ -321,19 +325,20 @@ def train_motion_command(
     from models.motion import MotionConfig
     from models.training.motion import MotionTraining, train_motion
     from pipeline.errors import UsageError
+    from pipeline.outputs import check_place
     from pipeline.training_motion import recorded_tracks
-
-    try:
-        model = MotionConfig(cell=cell)
-        settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
-    recorded = [recorded_tracks(path) for path in gt or ()]
 
     def tell(numbers: dict[str, float]) -> None:
         say(", ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
 
-    _, metrics = train_motion(settings, recorded, out=out, progress=tell)
+    check_place(out)
+    try:
+        model = MotionConfig(cell=cell)
+        settings = MotionTraining(model=model, seed=seed, max_cpu_seconds=60 * minutes)
+        recorded = [recorded_tracks(path) for path in gt or ()]
+        _, metrics = train_motion(settings, recorded, out=out, progress=tell)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
     _show(metrics, as_json)
 
 

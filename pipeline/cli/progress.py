@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.text import printable, say
+from pipeline.cli.text import printable, say, tell
 
 if TYPE_CHECKING:
     from pipeline.analyze.outcome import VideoResult
@@ -130,8 +130,7 @@ class JsonReporter(PlainReporter):
     def _log(self, event: str, level: str = "INFO", **values: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "level": level, "event": event, **values}
-        sys.stderr.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-        sys.stderr.flush()
+        tell(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 
 class BarReporter(PlainReporter):

@@ -83,9 +83,15 @@ def _analyze_here(todo: Sequence[Any], *, lake: str, config: Any) -> None:
     from pipeline.analyze import analyze
     from pipeline.cli.progress import reporter
 
-    if todo:
+    if not todo:
+        return
+    try:
         with reporter(quiet=True) as lines:
             analyze([item.uri for item in todo], lake, config, reporter=lines)
+    except UsageError as exc:
+        if exc.code != "missing":  # all were removed since they were listed
+            raise
+        say(str(exc))
 
 
 @command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -12,8 +13,16 @@ def put(text: str) -> None:
 
 def say(text: str) -> None:
     """One line on stderr. A name may hold anything: what would move a terminal's cursor is escaped."""
-    sys.stderr.write(f"{printable(text)}\n")
-    sys.stderr.flush()
+    tell(f"{printable(text)}\n")
+
+
+def tell(text: str) -> None:
+    """Text on stderr. Where it can go no more (`2>&1 | head`, a full disk) the work goes on without it."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def printable(text: str) -> str:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.training.coco import read_coco
 from pipeline.config import PerceiveConfig
 from pipeline.errors import UsageError
 from pipeline.media.letterbox import GREY, Letterbox
@@ -25,10 +26,10 @@ Detection = dict[str, Any]
 Picture = npt.NDArray[np.uint8]
 
 
-def settings_for(weights: str, width: int, height: int, detector: Path | None = None) -> dict[str, Any]:
+def settings_for(weights: str, width: int, height: int, detector: str | None = None) -> dict[str, Any]:
     """Config values for measuring: as many boxes as COCO counts, down to low scores."""
     return {
-        "perceive.detector": str(detector or ""),
+        "perceive.detector": detector or "",
         "perceive.embeddings": detector is None,
         "perceive.weights": weights,
         "perceive.input_width": width,
@@ -39,31 +40,17 @@ def settings_for(weights: str, width: int, height: int, detector: Path | None = 
 
 
 def read_truth(path: Path) -> dict[str, Any]:
-    """A COCO file; `area` and `iscrowd` may be missing.
+    """A COCO file, plain or gzipped; `area` and `iscrowd` may be missing.
 
     Raises:
         UsageError: it cannot be read, or is not COCO.
     """
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return read_coco(path)
     except OSError as exc:
         raise UsageError(f"{path} cannot be read", remedy=exc.strerror or str(exc)) from exc
     except ValueError as exc:
-        raise UsageError(f"{path} is not JSON", remedy=str(exc)) from exc
-    lacking = {"images", "annotations", "categories"} - set(data if isinstance(data, dict) else ())
-    if lacking:
-        raise UsageError(f"{path} is not a COCO file", got=f"no {', '.join(sorted(lacking))}")
-    try:
-        return {**data, "annotations": [_complete(a, i) for i, a in enumerate(data["annotations"], 1)]}
-    except (KeyError, TypeError, ValueError) as exc:
-        raise UsageError(f"{path} is not a COCO file", got=f"annotation without {exc}") from exc
-
-
-def _complete(annotation: dict[str, Any], number: int) -> dict[str, Any]:
-    """An annotation with all that pycocotools asks for."""
-    _, _, width, height = annotation["bbox"]
-    _ = annotation["image_id"], annotation["category_id"]
-    return {"id": number, "area": width * height, "iscrowd": 0, **annotation}
+        raise UsageError(str(exc), remedy="give truth in COCO format") from exc
 
 
 def write_detections(path: Path, detections: Sequence[Detection]) -> None:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from models.motion import ConstantVelocity, MotionModel, box_nll, to_z
 from pipeline.errors import InputError, UsageError
-from pipeline.mot import read_mot, read_seqinfo
+from pipeline.mot import MAX_FRAME, frame_rate, read_mot, read_seqinfo
 
 Array = NDArray[np.float64]
 
 HORIZONS_S = (1.0, 2.0)
 FIRST_JUDGED = 3  # box of a track; before, no model can know a velocity
+MIN_BOXES = 5  # of a track that is judged
 PEDESTRIAN = 1
 
 
@@ -37,7 +38,8 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
         of tracks and boxes.
 
     Raises:
-        InputError: a file is missing or malformed, or the result has frames beyond the sequence or an id
+        SourceError: a file cannot be read.
+        InputError: a file is malformed, or has frames beyond the sequence, boxes without a track, or an id
             twice in a frame.
         UsageError: TrackEval is not installed.
     """
@@ -47,11 +49,15 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
         raise InputError(f"{gt} has no ground truth")
     info = read_seqinfo(gt)
     length = num_frames or (info.num_frames if info else None) or int(truth["frame"].to_numpy().max())
-    _check_result(result, found, length)
+    _check(gt, truth, length, "is seqLength in seqinfo.ini right?")
+    _check(result, found, length, "is it of this sequence?")
     rules = "MOT17" if truth["class"].null_count == 0 else "MOT15"
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         _write_layout(Path(folder), truth, found, rules)
-        return _score(trackeval, Path(folder), length, rules)
+        try:
+            return _score(trackeval, Path(folder), length, rules)
+        except trackeval.utils.TrackEvalException as exc:  # such as a class that MOT17 does not have
+            raise InputError(f"{gt} cannot be judged by the rules of {rules}", got=str(exc)) from exc
 
 
 def _import_trackeval() -> Any:
@@ -63,16 +69,21 @@ def _import_trackeval() -> Any:
     return trackeval
 
 
-def _check_result(path: Path, found: pa.Table, length: int) -> None:
-    frames, ids = found["frame"].to_numpy(), found["id"].to_numpy()
+def _check(path: Path, rows: pa.Table, length: int, remedy: str = "") -> None:
+    """Refuse what no measure can be taken of."""
+    frames, ids = rows["frame"].to_numpy(), rows["id"].to_numpy()
     if len(frames) and frames.max() > length:
-        raise InputError(f"{path} has frames beyond the sequence of {length}", got=int(frames.max()))
+        raise InputError(
+            f"{path} has frames beyond the sequence of {length}", got=int(frames.max()), remedy=remedy
+        )
     if len(ids) and ids.min() < 0:
         raise InputError(
             f"{path} has boxes without a track", got=int(ids.min()), remedy="`marey track` first"
         )
-    if len(set(zip(frames.tolist(), ids.tolist(), strict=True))) < len(ids):
-        raise InputError(f"{path} has a track twice in a frame")
+    pairs, counts = np.unique(np.stack([frames, ids]), axis=1, return_counts=True)
+    if (counts > 1).any():
+        frame, number = pairs[:, counts.argmax()].tolist()
+        raise InputError(f"{path} has track {number} twice in frame {frame}")
 
 
 def _write_layout(folder: Path, truth: pa.Table, found: pa.Table, rules: str) -> None:
@@ -136,13 +147,18 @@ def evaluate_motion(gt: Path, model: MotionModel, fps: float | None = None) -> d
         and `forecasts_1s`: how many were judged.
 
     Raises:
-        InputError: the file is malformed, or its frame rate is unknown.
+        UsageError: `fps` is no rate.
+        SourceError: the file cannot be read.
+        InputError: it is malformed, has no track to judge, or its frame rate is unknown.
     """
-    info = read_seqinfo(gt)
-    rate = fps or (info.fps if info else None)
+    rate = frame_rate(fps, read_seqinfo(gt))
     if rate is None:
         raise InputError(f"{gt}: frame rate unknown", remedy="give --fps, or a seqinfo.ini beside the file")
-    tracks = _true_tracks(read_mot(gt))
+    truth = read_mot(gt)
+    _check(gt, truth, MAX_FRAME)
+    tracks = _true_tracks(truth)
+    if not tracks:
+        raise InputError(f"{gt} has no track of {MIN_BOXES} boxes that counts")
     out: dict[str, float] = {}
     for suffix, judged in (("", model), ("_kalman", ConstantVelocity())):
         likelihoods, misses = _judge(judged, tracks, rate)
@@ -155,18 +171,19 @@ def evaluate_motion(gt: Path, model: MotionModel, fps: float | None = None) -> d
 
 
 def _mean(parts: list[Array]) -> float:
-    return float(np.concatenate(parts).mean()) if parts else float("nan")
+    values = np.concatenate(parts)
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _true_tracks(truth: pa.Table) -> list[tuple[NDArray[np.int64], Array]]:
-    """Frames (N,) and boxes z (N, 4) of every counting track with at least 5 boxes, the longest first."""
+    """Frames (N,) and boxes z (N, 4) of counting tracks with `MIN_BOXES` boxes or more, the longest first."""
     counts = truth["score"].to_numpy() != 0
     if truth["class"].null_count == 0:
         counts &= truth["class"].to_numpy() == PEDESTRIAN
     boxes = np.stack([truth[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
     frames, ids = truth["frame"].to_numpy(), truth["id"].to_numpy()
     rows = (np.nonzero(counts & (ids == number))[0] for number in np.unique(ids[counts]))
-    tracks = [(frames[r], to_z(boxes[r])) for r in rows if len(r) >= 5]
+    tracks = [(frames[r], to_z(boxes[r])) for r in rows if len(r) >= MIN_BOXES]
     return sorted(tracks, key=lambda track: -len(track[0]))
 
 
@@ -176,8 +193,6 @@ def _judge(
     """Walk along all tracks at once: likelihoods of the next boxes, and misses at each horizon."""
     likelihoods: list[Array] = []
     misses: dict[float, list[Array]] = {horizon: [] for horizon in HORIZONS_S}
-    if not tracks:
-        return likelihoods, misses
     where = [{int(frame): i for i, frame in enumerate(frames)} for frames, _ in tracks]
     state = model.start(np.array([z[0] for _, z in tracks]), np.ones(len(tracks)))
     for i in range(1, len(tracks[0][0])):

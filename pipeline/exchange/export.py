@@ -81,7 +81,9 @@ def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) ->
         truth.append(f"{head},1,{labels.index(row['class']) + 1},{int(row['observed'])}\n")
         result.append(f"{head},{row['score']:.9g},-1,-1,-1\n")
     width, height = record.size
-    fps = record.config.get("video", {}).get("sample_fps") or record.video["fps_mean"] or 25
+    # Of a stream slower than the grid each frame is sampled once.
+    rates = (record.config.get("video", {}).get("sample_fps"), record.video["fps_mean"])
+    fps = min(filter(None, rates), default=25)
     info = (
         f"[Sequence]\nname={folder.name}\nimDir=frames\nframeRate={fps:g}\nseqLength={num_frames}\n"
         f"imWidth={width}\nimHeight={height}\nimExt=.jpg\n"

@@ -19,13 +19,20 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from pipeline.config import Config
-from pipeline.errors import ConflictError, TransientError
 from pipeline.ids import config_id
 from pipeline.lake.lookup import History, histories, known_videos, quoted, run_sql
-from pipeline.lake.records import ENDED, Analysis, VideoName, analyses_table, names_table, stamped
+from pipeline.lake.records import (
+    DROPPED,
+    ENDED,
+    Analysis,
+    VideoName,
+    analyses_table,
+    names_table,
+    stamped,
+)
 from pipeline.lake.schema import CONFIGS, PARTITIONED
 from pipeline.lake.tables import Lake, revision_key
-from pipeline.retry import pauses
+from pipeline.retry import contended
 
 
 class Decision(Enum):
@@ -42,8 +49,8 @@ class Ending:
     """An attempt that has come to its end, and what is still to be written of it.
 
     `basis` is the revision of the analysis that was current when the work was planned, 0 if none was. A
-    success is committed only on that basis; a failure always. `rows` are those of the big tables not yet
-    appended, with their place; `names` those of `videos`.
+    success is committed only on that basis, and so is the word that its rows are dropped; a failure always.
+    `rows` are those of the big tables not yet appended, with their place; `names` those of `videos`.
     """
 
     analysis: Analysis
@@ -60,7 +67,11 @@ class Ending:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`revision` is that of the row written, of what is current instead, or of the abandonment."""
+    """`revision` is that of the row written, of what is current instead, or of the abandonment.
+
+    `analysis` is the row as it stands in the lake, if it was committed: after an answer that was lost another
+    end of the attempt may be there than the one that was asked for.
+    """
 
     analysis: Analysis
     decision: Decision
@@ -71,17 +82,20 @@ def decide(ending: Ending, history: History) -> tuple[Decision, int] | None:
     """What becomes of an ending in view of the video's history; None: it is to be committed now."""
     ours = ending.analysis
     own = {row.status: row for row in history.of_attempt(ours.attempt_id)}
-    for status in ENDED:
+    for status in (*ENDED, DROPPED):
         if status in own:
             return Decision.COMMITTED, own[status].revision
+    current = history.current
+    if ours.status == DROPPED and (current is None or current.revision != ending.basis):
+        return Decision.OVERTAKEN, history.last_revision
     if not ours.succeeded:
         return None
     for status in ("abandoned", "crashed"):
         if status in own:
             return Decision.ABANDONED, own[status].revision
-    current = history.current
     if current is None:
-        return None
+        # What was planned on may be gone: its rows were dropped, and ours may lean on them.
+        return (Decision.OVERTAKEN, history.last_revision) if ending.basis else None
     if current.analysis_id == ours.analysis_id:
         return (Decision.DUPLICATE, current.revision) if current.as_good_as(ours) else None
     return None if current.revision == ending.basis else (Decision.OVERTAKEN, current.revision)
@@ -179,20 +193,19 @@ class GroupCommit:
 
 
 def put_config(lake: Lake, config: Config) -> str:
-    """Store the resolved config unless an equal one is there; returns its config_id."""
+    """Store the resolved config, without secrets, unless an equal one is there; returns its config_id."""
+    config = config.bare()
     key = config_id(config)
     row = {"config_id": key, "config": config.model_dump_json(), "seen_at": datetime.now(UTC)}
-    for pause in pauses():
+    sql = f"SELECT config_id FROM configs WHERE config_id = {quoted(key)}"
+
+    def once() -> None:
         snapshot = lake.latest("configs")
-        sql = f"SELECT config_id FROM configs WHERE config_id = {quoted(key)}"
-        if run_sql(snapshot, "configs", sql).num_rows:
-            return key
-        try:
+        if not run_sql(snapshot, "configs", sql).num_rows:
             lake.append_if_unchanged(snapshot, "configs", pa.Table.from_pylist([row], CONFIGS), [(key, 1)])
-            return key
-        except (ConflictError, TransientError):
-            time.sleep(pause)
-    raise ConflictError(f"table configs of lake {lake.location} is written by too many", remedy="try again")
+
+    contended(lake.named("configs"), once)
+    return key
 
 
 def put_names(lake: Lake, names: Sequence[VideoName]) -> None:
@@ -221,8 +234,11 @@ def _plan(endings: Sequence[Ending], found: Mapping[str, History]) -> _Plan:
     for ending in endings:
         row = ending.analysis
         history = meanwhile[row.video_id]
-        if (decision := decide(ending, history)) is not None:
-            plan.decided[row.attempt_id] = Outcome(row, *decision)
+        if (decided := decide(ending, history)) is not None:
+            decision, revision = decided
+            own = {other.revision: other for other in history.of_attempt(row.attempt_id)}
+            stands = own[revision] if decision is Decision.COMMITTED else row
+            plan.decided[row.attempt_id] = Outcome(stands, decision, revision)
             continue
         plan.wanted.append(ending)
         after = stamped(row, history.last_revision + 1)
@@ -239,18 +255,17 @@ def _compare_and_set(
         ConflictError: not within the time for retries.
     """
     video_ids = [attempt.video_id for attempt in attempts]
-    for pause in pauses():
+
+    def once() -> dict[str, Analysis]:
         snapshot = lake.latest("analyses")
         found = histories(lake, video_ids, snapshot)
         rows = _numbered(snapshot, found, choose(found))
-        try:
-            if rows:
-                last = {row.video_id: row.revision for row in rows}
-                lake.append_if_unchanged(snapshot, "analyses", analyses_table(rows), last.items())
-            return {row.attempt_id: row for row in rows}
-        except (ConflictError, TransientError):
-            time.sleep(pause)
-    raise ConflictError(f"table analyses of lake {lake.location} is written by too many", remedy="try again")
+        if rows:
+            last = {row.video_id: row.revision for row in rows}
+            lake.append_if_unchanged(snapshot, "analyses", analyses_table(rows), last.items())
+        return {row.attempt_id: row for row in rows}
+
+    return contended(lake.named("analyses"), once)
 
 
 def _numbered(snapshot: DeltaTable, found: Mapping[str, History], rows: Sequence[Analysis]) -> list[Analysis]:

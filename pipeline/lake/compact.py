@@ -1,36 +1,41 @@
 """`marey compact`: what nobody needs goes, what stays lies in order in files of a good size.
 
-Safe beside writers, readers and another compaction. A partition is replaced in one commit, which fails if the
-table was written since it was read. Rows go only if no success that is current, or was within the history,
-names their run, and no attempt that may still come to name it is under way: such attempts, if they are older
-than the grace, are first marked as abandoned by a row of their own, so that a worker that wakes up late loses
-its compare-and-set and appends its rows again. Old files stay for a day for those who read them.
+Safe beside writers, readers and another compaction. A partition is replaced in one commit, which fails if it
+was written since it was read. Rows go only if no success that is current, or was within the history, names
+their run, and no attempt that may still come to name it is under way: such attempts, if they are older than
+the grace, are first marked as abandoned by a row of their own, so that a worker that wakes up late loses its
+compare-and-set and appends its rows again. Old files stay for a day for those who read them.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, TransientError
+from pipeline.ids import new_run_id
 from pipeline.lake.commit import Ending, commit
-from pipeline.lake.current import RUN, timestamp
-from pipeline.lake.lookup import LOST, histories
+from pipeline.lake.current import RUN, newest_results, timestamp
+from pipeline.lake.layout import writer_properties
+from pipeline.lake.lookup import LOST, current_analyses, histories
 from pipeline.lake.query import HISTORY, query
-from pipeline.lake.rewrite import RunRows, adds, rewrite, runs_in
+from pipeline.lake.records import DROPPED
+from pipeline.lake.rewrite import FILE_BYTES, RunRows, adds, rewrite, runs_in
 from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.staging import FOLDER
 from pipeline.lake.tables import Lake
 from pipeline.lake.vectors import note_runs_without, runs_before, vector_bytes
-from pipeline.retry import pauses
+from pipeline.retry import contended
 
 SMALL_BYTES = 64 << 20
 """Two files of a partition below this are put together."""
@@ -80,6 +85,8 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
             note_runs_without(lake, bound)
     # Whatever begins after this look has runs younger than `grace`, and those stay.
     needed = _needed(lake, grace, since, bound, dry_run)
+    if not dry_run:
+        _say_dropped(lake, needed)
     results = [result for name in PARTITIONED for result in _compact_table(lake, name, needed, dry_run)]
     if not dry_run:
         _clear_staging(lake)
@@ -102,7 +109,7 @@ class _Needed:
         if run.run_id in self.kept[RUN[table]]:
             return True
         if run.run_id in self.named[RUN[table]]:
-            return False
+            return run.video_id in self.at_work  # whoever is at work may have planned on it
         # Not named yet: whoever is at work may come to name it. An attempt is older than its runs.
         begun, oldest = _time_of(run.run_id), self.at_work.get(run.video_id)
         return begun >= self.grace or (oldest is not None and oldest <= begun + _CLOCKS)
@@ -110,24 +117,26 @@ class _Needed:
 
 def _needed(lake: Lake, grace: datetime, since: datetime, vectors_from: str, dry_run: bool) -> _Needed:
     uri, columns = str(lake.location), ", ".join(_RUNS)
-    successes = query(
-        uri, f"SELECT committed_at, {columns} FROM analyses WHERE status IN ('ok', 'partial')"
-    ).to_pylist()
-    current = query(uri, f"SELECT {columns} FROM analyses_current").to_pylist()
-    before = query(uri, f"SELECT {columns} FROM analyses_current", since, whole=False).to_pylist()
-    later = [row for row in successes if row["committed_at"] > since]
+    named = query(uri, f"SELECT committed_at, {columns} FROM analyses WHERE status IN ('ok', 'partial')")
+    current = query(uri, f"SELECT {columns} FROM analyses_current")
+    before = query(uri, f"SELECT {columns} FROM analyses_current", since, whole=False)
+    later = named.filter(pc.greater(named["committed_at"], since))
     open_ones = query(uri, _UNENDED).to_pylist()
     alive = [row for row in open_ones if not dry_run or row["started_at"] >= grace]
     starts: dict[str, datetime] = {}
     for row in alive:
         starts[row["video_id"]] = min(row["started_at"], starts.get(row["video_id"], row["started_at"]))
     return _Needed(
-        {run: frozenset(row[run] for row in (*current, *before, *later)) for run in _RUNS},
-        {run: frozenset(row[run] for row in successes) for run in _RUNS},
+        {run: _values(run, current, before, later) for run in _RUNS},
+        {run: _values(run, named) for run in _RUNS},
         starts,
         grace,
         vectors_from,
     )
+
+
+def _values(column: str, *tables: pa.Table) -> frozenset[str]:
+    return frozenset(chain.from_iterable(table[column].unique().to_pylist() for table in tables))
 
 
 _UNENDED = (
@@ -152,6 +161,35 @@ def _abandon(lake: Lake, grace: datetime) -> None:
         commit(lake, endings)
 
 
+_NAMELESS = (
+    f"SELECT a.video_id, a.revision, {', '.join(f'a.{run}' for run in _RUNS)} FROM analyses AS a "
+    f"JOIN ({newest_results()}) AS newest ON a.video_id = newest.video_id AND a.revision = newest.revision "
+    "WHERE a.video_id NOT IN (SELECT video_id FROM analyses_current)"
+)
+
+
+def _say_dropped(lake: Lake, needed: _Needed) -> None:
+    """Say of results whose video has lost its names that their rows go, before they do.
+
+    Should the content come under a name again, it is then not taken for analysed.
+    """
+    found = query(str(lake.location), _NAMELESS).to_pylist()
+    going = {
+        row["video_id"]: row["revision"]
+        for row in found
+        if row["video_id"] not in needed.at_work and any(row[run] not in needed.kept[run] for run in _RUNS)
+    }
+    videos = iter(going)
+    while block := list(islice(videos, 500)):
+        endings = []
+        for video, result in current_analyses(lake, block).items():
+            new = new_run_id()
+            row = replace(result, attempt_id=new, run_id=new, started_at=None, error_code="superseded")
+            gone = row.ended(status=DROPPED, error="its rows were dropped: no name leads to it any more")
+            endings.append(Ending(analysis=gone, basis=going[video]))
+        commit(lake, endings)
+
+
 def _note_history(lake: Lake, since: datetime) -> None:
     """Say how far back `--as-of` can reach from now on, before anything goes."""
     lake.location.create(f"{HISTORY}/{since:%Y%m%dT%H%M%S%f}", b"")
@@ -160,22 +198,16 @@ def _note_history(lake: Lake, since: datetime) -> None:
 
 
 def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Iterator[PartitionResult]:
-    snapshot = lake.table(name)
-    dates = sorted({add["partition.date"] for add in adds(snapshot)})
-    for on in dates:
-        for pause in pauses():
-            try:
-                yield _compact_partition(lake, name, on, needed, dry_run)
-                break
-            except (ConflictError, TransientError):
-                time.sleep(pause)
-        else:
+    for on in sorted({add["partition.date"] for add in adds(lake.latest(name))}):
+        try:
+            yield contended(lake.named(name), partial(_compact_partition, lake, name, on, needed, dry_run))
+        except ConflictError:
             yield PartitionResult(name, on, 0, 0, 0, 0, 0, "busy")
 
 
 def _compact_partition(lake: Lake, name: str, on: date, needed: _Needed, dry_run: bool) -> PartitionResult:
-    snapshot = lake.table(name)
-    files = [add for add in adds(snapshot) if add["partition.date"] == on]
+    snapshot = lake.latest(name)
+    files = adds(snapshot, on)
     runs = runs_in(snapshot, name, on)
     kept = [run for run in runs if needed.needs(name, run)]
     rows, size = sum(run.rows for run in runs), sum(add["size_bytes"] for add in files)
@@ -200,11 +232,14 @@ def _losing_vectors(
 
 
 def _clear_staging(lake: Lake) -> None:
-    """Remove segments whose perception is committed: a worker died before it could."""
+    """Remove segments of committed perceptions that nobody makes anew: a worker died before it could."""
     names = lake.location.names(FOLDER)
-    sql = "SELECT DISTINCT perception_id FROM analyses WHERE status IN ('ok', 'partial')"
-    done = set(query(str(lake.location), sql)["perception_id"].to_pylist()) if names else set()
-    for perception in {name.partition("/")[0] for name in names} & done:
+    if not names:
+        return
+    uri, ids = str(lake.location), "SELECT DISTINCT perception_id FROM analyses WHERE"
+    done = query(uri, f"{ids} status IN ('ok', 'partial')")["perception_id"].to_pylist()
+    busy = query(uri, f"{ids} attempt_id IN (SELECT attempt_id FROM ({_UNENDED}) AS u)")["perception_id"]
+    for perception in {name.partition("/")[0] for name in names} & set(done) - set(busy.to_pylist()):
         lake.location.remove_folder(f"{FOLDER}/{perception}")
 
 
@@ -213,8 +248,10 @@ def _tidy(lake: Lake, name: str) -> None:
     snapshot = lake.table(name)
     try:
         if name not in PARTITIONED and len(adds(snapshot)) > _SMALL_FILES:
-            key = "config_id" if name == "configs" else "video_id"
-            snapshot.optimize.z_order([key])
+            if name == "analyses":
+                snapshot.optimize.z_order(["video_id"], writer_properties=writer_properties(name))
+            else:  # names have pictures: those in large files are left as they are
+                snapshot.optimize.compact(target_size=FILE_BYTES, writer_properties=writer_properties(name))
             snapshot = lake.table(name)
         snapshot.create_checkpoint()
         snapshot.cleanup_metadata()

@@ -3,7 +3,8 @@
 `analyses` and `configs` are tables; of the others the table `x` is called `x_all`, and `x` is what is
 current. An analysis is current if it is the video's highest revision with status ok or partial and the video
 still has a name, that is, if it is the newest analysed version of some uri. A version that is not analysed
-yet, or could not be, hides nothing.
+yet, or could not be, hides nothing. The rows of a video that has lost its names are dropped by compaction,
+which says so by a revision with status dropped: should the content come back, it is analysed anew.
 """
 
 from __future__ import annotations
@@ -39,27 +40,44 @@ def timestamp(at: datetime) -> str:
     return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
 
 
-def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
+def newest_results(committed: str = "") -> str:
+    """SELECT of video_id and revision of each video's newest result, unless its rows were dropped since.
+
+    Args:
+        committed: A further condition on `analyses`, beginning with AND.
+    """
+    return (
+        "SELECT video_id, max(revision) AS revision FROM analyses "
+        f"WHERE status IN ('ok', 'partial', 'dropped'){committed} GROUP BY video_id "
+        "HAVING max(revision) > max(CASE WHEN status = 'dropped' THEN revision ELSE 0 END)"
+    )
+
+
+def current_views(as_of: str | None = None, quote: str = '"', *, small_first: bool = False) -> dict[str, str]:
     """View to its SELECT, in an order in which each uses only those before it.
 
     Args:
         as_of: A literal of the engine; what was committed later is left out.
         quote: The engine's sign around names.
+        small_first: The engine keeps a join's first table in memory where it knows nothing of their sizes.
     """
     committed = f" AND committed_at <= {as_of}" if as_of else ""
     seen = f" WHERE seen_at <= {as_of}" if as_of else ""
-    newest = (
-        "SELECT video_id, max(revision) AS revision FROM analyses "
-        f"WHERE status IN ('ok', 'partial'){committed} GROUP BY video_id"
-    )
-    names = (
-        "SELECT v.*, row_number() OVER (PARTITION BY v.uri ORDER BY "
-        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, v.seen_at DESC, v.run_id DESC) AS rank_of_name "
-        f"FROM (SELECT * FROM videos_all{seen}) AS v "
-        f"LEFT JOIN ({newest}) AS a ON v.video_id = a.video_id"
+    newest = newest_results(committed)
+    # Most names have one version, which needs no ranking: of a million analyses that is most of the work.
+    versions = f"(SELECT uri, count(*) AS versions FROM videos_all{seen} GROUP BY uri) AS n"
+    named = f"(SELECT * FROM videos_all{seen}) AS v\nJOIN {versions}\nON v.uri = n.uri"
+    ranked = (
+        "SELECT w.*, row_number() OVER (PARTITION BY w.uri ORDER BY "
+        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, w.seen_at DESC, w.run_id DESC) AS rank_of_name\n"
+        f"FROM (SELECT v.* FROM {named} WHERE n.versions > 1) AS w\n"
+        f"LEFT JOIN ({newest}) AS a ON w.video_id = a.video_id"
     )
     views = {
-        "videos": f"SELECT {_columns('videos', quote)}\nFROM ({names}) AS named\nWHERE rank_of_name = 1",
+        "videos": (
+            f"SELECT {_columns('videos', quote, 'v.')}\nFROM {named} WHERE n.versions = 1\nUNION ALL\n"
+            f"SELECT {_columns('videos', quote)}\nFROM ({ranked}) AS ranked\nWHERE rank_of_name = 1"
+        ),
         "analyses_current": (
             f"SELECT {_columns('analyses', quote, 'a.')}\nFROM analyses AS a\nJOIN ({newest}) AS newest\n"
             "ON a.video_id = newest.video_id AND a.revision = newest.revision\n"
@@ -67,9 +85,10 @@ def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
         ),
     }
     for name, run in RUN.items():
+        rows, current = f"{name}_all AS r", f"(SELECT video_id, {run} FROM analyses_current) AS c"
+        tables = f"{current}\nJOIN {rows}" if small_first else f"{rows}\nJOIN {current}"
         views[name] = (
-            f"SELECT {_columns(name, quote, 'r.')}\nFROM {name}_all AS r\n"
-            f"JOIN (SELECT video_id, {run} FROM analyses_current) AS c\n"
+            f"SELECT {_columns(name, quote, 'r.')}\nFROM {tables}\n"
             f"ON r.video_id = c.video_id AND r.run_id = c.{run}"
         )
     return views

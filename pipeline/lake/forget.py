@@ -1,6 +1,6 @@
 """`marey forget`: one video out of everything: rows, staged segments, messages, old versions, log entries.
 
-The tables are written anew without it, as compaction does, and check-pointed; then the old log entries go,
+The files that hold it are written anew without it and the tables check-pointed; then the old log entries go,
 and every data file that no table holds any more and in which the video is found. Queries that read old files
 at that moment may fail; writers read the log again and lose nothing.
 """
@@ -10,28 +10,29 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.config import LakeConfig
-from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
+from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.ids import digest
 from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis
-from pipeline.lake.rewrite import adds, overwrite, rewrite, runs_in
-from pipeline.lake.schema import PARTITIONED
+from pipeline.lake.rewrite import adds, remove
+from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.staging import FOLDER
-from pipeline.lake.tables import DENIED, OUTBOX, Lake
-from pipeline.retry import pauses
+from pipeline.lake.tables import AFTER_COMMIT, DENIED, OUTBOX, Lake
+from pipeline.retry import contended
 
 _SMALL = ("videos", "analyses")
 _BEGUN = "_forgetting"
@@ -41,12 +42,16 @@ _VERSION = re.compile(r"(\d{20})\.")
 
 @dataclass
 class Receipt:
-    """What was removed. `checked` says that nothing that is left holds any of the ids."""
+    """What was removed. `checked` says that nothing that is left holds any of the ids.
+
+    `size_bytes` are about those of its rows in the files that are current.
+    """
 
     uri: str
     names: list[str]
     video_ids: list[str]
     rows: dict[str, int]
+    size_bytes: int = 0
     staged_segments: int = 0
     messages: int = 0
     data_files: int = 0
@@ -87,9 +92,14 @@ def forget(
     if len(wanted.names) > 1 and not all_names:
         others = f"{name} has {len(wanted.names) - 1} other names"
         raise UsageError(others, got=wanted.names, remedy="--all-names removes them too")
+    if deny and not wanted.contents:
+        what = f"the content of {name} was never noted: no worker came to its end"
+        raise UsageError(what, remedy="it cannot be denied; forget it without that")
     listed = _listed(wanted.videos)
     _check_idle(_attempts(lake, listed), datetime.now(UTC) - timedelta(hours=settings.grace_h))
-    receipt = Receipt(name, wanted.names, wanted.videos, _count(lake, listed), denied=deny)
+    counts = _count(lake, listed)
+    size = _size(lake, wanted.dates, counts)
+    receipt = Receipt(name, wanted.names, wanted.videos, counts, size, denied=deny)
     if dry_run:
         return receipt
     # Should this be broken off, the next call finds here what the tables no longer tell.
@@ -108,9 +118,10 @@ def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
     """Remove everything, fill in the receipt, and look whether anything is left."""
     videos, listed, folders = wanted.videos, _listed(wanted.videos), {f"date={on}" for on in wanted.dates}
     for name in PARTITIONED:
-        _rewrite_without(lake, name, videos)
+        for on in _dates(lake, name, listed):  # what others write to other dates is then no matter
+            remove(lake, name, f"date = '{on}' AND video_id IN ({listed})")
     for name in _SMALL:
-        overwrite(lake, name, f"video_id NOT IN ({listed})")
+        remove(lake, name, f"video_id IN ({listed})")
     receipt.staged_segments = _remove_staging(lake, set(wanted.perceptions))
     for message in _messages(lake, videos):
         lake.location.remove(message)
@@ -129,7 +140,8 @@ def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
 def _name(uri: str) -> str:
     """A name as it is stored."""
     if "://" not in uri:
-        return str(Path(uri).absolute())
+        path = Path(uri).expanduser()
+        return str(path.resolve() if ".." in path.parts else path.absolute())
     if uri.startswith("s3://"):
         return uri
     parts = urlsplit(uri)
@@ -154,15 +166,18 @@ def _look_up(lake: Lake, name: str, note: bytes | None) -> _Wanted:
         UsageError: nothing.
     """
     begun = _Wanted(**json.loads(note)) if note else _Wanted([], [], [], [], [])
-    sql = "SELECT uri, video_id, content_id FROM videos"
-    known = run_sql(lake.table("videos"), "videos", sql).to_pylist()
-    videos = sorted({row["video_id"] for row in known if row["uri"] == name} | set(begun.videos))
-    if not videos:
+    found = set(begun.videos)
+    for table in _SMALL:  # a video whose worker died has attempts and staged segments, and no name yet
+        sql = f"SELECT DISTINCT video_id FROM {table} WHERE uri = {quoted(name)}"
+        found |= set(run_sql(lake.table(table), table, sql)["video_id"].to_pylist())
+    if not found:
         raise UsageError(f"lake {lake.location} knows no video {name}", remedy="see `select uri from videos`")
-    named = [row for row in known if row["video_id"] in videos]
+    videos = sorted(found)
+    sql = f"SELECT DISTINCT uri, content_id FROM videos WHERE video_id IN ({_listed(videos)})"
+    named = run_sql(lake.table("videos"), "videos", sql).to_pylist()
     attempts = _attempts(lake, _listed(videos))
     return _Wanted(
-        sorted({row["uri"] for row in named} | set(begun.names)),
+        sorted({row["uri"] for row in named} | {row.uri for row in attempts} | set(begun.names)),
         videos,
         sorted({row["content_id"] for row in named} | set(begun.contents)),
         sorted({str(row.date) for row in attempts} | set(begun.dates)),
@@ -196,22 +211,20 @@ def _count(lake: Lake, listed: str) -> dict[str, int]:
     return counts
 
 
-def _rewrite_without(lake: Lake, name: str, videos: list[str]) -> None:
-    """Write the partitions anew in which the videos are."""
-    for pause in pauses():
-        snapshot = lake.table(name)
-        sql = f'SELECT DISTINCT "date" FROM {name} WHERE video_id IN ({_listed(videos)})'
-        dates = run_sql(snapshot, name, sql)["date"].to_pylist()
-        if not dates:
-            return
-        try:
-            for on in dates:
-                snapshot = lake.table(name)
-                kept = [run for run in runs_in(snapshot, name, on) if run.video_id not in videos]
-                rewrite(lake, name, snapshot, on, kept)
-        except (ConflictError, TransientError):
-            time.sleep(pause)
-    raise ConflictError(f"table {name} of lake {lake.location} is written by too many", remedy="try again")
+def _size(lake: Lake, dates: list[str], counts: dict[str, int]) -> int:
+    """About the bytes of rows: their share of the files of these dates."""
+    total = 0.0
+    for name in PARTITIONED:
+        files = [add for add in adds(lake.table(name)) if str(add["partition.date"]) in dates]
+        rows = sum(add["num_records"] for add in files)
+        total += sum(add["size_bytes"] for add in files) * counts[name] / max(rows, 1)
+    return round(total)
+
+
+def _dates(lake: Lake, name: str, listed: str) -> list[date]:
+    sql = f'SELECT DISTINCT "date" FROM {name} WHERE video_id IN ({listed})'
+    found: list[date] = run_sql(lake.table(name), name, sql)["date"].to_pylist()
+    return found
 
 
 def _remove_staging(lake: Lake, perceptions: set[str]) -> int:
@@ -236,8 +249,7 @@ def _messages(lake: Lake, videos: list[str]) -> Iterator[str]:
 
 def _shorten_log(lake: Lake, name: str) -> int:
     """Write a check-point and remove every log entry and check-point before it."""
-    snapshot = lake.table(name)
-    snapshot.create_checkpoint()
+    snapshot = contended(lake.named(name), lambda: _check_pointed(lake, name))
     removed = 0
     for entry in lake.location.names(f"{name}/_delta_log"):
         found = _VERSION.match(entry)
@@ -245,6 +257,19 @@ def _shorten_log(lake: Lake, name: str) -> int:
             lake.location.remove(f"{name}/_delta_log/{entry}")
             removed += 1
     return removed
+
+
+def _check_pointed(lake: Lake, name: str) -> DeltaTable:
+    """The table, check-pointed after a commit of no rows: that of the removal names the video."""
+    snapshot, nothing = lake.table(name), TABLES[name].empty_table()
+    try:
+        write_deltalake(snapshot, nothing, mode="append", post_commithook_properties=AFTER_COMMIT)
+        snapshot.create_checkpoint()
+    except CommitFailedError as exc:
+        raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
+    except (DeltaError, OSError) as exc:
+        raise lake.location.failure(f"{lake.named(name)} cannot be check-pointed", exc) from exc
+    return snapshot
 
 
 def _orphans(lake: Lake, name: str, folders: set[str], videos: list[str]) -> Iterator[str]:

@@ -136,7 +136,8 @@ class Directory(Location):
             raise StorageError(f"lake {self} cannot be written", remedy=_reason(exc)) from exc
 
     def exists(self) -> bool:
-        return self.path.is_dir()
+        with _told(f"lake {self} cannot be read"):
+            return self.path.is_dir()
 
     def sync_commit(self, table: str, version: int) -> None:
         """Bring a commit's data files, its log entry and their directories to the disk.
@@ -182,8 +183,14 @@ class Directory(Location):
 
     def names(self, folder: str) -> list[str]:
         top = self.path / folder
+
+        def failed(exc: OSError) -> None:
+            if not isinstance(exc, FileNotFoundError):  # removed by another worker meanwhile
+                raise exc
+
         with _told(f"{top} cannot be read"):
-            return sorted(path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file())
+            below = [Path(at) / name for at, _, names in os.walk(top, onerror=failed) for name in names]
+            return sorted(path.relative_to(top).as_posix() for path in below)
 
     def remove(self, name: str) -> None:
         with _told(f"{self.path / name} cannot be removed"):

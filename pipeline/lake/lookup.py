@@ -15,7 +15,7 @@ from deltalake import DeltaTable, QueryBuilder
 from pipeline.lake import schema
 from pipeline.lake.layout import sort_rows
 from pipeline.lake.location import Location
-from pipeline.lake.records import ENDED, Analysis, VideoName
+from pipeline.lake.records import DROPPED, ENDED, Analysis, VideoName
 from pipeline.lake.tables import Lake
 from pipeline.retry import patiently
 
@@ -52,8 +52,12 @@ class History:
 
     @property
     def current(self) -> Analysis | None:
-        """The highest revision with status ok or partial."""
-        return next((row for row in reversed(self.rows) if row.succeeded), None)
+        """The highest revision with status ok or partial, unless compaction has dropped its rows since."""
+        return self._decisive if self._decisive and self._decisive.succeeded else None
+
+    @property
+    def _decisive(self) -> Analysis | None:
+        return next((row for row in reversed(self.rows) if row.succeeded or row.status == DROPPED), None)
 
     def of_attempt(self, attempt_id: str) -> tuple[Analysis, ...]:
         return tuple(row for row in self.rows if row.attempt_id == attempt_id)
@@ -65,7 +69,7 @@ class History:
         They belong to workers that died, or to such as still work: `started_at` helps to tell.
         """
         ended = {row.attempt_id for row in self.rows if row.status in ENDED}
-        since = self.current.revision if self.current else 0
+        since = self._decisive.revision if self._decisive else 0
         later = [row for row in self.rows if row.revision > since and row.status == "running"]
         return tuple(row for row in later if row.attempt_id not in ended)
 

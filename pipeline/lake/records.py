@@ -14,7 +14,8 @@ from pipeline.lake.schema import ANALYSES, TABLES, VIDEOS
 
 SUCCESS = ("ok", "partial")
 ENDED = (*SUCCESS, "failed")
-STATUSES = ("running", *ENDED, "crashed", "abandoned")
+DROPPED = "dropped"
+STATUSES = ("running", *ENDED, "crashed", "abandoned", DROPPED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

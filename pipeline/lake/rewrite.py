@@ -1,8 +1,7 @@
-"""One partition of a table written anew with chosen runs only, in order, in one commit."""
+"""Tables written anew in one commit: a partition with chosen runs only, in order, or without some rows."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from datetime import date
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+import pyarrow.compute as pc
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from pipeline.errors import ConflictError, TransientError
+from pipeline.errors import ConflictError
 from pipeline.lake.layout import ORDER, VECTORS, writer_properties
 from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.schema import TABLES
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import AFTER_COMMIT, Lake
 from pipeline.lake.vectors import without_vectors
-from pipeline.retry import pauses
+from pipeline.retry import contended
 
 FILE_BYTES = 128 << 20
 """About the size of the files that come out."""
@@ -56,10 +56,11 @@ def rewrite(
 ) -> None:
     """Replace a partition, as it is in the snapshot, by the rows of these runs; those of `bare` lose vectors.
 
-    Readers of the old files go on; what was appended since the snapshot makes it fail, so nothing is lost.
+    Readers of the old files go on; what was appended to the partition since the snapshot makes it fail, so
+    nothing is lost.
 
     Raises:
-        ConflictError: the table was written meanwhile; nothing is changed.
+        ConflictError: the partition was written meanwhile; nothing is changed.
         StorageError: it cannot be read or written; nothing is changed.
     """
     schema = TABLES[name]
@@ -67,30 +68,32 @@ def rewrite(
     _overwrite(lake, name, snapshot, rows, f"date = '{on}'")
 
 
-def overwrite(lake: Lake, name: str, where: str) -> int:
-    """Write an unpartitioned table anew with the rows that a condition holds for; how many went.
+def remove(lake: Lake, name: str, where: str) -> None:
+    """Remove the rows that a condition holds for. The files that hold some are written anew without them.
+
+    `DeltaTable.delete` does the same, and leaves string views, which not every reader can filter by.
 
     Raises:
-        ConflictError: others kept writing for a minute; nothing is changed.
+        ConflictError: for a minute others kept appending files that may hold such rows; nothing is changed.
+        StorageError: it cannot be read or written.
     """
-    for pause in pauses():
+
+    def once() -> None:
         snapshot = lake.table(name)
-        kept = run_sql(snapshot, name, f"SELECT * FROM {name} WHERE {where}").cast(TABLES[name])
-        gone = snapshot.count() - kept.num_rows
-        if not gone:
-            return 0
-        try:
-            _overwrite(lake, name, snapshot, kept.to_reader(), None)
-            return int(gone)
-        except (ConflictError, TransientError):
-            time.sleep(pause)
-    raise ConflictError(f"table {name} of lake {lake.location} is written by too many", remedy="try again")
+        if run_sql(snapshot, name, f"SELECT 1 FROM {name} WHERE {where} LIMIT 1").num_rows:
+            _overwrite(lake, name, snapshot, TABLES[name].empty_table().to_reader(), where)
+
+    contended(lake.named(name), once)
 
 
 def _overwrite(
-    lake: Lake, name: str, snapshot: DeltaTable, rows: pa.RecordBatchReader, predicate: str | None
+    lake: Lake, name: str, snapshot: DeltaTable, rows: pa.RecordBatchReader, predicate: str
 ) -> None:
-    what = f"table {name} of lake {lake.location} cannot be written"
+    """Replace the rows of a snapshot that a predicate holds for.
+
+    Commits since then that cannot concern the predicate, by their partitions and statistics, are passed over.
+    """
+    lake.let_go(name)
     try:
         write_deltalake(
             snapshot,
@@ -99,12 +102,12 @@ def _overwrite(
             predicate=predicate,
             target_file_size=FILE_BYTES,
             writer_properties=writer_properties(name),
-            commit_properties=CommitProperties(max_commit_retries=0),
+            post_commithook_properties=AFTER_COMMIT,
         )
     except CommitFailedError as exc:
         raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
     except (DeltaError, OSError) as exc:
-        raise lake.location.failure(what, exc) from exc
+        raise lake.location.failure(f"{lake.named(name)} cannot be written", exc) from exc
     lake.location.sync_commit(name, snapshot.version())
 
 
@@ -137,6 +140,7 @@ def _listed(keys: Sequence[str]) -> str:
     return ", ".join(sorted({quoted(key) for key in keys}))
 
 
-def adds(snapshot: DeltaTable) -> list[dict[str, Any]]:
-    """The files of a snapshot: path, size_bytes, num_records, partition.date."""
-    return list(pa.table(snapshot.get_add_actions(flatten=True)).to_pylist())
+def adds(snapshot: DeltaTable, on: date | None = None) -> list[dict[str, Any]]:
+    """The files of a snapshot, or of one partition: path, size_bytes, num_records, partition.date."""
+    found = pa.table(snapshot.get_add_actions(flatten=True))
+    return list((found if on is None else found.filter(pc.equal(found["partition.date"], on))).to_pylist())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 UTC = pa.timestamp("us", tz="UTC")
 VECTOR = pa.list_(pa.float32())
@@ -166,7 +166,11 @@ ANALYSES = _schema(
         "number of the video's row in this table; the highest ok or partial one is current",
     ),
     ("uri", pa.string(), "name under which the content was read"),
-    ("status", pa.string(), "running, ok, partial, failed, crashed or abandoned"),
+    (
+        "status",
+        pa.string(),
+        "running, ok, partial, failed, crashed, abandoned or dropped (the rows, by compaction)",
+    ),
     ("perception_id", pa.string(), "digest of all that can change frames and detections"),
     ("tracking_id", pa.string(), "digest of all that can change tracks and objects"),
     ("analysis_id", pa.string(), "digest of all that can change events"),

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
+from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.ids import digest
 from pipeline.lake.layout import (
     CHECK_POINTS,
@@ -24,13 +30,16 @@ from pipeline.lake.layout import (
 )
 from pipeline.lake.location import Location
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
-from pipeline.retry import patiently, pauses
+from pipeline.retry import contended, patiently
 
 _VERSION_KEY = "marey.schemaVersion"
 DENIED = "_denied"
 """Folder with an empty file for each content_id that is refused."""
 OUTBOX = "_outbox"
 """Folder of messages that are still to be delivered."""
+
+AFTER_COMMIT = PostCommitHookProperties(cleanup_expired_logs=False)
+"""Old log entries are removed by compaction alone: who writes rows needs no right to delete."""
 
 _NO_LAKE = "check --lake, or fill one with `marey analyze`"
 
@@ -130,13 +139,21 @@ class Lake:
         self._kept[name] = options, kept
         return kept
 
+    def let_go(self, name: str) -> None:
+        """Keep the snapshot of a table no longer: it is written otherwise than by appends."""
+        self._kept.pop(name, None)
+
+    def named(self, name: str) -> str:
+        """A table, as errors name it."""
+        return f"table {name} of lake {self.location}"
+
     def _table(self, name: str) -> DeltaTable:
         try:
             return DeltaTable(self.location.table(name), storage_options=self.location.storage_options)
         except TableNotFoundError as exc:
             raise UsageError(f"{self.location} is not a lake", remedy=_NO_LAKE) from exc
         except (DeltaError, OSError) as exc:
-            raise self.location.failure(f"table {name} of lake {self.location} cannot be read", exc) from exc
+            raise self.location.failure(f"{self.named(name)} cannot be read", exc) from exc
 
     def append(self, name: str, rows: pa.Table) -> None:
         """Append rows in one commit, on disk when this returns; no rows make no commit.
@@ -150,18 +167,17 @@ class Lake:
             return
         mark = str(uuid.uuid4())
         once = CommitProperties(app_transactions=[Transaction(mark, 1)])
-        for number, pause in enumerate(pauses()):
+        tried = False
+
+        def write() -> None:
+            nonlocal tried
             target = self.latest(name)
-            if number and target.transaction_version(mark) is not None:
+            if tried and target.transaction_version(mark) is not None:
                 return  # it went through although its answer said otherwise
-            try:
-                self._write(target, name, rows, once)
-                return
-            except (ConflictError, TransientError):
-                time.sleep(pause)
-        raise ConflictError(
-            f"table {name} of lake {self.location} is written by too many", remedy="try again"
-        )
+            tried = True
+            self._write(target, name, rows, once)
+
+        contended(self.named(name), write)
 
     def append_if_unchanged(
         self, snapshot: DeltaTable, name: str, rows: pa.Table, versions: Iterable[tuple[str, int]]
@@ -191,6 +207,7 @@ class Lake:
                 mode="append",
                 writer_properties=writer_properties(name),
                 commit_properties=commit,
+                post_commithook_properties=AFTER_COMMIT,
             )
             self.location.sync_commit(name, target.version())
             if kept is not None and kept[1] is target:
@@ -200,9 +217,7 @@ class Lake:
         except (DeltaError, OSError) as exc:
             if "Invalid table version" in str(exc):  # `forget` shortened the log since the snapshot
                 raise ConflictError(f"the log of {name} was shortened meanwhile", remedy=str(exc)) from exc
-            raise self.location.failure(
-                f"table {name} of lake {self.location} cannot be written", exc
-            ) from exc
+            raise self.location.failure(f"{self.named(name)} cannot be written", exc) from exc
 
     def _fit(self, name: str, rows: pa.Table) -> pa.Table:
         schema = TABLES[name]
@@ -274,28 +289,24 @@ class Lake:
         `analyses` comes last: if it is as it should be, all are.
         """
         for name in _CREATION_ORDER:
-            for pause in pauses():
-                try:
-                    self._extend_table(name)
-                    break
-                except (ConflictError, TransientError):
-                    time.sleep(pause)
+            contended(self.named(name), partial(self._extend_table, name))
 
     def _extend_table(self, name: str) -> None:
         target = self.table(name)
         try:
             if missing := lacking(target, name):
-                target.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+                fields = Schema.from_arrow(pa.schema(missing)).fields
+                target.alter.add_columns(fields, post_commithook_properties=AFTER_COMMIT)
             properties = {_VERSION_KEY: str(SCHEMA_VERSION)}
             if _seldom_check_pointed(target):
                 properties[CHECK_POINTS] = str(COMMITS_PER_CHECK_POINT)
-            target.alter.set_table_properties(properties, raise_if_not_exists=False)
+            target.alter.set_table_properties(
+                properties, raise_if_not_exists=False, post_commithook_properties=AFTER_COMMIT
+            )
         except CommitFailedError as exc:
             raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
         except (DeltaError, OSError) as exc:
-            raise self.location.failure(
-                f"table {name} of lake {self.location} cannot be extended", exc
-            ) from exc
+            raise self.location.failure(f"{self.named(name)} cannot be extended", exc) from exc
 
 
 def lacking(snapshot: DeltaTable, name: str) -> list[pa.Field]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
 from itertools import chain
 
 from pipeline.media.container import file_identity
@@ -18,6 +21,9 @@ from pipeline.media.tally import Tally
 _MAX_EARLY = 10_000
 """Losses remembered for later jobs; a file with more of them is opened anew for each job."""
 
+_BEHIND = 2
+"""Sampled frames that wait to be rendered while the next ones are decoded."""
+
 
 class Course:
     """An open file with all that its samples depend on: what was on display, motion, losses.
@@ -29,9 +35,11 @@ class Course:
     Args:
         job: the first of the jobs.
         open_reader: opens the job's file; its errors pass through.
+        beside: one thread that renders and measures while decoding goes on, where the reader allows it.
     """
 
-    def __init__(self, job: DecodeJob, open_reader: Callable[[], Reader]) -> None:
+    def __init__(self, job: DecodeJob, open_reader: Callable[[], Reader], beside: Executor) -> None:
+        self._beside = beside
         self._reading, self._identity = job.reading, file_identity(job.path)
         self.reader = open_reader()
         info = self.reader.info
@@ -41,7 +49,7 @@ class Course:
         self._time_base = info.time_base
         self._events = self.reader.events()
         self._display = Display[Frame](Grid.of(job.sample_fps, info.time_base) if job.sample_fps else None)
-        self._meter = MotionMeter(self.letterbox)
+        self._meter = MotionMeter(self.letterbox, grid=job.motion_grid)
         self._gate = StillGate(job.still_threshold, job.sample_fps)
         self._passed: Frame | None = None  # the last sampled frame, if motion was not measured at it
         self._early: list[tuple[int, int]] = []  # losses that belong to later jobs: sample and ticks
@@ -88,14 +96,21 @@ class Course:
         """The job's frames and its end; `progress` is called at every frame and loss, sampled or not."""
         self.position = None
         tally = Tally(job, self._time_base)
+        waiting: deque[Future[SampledFrame]] = deque()
         for sample, frame in self._on_display(tally, progress):
             if sample < job.first_sample:
                 self._passed = frame
                 continue
-            if self._passed is not None:
-                self._meter.step(self._content(self._passed), self._seconds(self._passed))
-                self._passed = None
-            yield self._item(job, sample, frame)
+            passed, self._passed = self._passed, None
+            item = partial(self._item, job, sample, frame, passed)
+            if not self.reader.renders_apart:
+                yield item()
+                continue
+            waiting.append(self._beside.submit(item))
+            if len(waiting) > _BEHIND:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
         end_of_file = self._display.newest is None
         if end_of_file:
             self.close()
@@ -139,7 +154,10 @@ class Course:
             tally.lose(sample, ticks)
         self._early = [(sample, ticks) for sample, ticks in self._early if tally.is_past(sample)]
 
-    def _item(self, job: DecodeJob, sample: int, frame: Frame) -> SampledFrame:
+    def _item(self, job: DecodeJob, sample: int, frame: Frame, passed: Frame | None) -> SampledFrame:
+        """The item of a sampled frame; `passed` is the one before, if it was no item."""
+        if passed is not None:
+            self._meter.step(self._content(passed), self._seconds(passed))
         content, t = self._content(frame), self._seconds(frame)
         grey = self._meter.small_grey(content)
         like = self._gate.takes_over(sample, grey)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from pipeline.errors import MareyError
@@ -36,6 +37,7 @@ class Decoder:
         self._scanner = Scanner()
         self._readers = Readers(self._scanner)
         self._course: Course | None = None
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="marey-render")
 
     def close(self) -> None:
         """Close the file that is kept open, if one is."""
@@ -90,7 +92,7 @@ class Decoder:
 
     def _open(self, job: DecodeJob, progress: Callable[[], None]) -> Course:
         self.close()
-        self._course = Course(job, lambda: self._readers.open(job, progress))
+        self._course = Course(job, lambda: self._readers.open(job, progress), self._beside)
         return self._course
 
     def _nearer(self, course: Course, job: DecodeJob, progress: Callable[[], None]) -> Course:

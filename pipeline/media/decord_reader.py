@@ -47,6 +47,7 @@ class DecordReader:
 
     name: ReaderName = "decord"
     can_seek = False
+    renders_apart = False  # a picture is decoded when it is rendered
     time_source: TimeSource = "pts"
 
     def __init__(self, path: str | Path, limits: Limits, packets: PacketScan) -> None:

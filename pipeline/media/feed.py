@@ -78,7 +78,7 @@ class Feed:
         max_pixels: pixels of the largest picture that a job may ask for.
     """
 
-    def __init__(self, num_processes: int = 1, ring_size: int = 16, max_pixels: int = 512 * 288) -> None:
+    def __init__(self, num_processes: int = 1, ring_size: int = 16, max_pixels: int = 544 * 320) -> None:
         if num_processes < 1 or ring_size < 2:
             raise ValueError(f"a feed needs a process and two slots, got {num_processes}, {ring_size}")
         self._ring_size, self._max_pixels = ring_size, max_pixels
@@ -86,6 +86,7 @@ class Feed:
         self._processes: list[DecodingProcess] = []  # all that were started and not ended
         self._busy: dict[DecodingProcess, _Task] = {}
         self._retries: deque[_Task] = deque()
+        self._abandoned = False
         # The kernel kills children when the thread that started them ends, so one thread that lasts does it.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="marey-feed")
 
@@ -104,6 +105,12 @@ class Feed:
         while self._processes:
             self._end(self._processes[-1])
         self._retries.clear()
+
+    def abandon(self) -> None:
+        """From another thread than the one that runs it: kill what is at work, and begin nothing more."""
+        self._abandoned = True
+        for process in list(self._processes):
+            process.kill()
 
     @property
     def pids(self) -> list[int]:
@@ -170,6 +177,8 @@ class Feed:
             if process.alive:
                 return process
             self._end(process)
+        if self._abandoned:
+            raise WorkerError("no decoding process is started any more")
         # An interrupt while the starter's thread is being started would hide the thread from `close`. It
         # must not have a process to start yet.
         self._starter.submit(int).result()
@@ -230,7 +239,7 @@ class Feed:
         task = self._busy[process]
         ended = self._end(process)
         logger.warning("decoding %s: the process %s (%s)", task.job.path, _REASONS[cause], ended)
-        if task.attempt < _ATTEMPTS:
+        if task.attempt < _ATTEMPTS and not self._abandoned:
             task.attempt += 1
             self._retries.append(task)
         else:

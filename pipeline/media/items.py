@@ -38,11 +38,12 @@ class DecodeJob:
     `key` is the caller's name for the job and must be unique within a run. `sample_fps` 0 takes every frame;
     samples are then numbers of frames. `width`, `height` are the CNN's input in pixels, which a picture fills
     without its aspect if `stretch`. Above 0, `still_threshold` marks frames that hardly differ from some
-    before them (see `pipeline.media.still`). `stall_s` is how long a decoding process may go
-    without progress, `max_memory_bytes` how large it may grow. A job that starts later than `seek_after_s`
-    seeks if the file is safe for it; None: never. `reader` is tried first; files that are not plain enough
-    for it are read by PyAV. `sparse` spares the decoder, where the file is safe for it, what is on display at
-    no tick (`pipeline.media.sparse`); frames are the same. `explain` asks for `JobEnd.read_from_start`.
+    before them (see `pipeline.media.still`). Without `motion_grid` the grids are 0. `stall_s` is how long a
+    decoding process may go without progress, `max_memory_bytes` how large it may grow. A job that starts
+    later than `seek_after_s` seeks if the file is safe for it; None: never. `reader` is tried first; files
+    that are not plain enough for it are read by PyAV. `sparse` spares the decoder, where the file is safe for
+    it, what is on display at no tick (`pipeline.media.sparse`); frames are the same. `explain` asks for
+    `JobEnd.read_from_start`.
     """
 
     key: str
@@ -50,10 +51,11 @@ class DecodeJob:
     first_sample: int = 0
     end_sample: int | None = None
     sample_fps: float = 10.0
-    width: int = 512
-    height: int = 288
+    width: int = 544
+    height: int = 320
     stretch: bool = False
     still_threshold: float = 0.0
+    motion_grid: bool = True
     max_pixels: int = Limits.max_pixels
     max_streams: int = Limits.max_streams
     stall_s: float = 60.0
@@ -73,7 +75,7 @@ class DecodeJob:
     @property
     def reading(self) -> tuple[object, ...]:
         """What decides which samples there are and how they look: jobs that agree in it can share a file."""
-        looks = self.width, self.height, self.stretch, self.still_threshold
+        looks = self.width, self.height, self.stretch, self.still_threshold, self.motion_grid
         limits = self.max_pixels, self.max_streams
         return self.path, self.sample_fps, *looks, *limits, self.reader, self.sparse
 

@@ -69,7 +69,9 @@ class CameraMotion:
 class MotionMeter:
     """Compares each sampled frame with the one before. Deterministic; 1.1 ms a frame on a free core."""
 
-    def __init__(self, letterbox: Letterbox) -> None:
+    def __init__(self, letterbox: Letterbox, *, grid: bool = True) -> None:
+        """Without `grid`, motion grids are 0 throughout, and camera motion is the same."""
+        self._wants_grid = grid
         content = letterbox.content_width, letterbox.content_height
         scale = _LONG_SIDE_PX / max(content)
         width, height = (max(_SHORT_SIDE_PX, round(side * scale)) for side in content)
@@ -111,6 +113,8 @@ class MotionMeter:
         still = np.zeros((*grey.shape, 2), np.float32)
         flow = np.asarray(self._flow.calc(before[0], grey, still), np.float32)  # (h, w, 2), small pixels
         camera = self._camera(flow, before[0])
+        if not self._wants_grid:
+            return np.zeros(MOTION_GRID_SIZE, np.float32), camera
         right, down = self._explained(camera)
         residual = _length(flow[..., 0] - right, flow[..., 1] - down)
         speed = residual / np.float32(self._size[0] * max(t - before[1], 1e-6))
@@ -123,8 +127,9 @@ class MotionMeter:
         assert self._before is not None  # still is what looks like a picture before
         change = grey.astype(np.float32) - self._before[0]
         self._before = grey, t
-        change = np.abs(change - change.mean()) / 255
-        grid = np.stack([np.zeros((GRID_ROWS, GRID_COLUMNS), np.float32), _cells(change)], -1)
+        grid = np.zeros((GRID_ROWS, GRID_COLUMNS, GRID_CHANNELS), np.float32)
+        if self._wants_grid:
+            grid[..., 1] = _cells(np.abs(change - change.mean()) / 255)
         return grid.reshape(-1), CameraMotion(0.0, 0.0, 1.0, 0.0)
 
     def small_grey(self, content: Picture) -> Grey:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
@@ -51,6 +52,7 @@ class PyavReader:
 
     name: ReaderName = "pyav"
     can_seek = True
+    renders_apart = True
 
     def __init__(self, path: str | Path, limits: Limits) -> None:
         self._path = path
@@ -271,15 +273,20 @@ class _Renderer:
         """
         orientation = self.orientation(frame)
         stored = (height, width) if orientation.swaps_sides else (width, height)
-        shrunk = self._reformatter.reformat(
+        # As planes: swscale has no fast way to pixels, and needs half as long again for them.
+        planes = self._reformatter.reformat(
             frame,
             *stored,
-            format="rgb24",
+            format="gbrp",
             interpolation=_SCALING,
             src_colorspace=_matrix(frame),
             dst_color_range="JPEG",
             threads=1,
-        ).to_ndarray()
+        ).planes
+        green, blue, red = (
+            np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[:, : stored[0]] for p in planes
+        )
+        shrunk = cv2.merge([red, green, blue])
         if orientation.mirrored:
             shrunk = shrunk[:, ::-1]
         turned: Picture = np.rot90(shrunk, orientation.rotation // 90).astype(np.uint8, copy=False)

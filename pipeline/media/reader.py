@@ -50,11 +50,13 @@ class ReaderFailed(Exception):
 class Reader(Protocol):
     """An open file. `info` is complete after opening; frames that edit lists hide are never given.
 
-    `can_seek` says whether `seek` may be called at all.
+    `can_seek` says whether `seek` may be called at all, `renders_apart` whether a frame may be rendered by
+    another thread while `events()` goes on.
     """
 
     name: ReaderName
     can_seek: bool
+    renders_apart: bool
     info: VideoInfo
 
     @property

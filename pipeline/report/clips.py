@@ -19,10 +19,10 @@ from pipeline.report.gather import Record, Row, find
 
 
 def find_events(lake: str, event_id: str | None, where: str | None) -> Sequence[Row]:
-    """The events that are meant, those of one video together.
+    """The events that are meant, those of one video together; a condition may hold for none.
 
     Raises:
-        UsageError: neither or both are given, there are none, or the condition is wrong.
+        UsageError: neither or both are given, the id is no event's, or the condition is wrong.
     """
     if (event_id is None) == (where is None):
         raise UsageError("give an EVENT_ID or --where, one of them")
@@ -34,8 +34,6 @@ def find_events(lake: str, event_id: str | None, where: str | None) -> Sequence[
     rows: list[Row] = query(
         lake, f"SELECT * FROM events WHERE ({where}) ORDER BY video_id, t_start, event_id"
     ).to_pylist()
-    if not rows:
-        raise UsageError(f"no event of lake {lake} is such", got=where)
     return rows
 
 

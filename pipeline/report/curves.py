@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -29,8 +30,7 @@ def score_curves(lake: str, record: Record) -> list[Curve]:
 
 def _is_same(name: str, used: dict[str, str]) -> bool:
     try:
-        path = weights_path(name)
-        return used.get(f"events.{path.stem}") == file_digest(path)
+        return used.get(f"events.{Path(name).stem}") == file_digest(weights_path(name))
     except CheckpointError:
         return False
 

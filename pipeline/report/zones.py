@@ -72,11 +72,18 @@ def write_zones(records: Sequence[Record], out: Path, rules: Sequence[Rule] | No
             _rule(rule, first.size) for rule in (first.rules if rules is None else rules) if _drawn(rule)
         ],
         "tracks": _anchors(records),
+        "hold_s": _hold_s(first),
     }
     title = f"Lines and zones of {camera if camera is not None else Path(first.video['uri']).name}"
     page = web.render("zones.html", SCRIPTS, title=title, data=data, num_videos=len(records))
     web.write(out / "index.html", page)
     return out / "index.html"
+
+
+def _hold_s(record: Record) -> float:
+    """Seconds for which an object may be unseen inside, as the rules take it, which follows the samples."""
+    fps = record.config.get("video", {}).get("sample_fps")
+    return max(1.0, 1.5 / fps) if fps else 1.0
 
 
 def _drawn(rule: Rule) -> bool:

@@ -22,11 +22,11 @@ it is, however near. Lines and zones that end at the edge of the picture go on o
 lie there. An object that vanishes inside a zone has not left it: no zone_exit, and its dwell ends when it
 was last seen. Dwelling is what others call loitering.
 
-An object disappears when it is last seen inside the zone and others are seen more than 10 s later: in an
-empty picture, and near the end of a video, nobody can tell. It does not appear in the video's first second.
+An object disappears when it is last seen inside the zone more than 10 s before the video's last sampled
+frame: nearer to the end nobody can tell. It does not appear in the video's first second.
 Occupancy and crowding, which is occupancy by two or more, and that of the whole picture without a zone, take
-an object as present for up to 1 s unseen, and pass over times of up to 1 s with too few. `track_ids` are
-those inside when they were most.
+an object as present for up to 1 s unseen, and pass over times of up to 1 s with too few (with fewer than 1.5
+samples a second, one and a half times the way to the next). `track_ids` are those inside when they were most.
 """
 
 from pipeline.rules.engine import RuleEngine

@@ -37,8 +37,8 @@ class Runner(Protocol):
         """Take the next rows, in order of time."""
         ...
 
-    def finish(self, row: int) -> Iterator[Finding]:
-        """The video is over after `row` rows."""
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
+        """The video is over after `row` rows, with its last frame at `end_t` seconds."""
         ...
 
 
@@ -49,17 +49,20 @@ class RuleEngine:
     objects seen within the last `FORGET_S` seconds, not the length of the video.
     """
 
-    def __init__(self, rules: tuple[Rule, ...], frame_size: tuple[int, int], video_id: str) -> None:
+    def __init__(
+        self, rules: tuple[Rule, ...], frame_size: tuple[int, int], video_id: str, sample_s: float = 0.0
+    ) -> None:
         """Prepare the rules.
 
         Args:
             rules: those that match the camera.
             frame_size: width and height in displayed pixels.
             video_id: goes into the events' ids.
+            sample_s: seconds from sample to sample, where they may be long: nobody is seen in between.
         """
         self._video_id = video_id
         self._rules = [(rule, digest(rule.model_dump(mode="json"))[:12]) for rule in rules]
-        self._runners = [_runner(rule, frame_size) for rule in rules]
+        self._runners = [_runner(rule, frame_size, sample_s) for rule in rules]
         self._num_rows = 0
         self._newest = -np.inf
 
@@ -89,9 +92,15 @@ class RuleEngine:
         self._num_rows += len(rows.t)
         return self._table([list(runner.update(rows)) for runner in self._runners])
 
-    def finish(self) -> pa.Table:
-        """Events of the objects that were still there at the end of the video, as EVENTS."""
-        return self._table([list(runner.finish(self._num_rows)) for runner in self._runners])
+    def finish(self, end_t: float | None = None) -> pa.Table:
+        """Events that are certain when the video is over, as EVENTS.
+
+        Args:
+            end_t: time of the last sampled frame, in seconds; None takes that of the last row. Objects that
+                were not seen for `FORGET_S` before it are gone, the others were there to the end.
+        """
+        end_t = self._newest if end_t is None else end_t
+        return self._table([list(runner.finish(self._num_rows, end_t)) for runner in self._runners])
 
     def _table(self, by_rule: list[list[Finding]]) -> pa.Table:
         found: list[tuple[_Key, Finding]] = [
@@ -120,12 +129,12 @@ class RuleEngine:
         }
 
 
-def _runner(rule: Rule, frame_size: tuple[int, int]) -> Runner:
+def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float) -> Runner:
     border: Border | None = zone_of(rule, frame_size) if rule.zone is not None else None
     if rule.kind in ("occupancy", "crowding"):
-        return CountRunner(rule, border)
+        return CountRunner(rule, border, sample_s)
     if rule.kind == "approach":
-        return PairRunner(rule, border)
+        return PairRunner(rule, border, sample_s)
     return ObjectRunner(rule, border, frame_size)
 
 
@@ -162,9 +171,10 @@ class ObjectRunner:
         for track in [track for track, known in self._objects.items() if now > known.last_t]:
             yield from self._end(track, rows)
 
-    def finish(self, row: int) -> Iterator[Finding]:
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track, known in self._objects.items():
-            yield from _told(track, known, known.follower.end(row, over=True))
+            there = end_t - FORGET_S <= known.last_t
+            yield from _told(track, known, known.follower.end(row, over=there))
         self._objects.clear()
 
     def _follower(self) -> Follower:

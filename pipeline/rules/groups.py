@@ -13,7 +13,8 @@ from pipeline.rules.sides import Sides
 from pipeline.rules.steps import SAME_S, Finding, Rows, Steps, by_object
 
 HOLD_S = 1.0
-"""An object unseen for no longer is still there, and fewer objects for no longer end no crowd."""
+"""An object unseen for no longer is still there, and fewer objects for no longer end no crowd: at least for
+one and a half times the way from sample to sample, which is not always the same."""
 
 
 @dataclass
@@ -39,28 +40,29 @@ class CountRunner:
     `HOLD_S` before it was certain.
     """
 
-    def __init__(self, rule: Rule, border: Border | None) -> None:
+    def __init__(self, rule: Rule, border: Border | None, sample_s: float) -> None:
         self._rule, self._border = rule, border
+        self._hold_s = hold_s = max(HOLD_S, 1.5 * sample_s)
         self._members: dict[int, _Member] = {}
         self._changes: list[_Change] = []  # in the order in which they became known, not settled
-        self._count = _Count(rule)
+        self._count = _Count(rule, hold_s)
 
     @property
     def num_remembered(self) -> int:
         return len(self._members) + len(self._changes) + len(self._count.inside)
 
     def update(self, rows: Rows) -> Iterator[Finding]:
-        for track, _, steps in by_object(self._rule, self._border, rows, HOLD_S):
+        for track, _, steps in by_object(self._rule, self._border, rows, self._hold_s):
             self._follow(track, steps)
-        now = float(rows.t[-1]) - HOLD_S
+        now = float(rows.t[-1]) - self._hold_s
         gone = [track for track, member in self._members.items() if now > member.last_t]
         for track in gone:
             self._lose(track)
         for finding in self._settle(now):
-            certain = np.searchsorted(rows.t - HOLD_S - finding.t_end, HOLD_S, "right")
+            certain = np.searchsorted(rows.t - self._hold_s - finding.t_end, self._hold_s, "right")
             yield replace(finding, row=int(rows.row[certain]))
 
-    def finish(self, row: int) -> Iterator[Finding]:
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track in list(self._members):
             self._lose(track)
         for finding in self._settle(np.inf):
@@ -68,7 +70,7 @@ class CountRunner:
 
     def _follow(self, track: int, steps: Steps) -> None:
         member = self._members.get(track)
-        if member is not None and steps.t[0] - HOLD_S > member.last_t:
+        if member is not None and steps.t[0] - self._hold_s > member.last_t:
             self._lose(track)
             member = None
         if member is None:
@@ -88,7 +90,7 @@ class CountRunner:
             if sides[first] > 0:
                 self._enter(track, member, steps, first, float(steps.t[first]))
         for flip in flips:
-            t = max(float(flip.locate(self._border)[0][0]), float(steps.t[flip.k]) - HOLD_S)
+            t = max(float(flip.locate(self._border)[0][0]), float(steps.t[flip.k]) - self._hold_s)
             if flip.side > 0:
                 self._enter(track, member, steps, flip.k, t)
             else:
@@ -119,8 +121,8 @@ class CountRunner:
 class _Count:
     """The objects inside, and the stretch of time for which they have been enough."""
 
-    def __init__(self, rule: Rule) -> None:
-        self._enough, self._min_s = rule.min_count, rule.min_duration_s
+    def __init__(self, rule: Rule, hold_s: float) -> None:
+        self._enough, self._min_s, self._hold_s = rule.min_count, rule.min_duration_s, hold_s
         self.inside: dict[int, float] = {}  # score by track
         self._since: float | None = None
         self._fell: float | None = None  # since when they have been too few, if this may still pass
@@ -143,7 +145,7 @@ class _Count:
     def until(self, t: float) -> Iterator[Finding]:
         """Nothing changed until `t`: a stretch that this ends, its row not yet known."""
         since, fell = self._since, self._fell
-        if since is None or fell is None or t - fell <= HOLD_S:
+        if since is None or fell is None or t - fell <= self._hold_s:
             return
         self._since = None
         if fell - since < self._min_s - SAME_S:

@@ -14,7 +14,7 @@ from pipeline.rules.geometry import Array, Border
 from pipeline.rules.steps import SAME_S, Finding, Ints, Rows
 
 WINDOW_S = 0.5
-"""How fast two objects close in is measured over this time, or up to twice of it."""
+"""How fast two objects close in is measured over this time or, with few samples, from one to the next."""
 
 Pair = tuple[int, int]
 
@@ -53,8 +53,9 @@ class PairRunner:
     where they overlap.
     """
 
-    def __init__(self, rule: Rule, border: Border | None) -> None:
+    def __init__(self, rule: Rule, border: Border | None, sample_s: float) -> None:
         self._rule, self._border = rule, border
+        self._longest_s = max(2 * WINDOW_S, 1.5 * sample_s) + SAME_S
         self._recent: deque[_Moment] = deque()
         self._open: dict[Pair, _Approach] = {}
         self._waiting: list[_Moment] = []  # the newest, which may have more rows
@@ -69,7 +70,7 @@ class PairRunner:
                 yield from self._complete(moment.row)
             self._waiting.append(moment)
 
-    def finish(self, row: int) -> Iterator[Finding]:
+    def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         if self._waiting:
             yield from self._complete(row)
         yield from self._end(list(self._open), row)
@@ -92,9 +93,9 @@ class PairRunner:
         while len(self._recent) > 1 and self._recent[1].t <= now.t - WINDOW_S + SAME_S:
             self._recent.popleft()
         before = self._recent[0] if self._recent else now
-        begin = max(before.t, now.t - 2 * WINDOW_S - SAME_S)
+        begin = max(before.t, now.t - self._longest_s)
         yield from self._end([pair for pair, one in self._open.items() if one.t_end < begin], row)
-        if WINDOW_S - SAME_S <= now.t - before.t <= 2 * WINDOW_S + SAME_S:
+        if WINDOW_S - SAME_S <= now.t - before.t <= self._longest_s:
             self._compare(before, now)
         self._recent.append(now)
 

@@ -39,7 +39,8 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
         since: files last changed before it are left out of directories, prefixes and globs.
 
     Raises:
-        UsageError: no input exists at all, a directory holds no video, or a scheme is not supported.
+        UsageError: no input exists at all (its code is that of the first), a directory holds no video (code
+            `empty`), or a scheme is not supported.
         StorageError: a bucket or server cannot be reached.
     """
     found: dict[str, Source | Missing] = {}
@@ -49,7 +50,8 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
     entries = list(found.values())
     errors = [entry.error for entry in entries if isinstance(entry, Missing)]
     if errors and len(errors) == len(entries):
-        raise UsageError(errors[0].what, got=errors[0].got, remedy=errors[0].remedy)
+        first = errors[0]
+        raise UsageError(first.what, got=first.got, remedy=first.remedy, code=first.code)
     return entries
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from botocore.exceptions import ClientError
 
 from pipeline import s3
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, UsageError
 from pipeline.sources.source import VIDEO_SUFFIXES, ChangedError, Missing, Source, suffix
 
 CHUNK_BYTES = 1 << 20
@@ -33,7 +33,7 @@ def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
         return [one]
     found = list(_listed(bucket, f"{key}/", since))
     if not found and (wild := _GLOB.search(key)):
-        pattern = re.compile(_translated(key), re.DOTALL)
+        pattern = _pattern(key)
         found = [
             entry for entry in _listed(bucket, key[: wild.start()], since) if pattern.fullmatch(_key(entry))
         ]
@@ -43,6 +43,22 @@ def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
         f"there is no object {uri}, and none below it", remedy="check the key", code="missing"
     )
     return [Missing(uri, error)]
+
+
+def names(named: str, uri: str) -> bool:
+    """Whether an input names an object, as `expand` would find it: itself, a prefix of folders, or a glob.
+
+    Raises:
+        UsageError: it is no s3:// URI, or no glob.
+    """
+    bucket, key = s3.split(named)
+    top = f"s3://{bucket}/"
+    if not uri.startswith(top):
+        return False
+    found = uri.removeprefix(top)
+    if not key or found == key or found.startswith(key.removesuffix("/") + "/"):
+        return True
+    return _GLOB.search(key) is not None and _pattern(key).fullmatch(found) is not None
 
 
 def look(named: Source | str) -> Source:
@@ -108,13 +124,16 @@ def _key(source: Source) -> str:
     return s3.split(source.uri)[1]
 
 
-def _translated(pattern: str) -> str:
+def _pattern(key: str) -> re.Pattern[str]:
     """A glob as a regular expression: only `**` goes across slashes."""
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = (
         signs.get(
             part, f"[^{part[2:]}" if part.startswith("[!") else part if part[:1] == "[" else re.escape(part)
         )
-        for part in _WILD.split(pattern)
+        for part in _WILD.split(key)
     )
-    return "".join(parts)
+    try:
+        return re.compile("".join(parts), re.DOTALL)
+    except re.error as exc:
+        raise UsageError("no pattern of keys", got=key, remedy=str(exc)) from exc

@@ -49,9 +49,8 @@ def expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
     if os.path.isdir(path):  # unlike Path's it is no error where a folder cannot be read
         files = _videos_below(path)
         if not files:
-            raise UsageError(
-                f"directory {item} holds no video", remedy="name the files, or another directory"
-            )
+            remedy = "name the files, or another directory"
+            raise UsageError(f"directory {item} holds no video", remedy=remedy, code="empty")
         return _recent(files, since)
     if not os.path.exists(path) and _GLOB & set(item):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]

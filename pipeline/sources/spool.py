@@ -35,7 +35,10 @@ _VERSIONS = 3  # of an object that are begun before it counts as one that keeps 
 
 
 class Spool:
-    """Use as a context manager: leaving it removes all copies. Not for several threads."""
+    """Use as a context manager: leaving it removes all copies.
+
+    One thread may ask for copies while another releases them.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -52,14 +55,18 @@ class Spool:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with self._change:
-            self._closed = True
-            self._change.notify_all()
+        self.abandon()
         if self._thread is not None:
             self._thread.join(5)  # it may wait for a server
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
+
+    def abandon(self) -> None:
+        """Fetch nothing more; whoever waits for a copy is told."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
 
     def expect(self, sources: Iterable[Source]) -> None:
         """Say which inputs will be asked for, in order; what was expected before is forgotten."""
@@ -84,9 +91,9 @@ class Spool:
         """
         with self._change:
             self._want(source)
-            self._change.wait_for(lambda: source.uri in self._fetched)
+            self._change.wait_for(lambda: source.uri in self._fetched or self._closed)
             self._wanted = None
-            found = self._fetched.pop(source.uri)
+            found = self._fetched.pop(source.uri, None) or _unread(source)
             self._change.notify_all()
         if isinstance(found, Exception):
             self.release(source)
@@ -132,6 +139,9 @@ class Spool:
                 self._sizes[source.uri] = source.size_bytes
             try:
                 found: Source | Exception = self._fetch(source)
+            except OSError as exc:  # the disk was filled by others
+                told = f"{source.uri} cannot be copied to {tempfile.gettempdir()}"
+                found = SourceError(told, remedy=exc.strerror or str(exc), code="spool")
             except Exception as exc:  # raised where the copy is asked for
                 found = exc
             with self._change:
@@ -203,7 +213,7 @@ class Spool:
                         sha.update(chunk)
                         offset += len(chunk)
                         if self._closed:
-                            raise SourceError(f"{source.uri} is not read to its end", remedy="run again")
+                            raise _unread(source)
                         if offset > source.size_bytes:
                             raise ChangedError
                     error = TransientError(f"{source.uri} came in part only", remedy="run again")
@@ -225,6 +235,10 @@ class Spool:
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._folder or tempfile.gettempdir()).free - RESERVE_BYTES
+
+
+def _unread(source: Source) -> SourceError:
+    return SourceError(f"{source.uri} is not read to its end", remedy="run again")
 
 
 def _kind(source: Source) -> ModuleType:

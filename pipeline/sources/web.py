@@ -47,9 +47,10 @@ def stream(source: Source, offset: int) -> Iterator[bytes]:
     try:
         if _etag(answer) != source.etag or _size(answer) != source.size_bytes:
             raise ChangedError
-        if offset and answer.status != 206:
-            answer.read(offset)  # it does not know of ranges
-        yield from answer.stream(CHUNK_BYTES)
+        passed = offset if answer.status != 206 else 0  # it does not know of ranges
+        for chunk in answer.stream(CHUNK_BYTES):
+            yield chunk[passed:]
+            passed = max(0, passed - len(chunk))
     except urllib3.exceptions.HTTPError as exc:
         raise TransientError(f"{source.uri} came in part only", remedy="run again") from exc
     finally:

@@ -34,10 +34,10 @@ class Rows:
     observed: NDArray[np.bool_] = field(repr=False)  # (N,)
 
 
-def final_rows(track: Track, samples: Ints, times: Array, path: CameraPath, max_gap_s: float) -> Rows:
+def final_rows(track: Track, samples: Ints, times: Array, path: CameraPath, max_fill_s: float) -> Rows:
     """The track's boxes at those of the given sampled frames where it has one.
 
-    A box is filled between two observations at most `max_gap_s` apart.
+    A box is filled between two observations at most `max_fill_s` apart.
     """
     seen = np.array(track.samples)
     inside = (samples >= seen[0]) & (samples <= seen[-1])
@@ -46,7 +46,7 @@ def final_rows(track: Track, samples: Ints, times: Array, path: CameraPath, max_
     before = np.where(seen[after] == samples, after, after - 1)
     known = np.array(track.times)
     observed = after == before
-    near = observed | (known[after] - known[before] <= max_gap_s + 1e-9)
+    near = observed | (known[after] - known[before] <= max_fill_s + 1e-9)
     samples, times, before, after, observed = (x[near] for x in (samples, times, before, after, observed))
     if not len(samples):
         return Rows(track, track.best_class, samples, times, np.empty((0, 4)), np.empty(0), observed)

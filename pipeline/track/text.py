@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.motion import WEIGHTS, MotionModel, load_motion
+from models.files import weights_path
+from models.motion import MotionModel, load_motion
 from pipeline.config import TrackConfig
-from pipeline.errors import ModelError, UsageError
+from pipeline.errors import ModelError
 from pipeline.lake.schema import DETECTIONS, FRAMES, TRACKS
-from pipeline.mot import read_mot, read_seqinfo, write_mot
+from pipeline.mot import frame_rate, read_mot, read_seqinfo, write_mot
 from pipeline.track.tracker import Tracker
 
 DEFAULT_FPS = 30.0
@@ -32,13 +33,13 @@ class MotResult:
 
 
 def load_motion_weights(weights: str) -> MotionModel:
-    """The motion model that the config names: `default` or a path.
+    """The motion model that the config names: `default`, a path or an address.
 
     Raises:
         ModelError: the weights are missing or not a motion model.
     """
     try:
-        return load_motion(WEIGHTS if weights == "default" else Path(weights))
+        return load_motion(weights_path("motion" if weights == "default" else weights))
     except ValueError as exc:
         raise ModelError(str(exc), remedy="`marey train motion` makes motion weights") from exc
 
@@ -55,7 +56,7 @@ def track_mot(
         settings: tracker settings.
 
     Raises:
-        UsageError: `fps` is not above 0.
+        UsageError: `fps` is no rate.
         InputError: the file is missing or malformed; nothing was written.
         ModelError: the motion weights cannot be loaded; nothing was written.
         StorageError: the result cannot be written.
@@ -63,9 +64,8 @@ def track_mot(
     settings = settings or TrackConfig()
     rows = read_mot(path)
     info = read_seqinfo(path)
-    if fps is not None and not fps > 0:
-        raise UsageError("frames per second must be above 0", got=fps)
-    rate, source = (fps, "given") if fps else (info.fps, "seqinfo.ini") if info else (DEFAULT_FPS, "default")
+    rate = frame_rate(fps, info) or DEFAULT_FPS
+    source = "given" if fps is not None else "seqinfo.ini" if info else "default"
     size = (info.width_px or 0, info.height_px or 0) if info else (0, 0)
     tracks = track_boxes(rows, rate, size, settings, load_motion_weights(settings.weights))
     write_mot(out, tracks)

@@ -36,6 +36,7 @@ class _Limits:
     lookahead_s: float
     epoch_s: float
     max_gap_s: float
+    max_fill_s: float
     min_track_s: float
     min_observed: int
 
@@ -43,10 +44,12 @@ class _Limits:
     def of(settings: TrackConfig) -> _Limits:
         lookahead = settings.lookahead_s
         epoch = min(lookahead / EPOCHS_PER_LOOKAHEAD, 1.0)
+        max_gap = min(settings.max_gap_s, lookahead - epoch)
         return _Limits(
             lookahead,
             epoch,
-            min(settings.max_gap_s, lookahead - epoch),
+            max_gap,
+            min(settings.max_fill_s, max_gap),
             min(settings.min_track_s, lookahead - epoch),
             MIN_OBSERVED if lookahead > 0 else 1,
         )
@@ -137,7 +140,7 @@ class Tracker:
                 track.settled = True
                 track.kept = track.kept or self._is_real(track)
                 if track.kept:
-                    fresh.append(final_rows(track, samples, times, self._path, self._limits.max_gap_s))
+                    fresh.append(final_rows(track, samples, times, self._path, self._limits.max_fill_s))
         fresh = [rows for rows in fresh if len(rows.samples)]
         for rows in sorted(fresh, key=lambda r: (r.samples[0], r.track.number)):
             self._number(rows)

@@ -32,7 +32,9 @@ class Sweeper:
         Raises:
             StorageError: a bucket cannot be listed.
         """
-        sources = [entry for entry in self._found() if version(entry) not in self._given]
+        found = {version(entry): entry for entry in self._found()}
+        self._given &= found.keys()  # what is gone needs no memory; should it come back, the lake knows it
+        sources = [entry for key, entry in found.items() if key not in self._given]
         seen = {source.uri: self._seen(source) for source in sources}
         self._met = seen
         return [source for source in sources if self._rests(source)]

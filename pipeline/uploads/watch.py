@@ -102,9 +102,9 @@ def check_source(uri: str, *, may_be_absent: bool = False) -> None:
 
 
 def wanted(uri: str, prefix: str, lake: str) -> bool:
-    """Whether a new object is a video below the prefix, and not one that the lake itself wrote."""
+    """Whether a new object is a video that the prefix names, if one is given, and not the lake's own."""
     own = uri.startswith(str(Location.parse(lake)).rstrip("/") + "/")
-    return suffix(uri) in VIDEO_SUFFIXES and uri.startswith(prefix) and not own
+    return suffix(uri) in VIDEO_SUFFIXES and not own and (not prefix or bucket.names(prefix, uri))
 
 
 def _there(uris: Sequence[str]) -> list[Source]:
@@ -155,7 +155,12 @@ def sweep_once(inputs: Sequence[str], lake: str) -> list[Todo]:
         UsageError: an input does not exist.
         StorageError: bucket or lake cannot be read.
     """
-    sources = [entry for entry in find(inputs) if isinstance(entry, Source)]
+    try:
+        sources = [entry for entry in find(inputs) if isinstance(entry, Source)]
+    except UsageError as exc:
+        if exc.code != "empty":  # a directory in which nothing has arrived yet
+            raise
+        sources = []
     return todo(lake, [s for s in sources if wanted(s.uri, "", lake) and not _is_open(s)])
 
 

@@ -52,11 +52,11 @@ def place(shape: int, t: float, seed: int = 0) -> tuple[float, float]:
     return x, y
 
 
-def picture(t: float, seed: int = 0) -> np.ndarray:
-    """(HEIGHT, WIDTH, 3) RGB: two shapes over a still, uneven ground."""
+def picture(t: float, seed: int = 0, *, empty: bool = False) -> np.ndarray:
+    """(HEIGHT, WIDTH, 3) RGB: two shapes, or none, over a still, uneven ground."""
     ground = np.random.default_rng(99).integers(90, 130, (HEIGHT // 8, WIDTH // 8, 3))
     out = np.kron(ground, np.ones((8, 8, 1))).astype(np.uint8)
-    for shape, colour in enumerate(COLOURS):
+    for shape, colour in enumerate(() if empty else COLOURS):
         x, y = place(shape, t, seed)
         left, top = round(x - SIDE / 2), round(y - SIDE / 2)
         out[top : top + SIDE, left : left + SIDE] = colour

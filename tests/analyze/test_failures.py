@@ -202,6 +202,31 @@ def test_overtaken_by_another_worker(folder: Path, known: Path, lake: Path, deco
     assert {event["label"] for event in rows(lake)["events"] if event["source"] == "rule"} == {"l"}
 
 
+def test_another_worker_commits_and_clears_what_is_staged(
+    folder: Path, whole: Path, lake: Path, tmp_path: Path
+) -> None:
+    """The slower of two workers on one video finds its result there; its other videos are not held up."""
+    shutil.copy(folder / "long.mp4", tmp_path)
+    shutil.copy(folder / "short.mp4", tmp_path)
+    videos, settings = (
+        [str(tmp_path / "long.mp4"), str(tmp_path / "short.mp4")],
+        config(folder, run__segment_s=5),
+    )
+    other: list[Summary] = []
+
+    def overtake() -> None:
+        other.append(analyze(videos[:1], str(lake), settings))
+
+    summary = analyze(videos, str(lake), settings, reporter=Ticking(12.0, overtake))
+    assert [outcome(run) for run in (*other, summary)] == [
+        [("long.mp4", "ok", None)],
+        [("short.mp4", "ok", None), ("long.mp4", "current", None)],
+    ]
+    assert len(rows(lake)["frames"]) == 300 + 60
+    ends = ask(lake, "SELECT status, error FROM analyses WHERE status NOT IN ('running', 'ok')")
+    assert ends == [{"status": "abandoned", "error": "another worker committed it first"}]
+
+
 def test_a_lake_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file" / "lake", Path("/proc/marey-lake")):

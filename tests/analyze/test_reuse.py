@@ -17,10 +17,13 @@ from models.temporal import load_events, save_events
 from pipeline.analyze import Options, Summary, analyze, reinterpret
 from pipeline.analyze.outcome import Silent
 from pipeline.analyze.tools import Tools
-from pipeline.config import Config
-from pipeline.errors import UsageError
+from pipeline.config import Config, LakeConfig
+from pipeline.errors import StorageError, UsageError
 from pipeline.ids import EVENTS_VERSION
-from tests.analyze.build import LINE, ask, config, counts, rows, write_clip
+from pipeline.lake import Lake
+from pipeline.lake.compact import compact
+from tests.analyze.build import FPS, HEIGHT, LINE, WIDTH, ask, config, counts, picture, rows, write_clip
+from tests.media.make import write_video
 from tests.services.media import write_weights
 
 RUNS = "perception_run_id, tracking_run_id, events_run_id"
@@ -271,6 +274,38 @@ def test_a_replaced_file_is_analysed_anew(folder: Path, video: Path, lake: Path)
     assert rows(lake) == old
 
 
+@pytest.mark.parametrize("returns_as", ["clip.mp4", "other.mp4", "yard/clip.mp4"])
+def test_a_content_that_returns_after_its_rows_were_dropped_is_analysed_anew(
+    folder: Path, video: Path, lake: Path, returns_as: str
+) -> None:
+    """Under its name, another, or another camera, which would take over its perception."""
+    settings = config(folder, cameras=[{"pattern": "{camera}/clip"}])
+    analyzed(video, lake, settings)
+    old = rows(lake)
+    write_clip(video, 3, seed=2)
+    analyzed(video, lake, settings)
+    compact(str(lake), LakeConfig(history_days=0, grace_h=0))
+    assert rows(lake) == rows(lake, "_all")
+    again = video.parent / returns_as
+    again.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / "short.mp4", again)
+    summary = analyzed(again, lake, settings)
+    assert states(summary) == [("ok", "")]
+    found = rows(lake, video=summary.results[0].video_id)
+    assert [row["sample"] for row in found["frames"]] == list(range(60))
+    if returns_as == "clip.mp4":
+        assert rows(lake) == old
+    assert states(analyzed(again, lake, settings)) == [("current", "")]
+
+
+def test_rows_that_go_while_they_are_read_are_missed(folder: Path, filled: Path) -> None:
+    """Compaction may drop a result that was planned on, whose video has lost its names."""
+    for table, change in (("detections", {"track__min_track_s": 1.2}), ("tracks", {"rules": [OTHER_RULE]})):
+        Lake.open(str(filled)).table(table).delete("sample >= 30")
+        with pytest.raises(StorageError, match=f"{table} of .*short.mp4 were dropped meanwhile: run again"):
+            reinterpret(str(filled), config(folder, **change))
+
+
 def test_touching_a_file_changes_nothing(folder: Path, video: Path, filled: Path) -> None:
     before = rows(filled)
     os.utime(video, (0, 0))
@@ -313,6 +348,26 @@ def test_reinterpret_says_what_became_of_the_events(folder: Path, filled: Path) 
     back = reinterpret(str(filled), config(folder)).changes
     assert back is not None
     assert (back.gained, back.lost, back.moved) == (changes.lost, changes.gained, changes.moved)
+
+
+def test_who_disappears_last_is_found_by_all_ways(folder: Path, tmp_path: Path) -> None:
+    """Two shapes are gone after 4 of 18 s: so says a fresh analysis, and do events that are made anew."""
+    pictures = [picture(k / FPS, empty=k >= 4 * FPS) for k in range(18 * FPS)]
+    video = write_video(
+        tmp_path / "gone.mp4", [1000 * k // FPS for k in range(18 * FPS)], size=(WIDTH, HEIGHT),
+        pictures=pictures,
+    )  # fmt: skip
+    lost = {"name": "lost", "kind": "disappear", "zone": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]}
+    sql = "SELECT t_start, track_ids FROM events WHERE label = 'lost' ORDER BY track_ids"
+    found = []
+    for name, first, models in (("a", [lost], True), ("b", [], True), ("c", [], False)):
+        more = {} if models else {"events__models": ()}
+        lake = tmp_path / name
+        analyzed(video, lake, config(folder, rules=first, **more))
+        reinterpret(str(lake), config(folder, rules=[lost], **more))
+        found.append(ask(lake, sql))
+    assert max(round(row["t_start"], 1) for row in found[0]) == 3.9
+    assert found[0] == found[1] == found[2]
 
 
 def test_events_are_counted_by_class_and_direction(known: Path) -> None:

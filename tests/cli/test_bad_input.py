@@ -27,6 +27,9 @@ def here(tmp_path: Path) -> Path:
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "not.toml").write_text("[video\n")
+    (tmp_path / "coco.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}'
+    )
     (tmp_path / "typo.toml").write_text("[video]\nfps = 5\n")
     return tmp_path
 
@@ -66,6 +69,23 @@ WRONG_USE = {
     "odd size": (
         ["train", "detector", "--data", "a", "--images", ".", "--size", "100"],
         "a multiple of 32, got 100",
+    ),
+    "weights into a folder": (
+        ["train", "motion", "--out", "empty folder"],
+        "empty folder cannot be written: it is a directory",
+    ),
+    "weights below a file": (
+        ["train", "events", "--data", "absent", "--out", "file/a.safetensors"],
+        "file/a.safetensors cannot be written: file is no directory",
+    ),
+    "a report below a file": (
+        ["evaluate", "detector", "--data", "coco.json", "--images", ".", "--report", "file"],
+        "file/curves.png cannot be written: file is no directory",
+    ),
+    "no time": (["train", "motion", "--minutes", "0"], "must be above 0, got 0"),
+    "an address without digest": (
+        ["evaluate", "events", "--data", "absent", "--model", "https://example.org/a.safetensors"],
+        "need #sha256=",
     ),
     "no weights": (
         ["analyze", "text.mp4", "--set", "perceive.weights=no.safetensors"],
@@ -200,3 +220,40 @@ def test_a_reader_that_has_seen_enough(site: Site, tmp_path: Path) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_who_no_longer_reads_progress_does_not_end_the_work(site: Site, tmp_path: Path) -> None:
+    """`marey analyze ... 2>&1 | head -1` analyses all the same."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, "analyze", str(site.video), "--config", str(site.toml), "--lake", "lake"],
+        stdout=subprocess.PIPE, stderr=writing, cwd=tmp_path, env=environment(), check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert ask(tmp_path / "lake", "SELECT count(*) AS n FROM frames") == [{"n": 60}]
+
+
+@pytest.mark.parametrize("command", [["config"], ["query", "select * from detections", "--format", "csv"]])
+def test_output_to_a_full_disk(command: list[str], site: Site, tmp_path: Path) -> None:
+    lake = ["--lake", str(site.lake)] if command[0] == "query" else []
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *command, *lake],
+            stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, "marey: output cannot be written: No space left on device\n")
+
+
+def test_another_pipe_that_breaks_is_no_success(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where nobody reads the output is it enough to stop."""
+
+    def broken(*arguments: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("pipeline.config.load", broken)
+    assert run(["config"]) == 1
+    assert "BrokenPipeError" in capfd.readouterr().err

@@ -37,11 +37,11 @@ def test_forget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["forget", "/archive/v3.mp4", "--lake", lake, "--dry-run"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["rows"]["frames"] == 5
-    assert err.endswith("rows would be removed\n")
+    assert err.endswith(" MB would be removed\n")
     assert run(["forget", "/archive/v3.mp4", "--lake", lake]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["checked"] is True
-    assert err.endswith("rows are removed; nothing is left\n")
+    assert err.endswith(" MB are removed; nothing is left\n")
     assert run(["forget", "/archive/v3.mp4", "--lake", lake]) == 2
     assert "knows no video /archive/v3.mp4" in capsys.readouterr().err
     assert run(["compact", "--lake", str(tmp_path / "none")]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.evaluate.detector import read_truth, score
 from pipeline.evaluate.mistakes import mistakes, write_report
+from pipeline.training_detector import DetectorJob, train
 from tests.helpers import shared_path
 
 
@@ -79,16 +81,61 @@ def test_nothing_found_scores_nothing(truth: dict[str, object]) -> None:
     assert score(truth, [])["mean_ap50"] == 0
 
 
-def test_what_is_not_coco_is_refused_by_name(tmp_path: Path) -> None:
+IMAGE, OBJECT, CATEGORY = (
+    {"id": 1, "file_name": "a"},
+    {"image_id": 1, "category_id": 1},
+    {"id": 1, "name": "x"},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a COCO file: it has no annotations, categories, images"),
+        ("{}", "is not a COCO file: it has no annotations, categories, images"),
+        ({}, "holds no image"),
+        ({"images": [{"id": 1}]}, "is not a COCO file: an entry without 'file_name'"),
+        ({"images": {"a": 1}}, "is not a COCO file: "),
+        ({"images": [IMAGE], "categories": [{"id": 1}]}, "is not a COCO file: an entry without 'name'"),
+        ({"images": [IMAGE], "annotations": [OBJECT]}, "is not a COCO file: an entry without 'bbox'"),
+        ({"images": [IMAGE], "annotations": [{**OBJECT, "bbox": ["a", 1, 2, 3]}]}, "is not a COCO file: "),
+        ({"images": [IMAGE], "annotations": [{**OBJECT, "bbox": None}]}, "is not a COCO file: "),
+    ],
+)
+def test_what_is_not_coco_is_refused_by_name(
+    text: str | dict[str, object], said: str, tmp_path: Path
+) -> None:
+    """By what measures and by what trains."""
+    whole = {"images": [], "annotations": [], "categories": [CATEGORY]}
     path = tmp_path / "x.json"
-    with pytest.raises(UsageError, match=r"x\.json cannot be read"):
+    path.write_text(text if isinstance(text, str) else json.dumps(whole | text))
+    with pytest.raises(UsageError, match=rf"x\.json {said}"):
         read_truth(path)
-    path.write_text("{}")
-    with pytest.raises(UsageError, match="not a COCO file"):
-        read_truth(path)
-    path.write_text("{")
-    with pytest.raises(UsageError, match="not JSON"):
-        read_truth(path)
+    with pytest.raises(UsageError, match=rf"x\.json {said}"):
+        train(DetectorJob(((path, tmp_path),), tmp_path / "out"), print)
+
+
+def test_a_file_that_is_not_there_or_cut_short_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"x\.json cannot be read: No such file"):
+        read_truth(tmp_path / "x.json")
+    (tmp_path / "x.json.gz").write_bytes(gzip.compress(b"{}" * 100)[:-9])
+    with pytest.raises(UsageError, match=r"x\.json\.gz is not JSON"):
+        read_truth(tmp_path / "x.json.gz")
+
+
+def test_objects_may_be_numbered_from_0_or_not_at_all(tmp_path: Path) -> None:
+    """To pycocotools an object with the number 0 is one that is never found."""
+    whole = coco(tmp_path)
+    for objects in (whole["annotations"], [{**a, "id": 0} for a in whole["annotations"]]):  # type: ignore[attr-defined]
+        (tmp_path / "x.json").write_text(json.dumps({**whole, "annotations": objects}))
+        truth = read_truth(tmp_path / "x.json")
+        found = [
+            {"image_id": 7, "category_id": 1, "bbox": a["bbox"], "score": 0.9}
+            for a in truth["annotations"]
+            if not a["iscrowd"]
+        ]
+        assert score(truth, found)["mean_ap50"] == pytest.approx(1)
 
 
 def coco(folder: Path) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,6 +15,8 @@ import pytest
 
 from models.training.coco import load_images
 from pipeline.cli import run
+from pipeline.exchange.export import export
+from pipeline.report.gather import gather
 from tests.report.scenes import HEIGHT, HOSTILE, SECONDS, WIDTH, shown_at, square, square_lake, square_video
 
 SAMPLES = SECONDS * 10
@@ -62,6 +65,15 @@ def test_every_export_says_when_each_frame_is_shown(place: Path, form: str) -> N
     assert [int(row["frame"]) for row in rows] == list(range(SAMPLES))
     assert [float(row["t"]) for row in rows] == [shown_at(k) for k in range(SAMPLES)]
     assert rows[10]["time_utc"].startswith("2025-03-01 22:30:01")
+
+
+def test_a_stream_slower_than_the_grid_keeps_its_rate(place: Path, tmp_path: Path) -> None:
+    """Each of its frames is sampled once: MOT numbers them, and 10 a second they are not."""
+    record = gather(str(place / "lake"), f"{1:032x}")
+    for fps, told in ((4.0, "4"), (10.0, "10"), (25.0, "10"), (None, "10")):
+        slow = replace(record, video={**record.video, "fps_mean": fps})
+        [folder] = export(str(place / "lake"), [slow], "mot", tmp_path)
+        assert f"frameRate={told}\n" in (folder / "seqinfo.ini").read_text()
 
 
 def test_mot_is_read_by_trackeval(place: Path) -> None:

@@ -296,3 +296,23 @@ def test_names_with_signs_that_unicode_counts_as_line_ends_are_committed(lake: L
         query(str(lake.location), "SELECT camera FROM videos")["camera"][0].as_py()
         == "a\u2028b\u0085c\u001cd"
     )
+
+
+def test_what_is_secret_in_an_address_of_weights_is_not_stored(lake: Lake) -> None:
+    """Neither a password nor a signed query; the digest and the rest say which weights they were."""
+    place = "https://{}example.org:8443/a/w.safetensors{}#sha256=" + 64 * "0"
+    address, told = place.format("me:secret@", "?X-Amz-Signature=secret"), place.format("", "")
+    model = {"weights": address}
+    config = Config.model_validate(
+        {"perceive": model, "track": model, "events": {"models": [address, "fight"]}}
+    )
+    key = put_config(lake, config)
+    [row] = query(str(lake.location), f"SELECT config FROM configs WHERE config_id = '{key}'").to_pylist()
+    assert "secret" not in row["config"]
+    stored = Config.model_validate_json(row["config"])
+    assert (stored.perceive.weights, stored.track.weights) == (told, told)
+    assert stored.events.models == (told, "fight")
+    signed_anew = Config.model_validate_json(
+        config.model_dump_json().replace("Signature=secret", "Signature=x")
+    )
+    assert put_config(lake, signed_anew) == key

@@ -17,12 +17,22 @@ from pipeline.ids import new_run_id
 from pipeline.lake import compact as module
 from pipeline.lake.commit import Decision, Ending, commit, start_attempts
 from pipeline.lake.compact import compact
-from pipeline.lake.lookup import histories
+from pipeline.lake.lookup import find_perceptions, histories
 from pipeline.lake.query import query
+from pipeline.lake.records import names_table
 from pipeline.lake.rewrite import adds
 from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.tables import Lake
-from tests.lake.build import analyse, ending, finished, placed, running, sample_lake, stage_rows
+from tests.lake.build import (
+    analyse,
+    ending,
+    finished,
+    name_of,
+    placed,
+    running,
+    sample_lake,
+    stage_rows,
+)
 
 AT_ONCE = LakeConfig(grace_h=0, history_days=0)
 USUAL = LakeConfig()
@@ -166,6 +176,57 @@ def test_rows_appended_meanwhile_are_not_lost(tmp_path: Path, monkeypatch: pytes
         assert query(tmp_path, f"SELECT count(*) AS n FROM {name}").to_pylist() == [{"n": number}]
 
 
+def test_what_is_written_to_other_dates_disturbs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.open(tmp_path)
+    for video in ("v1", "v2"):
+        analyse(lake, video)
+    original, calls = module.rewrite, []
+
+    def late(*arguments: Any) -> None:
+        calls.append(arguments[1])
+        analyse(lake, f"x{len(calls)}", date=date(2025, 4, len(calls)))
+        original(*arguments)
+
+    monkeypatch.setattr(module, "rewrite", late)
+    compact(str(tmp_path), AT_ONCE)
+    assert sorted(calls) == sorted(PARTITIONED), "each once"
+    monkeypatch.undo()
+    for name, number in (("frames", 20), ("tracks", 40), ("events", 2)):
+        found = query(tmp_path, f"SELECT count(*) AS n FROM {name}").to_pylist()
+        assert found == [{"n": number * (2 + len(calls))}]
+
+
+def test_a_superseded_result_is_told_to_be_dropped_before_its_rows_go(tmp_path: Path) -> None:
+    lake = sample_lake(tmp_path)
+    time.sleep(1.1)
+    compact(str(tmp_path), USUAL)
+    assert [row.status for row in histories(lake, ["old"])["old"].rows] == ["running", "ok"]
+    # Whoever is at work may have planned on it.
+    [attempt] = start_attempts(lake, [running("old", uri="/archive/replaced.mp4")])
+    compact(str(tmp_path), LakeConfig(history_days=0))
+    assert len([row for row in seen(lake, "_all")["tracks"] if "'old'" in row]) == 40
+    commit(lake, [Ending(analysis=attempt.ended("abandoned"))])
+    for _ in range(2):
+        compact(str(tmp_path), AT_ONCE)
+        history = histories(lake, ["old"])["old"]
+        assert [row.status for row in history.rows] == ["running", "ok", "running", "abandoned", "dropped"]
+        assert history.current is None
+    assert find_perceptions(lake, ["ab"])["ab"].video_id != "old"
+    # It comes back: what was planned on the old result leans on rows that are gone.
+    [attempt] = start_attempts(lake, [running("old", uri="/archive/replaced.mp4")])
+    leaning = replace(ending(finished(attempt), basis=2), rows={})
+    assert commit(lake, [leaning])[0].decision is Decision.OVERTAKEN
+    before = seen(lake)
+    assert not [row for row in before["tracks"] if "'old'" in row]
+    later = {"etag": "3", "seen_at": datetime.now(UTC) + timedelta(seconds=2)}
+    lake.append("videos", names_table([name_of(attempt, **later)]))
+    assert seen(lake) == before, "a version that is not analysed hides nothing"
+    assert analyse(lake, "old", uri="/archive/replaced.mp4").decision is Decision.COMMITTED
+    assert [row for row in seen(lake)["tracks"] if "'old'" in row]
+
+
 def test_a_reader_of_the_old_files_finishes(tmp_path: Path) -> None:
     lake = sample_lake(tmp_path)
     old = lake.table("tracks")
@@ -216,3 +277,8 @@ def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "analyses" / "_delta_log" / "_last_checkpoint").exists()
     [outcome] = [analyse(lake, "v1", "other", basis=2)]
     assert (outcome.decision, outcome.revision) == (Decision.COMMITTED, 4)
+    # A perception that is committed may be made anew, where something of it was lost.
+    start_attempts(lake, [running("v1", perception_id="ab")])
+    lake.location.create("_staging/ab/0-9.parquet", b"")
+    compact(str(tmp_path), USUAL)
+    assert lake.location.names("_staging") == ["ab/0-9.parquet", "cd/0-9.parquet"]

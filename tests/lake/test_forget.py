@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import pytest
 from deltalake import CommitProperties
 
 from pipeline.config import LakeConfig
-from pipeline.errors import ConflictError, UsageError
+from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.lake import forget as module
+from pipeline.lake import rewrite
 from pipeline.lake.commit import start_attempts
 from pipeline.lake.compact import compact
 from pipeline.lake.forget import forget
 from pipeline.lake.query import query
 from pipeline.lake.tables import Lake
-from tests.lake.build import analyse, running, sample_lake
+from tests.lake.build import DAY, analyse, running, sample_lake
 from tests.lake.test_compact import seen
 
 USUAL = LakeConfig()
@@ -54,7 +55,8 @@ def test_nothing_of_it_is_left_and_all_of_the_others(tmp_path: Path) -> None:
     assert (counted.checked, sum(counted.rows.values()), counted.data_files) == (False, 213, 0)
     receipt = forget(str(tmp_path), "/archive/v-secret.mp4", USUAL)
     assert receipt.checked
-    assert receipt.rows == counted.rows
+    assert (receipt.rows, receipt.size_bytes) == (counted.rows, counted.size_bytes)
+    assert 0 < counted.size_bytes < sum(file.stat().st_size for file in tmp_path.rglob("*.parquet"))
     assert receipt.data_files >= 14
     assert receipt.messages == 1
     assert lake.location.names("_outbox") == ["v1.json"]
@@ -69,7 +71,7 @@ def test_nothing_of_it_is_left_and_all_of_the_others(tmp_path: Path) -> None:
     assert len(seen(lake)["tracks"]) == len(others["tracks"]) + 40
 
 
-@pytest.mark.parametrize("step", ["rewrite", "overwrite", "_remove_staging", "_shorten_log", "_left"])
+@pytest.mark.parametrize("step", ["remove", "_remove_staging", "_shorten_log", "_left"])
 def test_one_that_was_broken_off_is_done_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -107,7 +109,7 @@ def test_when_it_is_refused(tmp_path: Path) -> None:
     uri = "/archive/a b+c%/ü.mp4"
     with pytest.raises(UsageError, match=r"has 1 other names .*alias\.mp4.*--all-names"):
         forget(str(tmp_path), uri, USUAL)
-    start_attempts(lake, [running("v2", started_at=datetime.now(UTC) - timedelta(hours=2))])
+    start_attempts(lake, [running("v2", uri=uri, started_at=datetime.now(UTC) - timedelta(hours=2))])
     with pytest.raises(UsageError, match=r"a worker is at .* since .*, or died then"):
         forget(str(tmp_path), uri, USUAL, all_names=True)
     receipt = forget(str(tmp_path), uri, LakeConfig(grace_h=1), all_names=True)
@@ -123,7 +125,7 @@ def test_a_writer_that_commits_meanwhile_loses_nothing(
         analyse(lake, video)
     stale = lake.table("events")
     rows = stale.to_pyarrow_table()
-    original = module.rewrite
+    original = rewrite._overwrite
 
     calls: list[str] = []
 
@@ -133,7 +135,7 @@ def test_a_writer_that_commits_meanwhile_loses_nothing(
         calls.append(name)
         original(lake, name, *rest)
 
-    monkeypatch.setattr(module, "rewrite", late)
+    monkeypatch.setattr(rewrite, "_overwrite", late)
     assert forget(str(tmp_path), "/archive/v1.mp4", USUAL).checked
     found = query(tmp_path, "SELECT video_id, count(*) AS n FROM tracks GROUP BY video_id").to_pylist()
     assert {row["video_id"]: row["n"] for row in found} == dict.fromkeys(
@@ -143,3 +145,52 @@ def test_a_writer_that_commits_meanwhile_loses_nothing(
         lake._write(stale, "events", rows, CommitProperties())
     analyse(lake, "after")
     assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 8}]
+
+
+def test_writers_that_never_pause_do_not_keep_it_from_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a table is about to be written, others have just written to the same date, and to another."""
+    monkeypatch.setattr("pipeline.retry.RETRY_S", 2.0)
+    lake = Lake.open(tmp_path)
+    for video in ("v1", "v2"):
+        analyse(lake, video)
+    original, written = rewrite._overwrite, []
+
+    def late(*arguments: Any) -> None:
+        for on in (DAY, date(2025, 3, 2)):
+            written.append(f"x{len(written)}")
+            analyse(lake, written[-1], date=on)
+        original(*arguments)
+
+    monkeypatch.setattr(rewrite, "_overwrite", late)
+    assert forget(str(tmp_path), "/archive/v1.mp4", USUAL).checked
+    found = query(tmp_path, "SELECT video_id, count(*) AS n FROM tracks GROUP BY video_id").to_pylist()
+    assert {row["video_id"]: row["n"] for row in found} == dict.fromkeys(("v2", *written), 40)
+
+
+def test_a_video_whose_worker_died_can_be_forgotten(tmp_path: Path) -> None:
+    """It has attempts and staged segments, and no name."""
+    lake = Lake.open(tmp_path)
+    analyse(lake, "v1")
+    start_attempts(
+        lake, [running("v-secret", perception_id="ffff", started_at=datetime(2025, 3, 1, tzinfo=UTC))]
+    )
+    lake.location.create("_staging/ffff/0-9.parquet", b"")
+    uri = "/archive/v-secret.mp4"
+    with pytest.raises(UsageError, match="was never noted: no worker came to its end: it cannot be denied"):
+        forget(str(tmp_path), uri, USUAL, deny=True)
+    receipt = forget(str(tmp_path), "/archive/gone/../v-secret.mp4", USUAL)
+    assert (receipt.checked, receipt.names, receipt.staged_segments) == (True, [uri], 1)
+    assert lake.location.names("_staging") == []
+    assert holding(tmp_path, "v-secret") == []
+
+
+def test_a_check_point_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    for video in ("v1", "v2"):
+        analyse(lake, video)
+    version = lake.table("frames").version() + 2
+    (tmp_path / "frames" / "_delta_log" / f"{version:020d}.checkpoint.parquet").mkdir()
+    with pytest.raises(StorageError, match=f"table frames of lake {tmp_path} cannot be check-pointed"):
+        forget(str(tmp_path), "/archive/v1.mp4", USUAL)

@@ -6,6 +6,7 @@ import multiprocessing
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,28 @@ def test_files(place: str) -> None:
     here.remove_folder("a")
     assert here.names("a") == []
     assert here.create("a/b.bin", b"again")
+
+
+def test_files_are_listed_while_folders_come_and_go(tmp_path: Path) -> None:
+    """As those of staged segments do, beside a compaction."""
+    location, stop = Location.parse(tmp_path), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for number in range(20):
+                location.create(f"_staging/{number}/0-9.parquet", b"")
+            for number in range(20):
+                location.remove_folder(f"_staging/{number}")
+
+    location.create("_staging/ff/0-9.parquet", b"")
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(500):
+            assert "ff/0-9.parquet" in location.names("_staging")
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_there_is_a_lake_or_not(place: str) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.lake import records, tables
 from pipeline.lake.compact import compact
-from pipeline.lake.layout import CHECK_POINTS, PAGE_ROWS
+from pipeline.lake.layout import CHECK_POINTS, COMMITS_PER_CHECK_POINT, PAGE_ROWS
 from pipeline.lake.lookup import known_videos
 from pipeline.lake.query import query
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
@@ -219,6 +220,17 @@ def test_an_append_whose_answer_is_lost_is_not_repeated(tmp_path: Path) -> None:
     lake.append("tracks", rows)
     assert lake.table("tracks").version() == 1
     assert lake.table("tracks").count() == rows.num_rows
+
+
+def test_a_writer_removes_no_old_log_entries(tmp_path: Path) -> None:
+    """It may lack the right: deploy/policies/writer.json. Compaction does it."""
+    lake = Lake.open(tmp_path)
+    lake.table("configs").alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
+    row = {"config_id": "c", "config": "{}", "seen_at": datetime.now(UTC)}
+    for _ in range(2 * COMMITS_PER_CHECK_POINT):
+        lake.append("configs", pa.Table.from_pylist([row], TABLES["configs"]))
+    entries = [name for name in lake.location.names("configs/_delta_log") if name.endswith(".json")]
+    assert len(entries) >= 2 * COMMITS_PER_CHECK_POINT
 
 
 def test_an_append_gives_up_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import gc
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ import psutil
 import pytest
 
 from pipeline.errors import WorkerError
-from pipeline.media import DecodeJob, Fault, Feed, JobEnd, SampledFrame
+from pipeline.media import DecodeJob, Fault, Feed, Item, JobEnd, SampledFrame
 from pipeline.media.process import memory_bytes
 from tests.media.make import write_video
 from tests.media.test_feed import collect, inline
@@ -171,3 +173,20 @@ def test_a_failed_start_leaves_nothing(video: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(WorkerError, match=r"no decoding process can be started: .*No such file"):
             collect(feed, parts(video, 20))
         assert feed.pids == []
+
+
+def test_an_abandoned_feed_ends_what_hangs_and_begins_nothing(video: Path) -> None:
+    with Feed(1, ring_size=2, max_pixels=64 * 48) as feed:
+        job = replace(JOB, path=str(video), fault=Fault("hang", 3, attempts=2))
+        items: list[Item] = []
+        reader = threading.Thread(target=lambda: items.extend(feed.run([job])))
+        reader.start()
+        while sum(isinstance(item, SampledFrame) for item in items) < 3:
+            time.sleep(0.05)
+        feed.abandon()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert isinstance(items[-1], JobEnd)
+        assert feed.pids == []
+        with pytest.raises(WorkerError):
+            list(feed.run([replace(JOB, path=str(video))]))

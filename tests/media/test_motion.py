@@ -140,3 +140,13 @@ def test_a_picture_at_rest_has_the_differences_of_any_and_no_motion() -> None:
     np.testing.assert_allclose(grid_of(grid)[..., 1], grid_of(expected)[..., 1], atol=1e-3)
     # And the next frame is compared with this one.
     np.testing.assert_allclose(measured.step(noisy[0], 0.2)[0], resting.step(noisy[0], 0.2)[0], atol=1e-6)
+
+
+def test_camera_motion_is_the_same_without_the_grid() -> None:
+    with_grid, without = MotionMeter(BOX), MotionMeter(BOX, grid=False)
+    picture = texture()
+    for t, shown in enumerate((picture, moved(picture, 4, 1, 1, 0), moved(picture, 9, 1, 1.01, 0))):
+        (grid, camera), (empty, same) = (meter.step(shown, t / 10) for meter in (with_grid, without))
+        assert camera == same
+        assert not empty.any()
+    assert grid.any()

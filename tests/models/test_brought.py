@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_picodet_distances_become_boxes() -> None:
     assert found[0, 19].tolist() == pytest.approx([0, 0.7])
 
 
+def test_fastestdet_cells_become_boxes() -> None:
+    out = np.zeros((1, 5 + 4, 2, 2), np.float32)
+    out[0, :, 1, 0] = [0.5, np.arctanh(0.25), np.arctanh(-0.5), 0, np.log(1 / 3), 0.1, 0.2, 0.9, 0.4]
+    boxes, scores = LAYOUTS["fastestdet"]([out], spec(strides=(16,)))
+    assert boxes.shape == (1, 4, 4)
+    assert boxes[0, 2].tolist() == pytest.approx([4 - 8, 8 - 4, 4 + 8, 8 + 4])  # half and a quarter of 32 px
+    assert scores[0, 2].tolist() == pytest.approx([0.5**0.6 * 0.1**0.4, 0.5**0.6 * 0.4**0.4])
+
+
 @needs_onnx
 @pytest.mark.parametrize("embeddings", [True, False])
 def test_a_brought_detector_takes_the_place_of_ours(tmp_path: Path, embeddings: bool) -> None:
@@ -102,14 +112,16 @@ def test_a_brought_detector_takes_the_place_of_ours(tmp_path: Path, embeddings: 
 
 
 @needs_onnx
-@pytest.mark.parametrize("runtime", ["auto", "openvino"])
-def test_yolox_nano_finds_the_people_of_a_photograph(tmp_path: Path, runtime: str) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "runs"), [("auto", "openvino"), ("openvino", "openvino"), ("torch", "onnxruntime")]
+)
+def test_yolox_nano_finds_nothing_in_grey(tmp_path: Path, runtime: str, runs: str) -> None:
     model = shared_path("peers", "yolox-nano-416-coco.onnx")
     shutil.copy(model, tmp_path)
     shutil.copy(ROOT / "docs" / "recipes" / f"{model.stem}.toml", tmp_path)
-    found = open_brought(tmp_path / model.name, runtime, threads=1).find(
-        np.full((2, 416, 416, 3), 114, np.uint8)
-    )
+    brought = open_brought(tmp_path / model.name, runtime, threads=1)
+    assert brought.runtime.startswith(runs)
+    found = brought.find(np.full((2, 416, 416, 3), 114, np.uint8))
     assert [boxes.shape for boxes, _ in found] == [(3549, 4)] * 2
     assert max(scores.max() for _, scores in found) < 0.1  # there is nothing in grey
 
@@ -134,18 +146,19 @@ def test_descriptions_that_say_nothing_are_refused(tmp_path: Path, text: str, me
 
 
 @needs_onnx
-def test_what_is_no_detector_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["auto", "torch"])
+def test_what_is_no_detector_is_refused_by_name(tmp_path: Path, runtime: str) -> None:
     path = tmp_path / "d.onnx"
     with pytest.raises(ModelError, match=r"d\.toml, which says how to read d\.onnx, is not there"):
         Perceiver(PerceiveConfig(detector=str(path)))
     path.with_suffix(".toml").write_text(TEXT)
     with pytest.raises(ModelError, match="is not there"):
-        Perceiver(PerceiveConfig(detector=str(path), embeddings=False))
+        Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime=runtime))
     path.write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="not a model that ONNX Runtime reads"):
-        Perceiver(PerceiveConfig(detector=str(path), embeddings=False))
+    with pytest.raises(ModelError, match=r"not a model that (ONNX Runtime|OpenVINO) reads"):
+        Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime=runtime))
     other = write_constant(tmp_path, TEXT.replace("boxes_scores_labels", "yolox"))
-    perceiver = Perceiver(PerceiveConfig(detector=str(other), embeddings=False))
+    perceiver = Perceiver(PerceiveConfig(detector=str(other), embeddings=False, runtime=runtime))
     with pytest.raises(ModelError, match="not of layout yolox"):
         perceiver(np.zeros((1, 32, 64, 3), np.uint8))
 
@@ -168,6 +181,28 @@ def test_what_is_perceived_depends_on_file_description_and_encoder(tmp_path: Pat
     before = tools[0].ids("c" * 32, None).perception
     path.with_suffix(".toml").write_text(TEXT + "car = [2]\n")
     assert Tools(tools[0].config).ids("c" * 32, None).perception != before
+
+
+@needs_onnx
+def test_it_comes_from_an_address_with_its_description(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    folder, address = served
+    path = write_constant(folder)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"{address}/three.onnx?key=secret#sha256={digest}"
+    config = load(None, {"perceive.detector": name, "perceive.embeddings": False})
+    local = load(None, {"perceive.detector": str(path), "perceive.embeddings": False})
+    assert Tools(config).perception_digests == Tools(local).perception_digests
+    [found] = Perceiver(config.perceive, threads=1)(np.zeros((1, 32, 64, 3), np.uint8))
+    assert found.classes == ("person", "cycle")
+    path.with_suffix(".toml").unlink()
+    with pytest.raises(ModelError, match=r"three\.toml cannot be fetched: HTTP Error 404") as refused:
+        Tools(load(None, {"perceive.detector": f"{address}/./three.onnx?key=secret#sha256={digest}"}))
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ModelError, match="need #sha256="):
+        Tools(load(None, {"perceive.detector": f"{address}/three.onnx"}))
 
 
 @needs_onnx

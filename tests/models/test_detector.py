@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.boxes import Grid, Selection, iou_matrix, select, suppress
+from models.boxes import Grid, Selection, iou_matrix, select, suppress, vote
 from models.checkpoint import save_detector
 from models.detector import Detector, DetectorConfig, cell_centres, decode_boxes
 from models.encoder import LITE0_BLOCKS, Backbone, load_imagenet
@@ -90,6 +90,15 @@ def test_select_drops_low_scores_clips_and_keeps_the_best() -> None:
     assert found.boxes.tolist() == [[0, 0, 28, 36], [12, 0, 52, 36], [12, 0, 44, 36]]
     assert found.appearance.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     assert select(scores, sides, looks, Grid.of(WIDTH, HEIGHT), Selection(0.95, 0.5, 5)).boxes.shape == (0, 4)
+
+
+def test_boxes_that_overlap_much_vote_by_their_scores() -> None:
+    boxes = np.array([[0, 0, 20, 20], [2, 0, 22, 20], [0, 0, 20, 20], [12, 0, 32, 20]], np.float32)
+    scores, classes = np.array([0.6, 0.3, 0.3, 0.3], np.float32), np.array([0, 0, 1, 0])
+    voted = vote(boxes, scores, classes, np.array([0, 2, 3]))
+    wanted = [[2 / 3, 0, 20 + 2 / 3, 20], [0, 0, 20, 20], [12, 0, 32, 20]]
+    np.testing.assert_allclose(voted, wanted, atol=1e-5)
+    assert vote(boxes, scores, classes, np.zeros(0, np.int64)).shape == (0, 4)
 
 
 def test_a_frame_gives_the_same_numbers_in_any_company(weights: Path, pictures: np.ndarray) -> None:

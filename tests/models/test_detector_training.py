@@ -17,7 +17,7 @@ from models.detector import Detector, DetectorConfig, RawOutput, cell_centres
 from models.training.augment import AugmentSettings, disturb, draw, plan_mosaic, plan_view
 from models.training.batches import draw_batch, plan_batch
 from models.training.coco import Teacher, TrainingImage, load_images
-from models.training.detector import new_detector, train_detector
+from models.training.detector import _Trainer, new_detector, train_detector
 from models.training.detector_loss import LossWeights, Targets, assign, detection_loss
 from models.training.detector_settings import TrainSettings
 
@@ -291,6 +291,19 @@ def test_training_learns_and_goes_on_after_a_kill_as_if_undisturbed(
     assert load_detector(weights).config.classes == CLASSES
     with pytest.raises(ValueError, match="seed"):
         train_detector(images, fresh(), tmp_path / "killed", replace(settings, seed=9))
+
+
+@pytest.mark.filterwarnings("ignore:.*which is a no-op")
+def test_a_training_goes_on_on_the_device_it_is_on(images: list[TrainingImage], tmp_path: Path) -> None:
+    """The device `meta` stands for a GPU: what lies elsewhere could not be added to what is there."""
+    settings = TrainSettings(steps=1, batch=2, pairs=0, augment=AugmentSettings(size=64, reference=(64, 64)))
+    train_detector(images, Detector(CONFIG), tmp_path, settings)
+    trainer = _Trainer(Detector(CONFIG).to("meta"), settings)
+    assert trainer.resume(tmp_path / "state.safetensors") == 1
+    for state in trainer.optimizer.state.values():
+        places = {name: value.device.type for name, value in state.items()}
+        assert places == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"}
+    assert {value.device.type for value in trainer.average.state_dict().values()} == {"meta"}
 
 
 def test_weights_of_other_classes_give_all_but_the_class_layer(tmp_path: Path) -> None:

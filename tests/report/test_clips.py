@@ -80,12 +80,27 @@ def test_what_is_not_at_hand_is_said_and_costs_itself_only(place: Path, tmp_path
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], [event_id(1, 1), "--where", "true"], ["--where", "nonsense"], ["--where", "1 = 0"], ["0badc0de"]],
+    [
+        [],
+        [event_id(1, 1), "--where", "true"],
+        ["--where", "nonsense"],
+        ["0badc0de"],
+        ["0badc0de", "--json"],
+        ["--where", "true", "--around", "inf"],
+    ],
 )
 def test_a_wrong_wish_is_one_line(place: Path, tmp_path: Path, arguments: list[str]) -> None:
     done = marey("clip", *arguments, "--lake", place / "lake", cwd=tmp_path)
     assert done.returncode == 2
     assert is_one_line(done)
+
+
+def test_a_condition_that_holds_for_no_event_is_no_failure(place: Path, tmp_path: Path) -> None:
+    """As on a night on which nothing happened; JSON is JSON then, too."""
+    done = marey("clip", "--where", "1 = 0", "--json", "--lake", place / "lake", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert done.stderr == f"no event of lake {place / 'lake'} is such: 1 = 0\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.needs_shared

@@ -19,7 +19,7 @@ import pytest
 from pipeline.config import Rule
 from pipeline.lake.schema import TRACKS
 from pipeline.report.gather import gather
-from pipeline.report.zones import _anchors, find_scene, write_zones
+from pipeline.report.zones import _anchors, _hold_s, find_scene, write_zones
 from pipeline.rules import RuleEngine
 from tests.helpers import ROOT
 from tests.report.scenes import HEIGHT, HOSTILE, WIDTH, square_lake
@@ -138,6 +138,37 @@ def test_stays_and_occupancy_count_as_the_rules_do(anchor: str) -> None:
         spans = [event["t_end"] - event["t_start"] for event in want]
         assert busy["longest"] == pytest.approx(max(spans, default=0), abs=1e-3)
     assert min(seen.values()) > 5, seen
+
+
+def test_occupancy_with_a_sample_a_second_counts_as_the_rules_do() -> None:
+    """Frames on display at such ticks lie up to a frame more than a second apart."""
+    times = np.arange(0, 40.0) - np.random.default_rng(1).uniform(0, 0.04, 40) + 0.04
+    box = {
+        "x1": 90.0,
+        "y1": 50.0,
+        "x2": 110.0,
+        "y2": 100.0,
+        "class": "person",
+        "score": 0.9,
+        "observed": True,
+    }
+    tracks = pa.Table.from_pylist(
+        [{"track_id": 1, "sample": n, "t": t, **box} for n, t in enumerate(times)], TRACKS
+    )
+    zone = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+    rule = Rule.model_validate({"name": "a", "kind": "occupancy", "zone": zone})
+    engine = RuleEngine((rule,), (WIDTH, HEIGHT), "v", 1.0)
+    [event] = pa.concat_tables([engine.update(tracks), engine.finish()]).to_pylist()
+    record = SimpleNamespace(config={"video": {"sample_fps": 1.0}})
+    script = f"""
+      const {{tracks, shape, options}} = JSON.parse(require("fs").readFileSync(0));
+      console.log(JSON.stringify(counting.occupancy(tracks, shape, {WIDTH}, {HEIGHT}, options)));
+    """
+    pixels = [[x * WIDTH, y * HEIGHT] for x, y in zone]
+    given = {"tracks": anchors(tracks), "shape": pixels, "options": {"hold_s": _hold_s(record)}}  # type: ignore[arg-type]
+    busy = node(script, given)
+    assert (busy["times"], busy["most"]) == (1, 1)
+    assert busy["longest"] == pytest.approx(event["t_end"] - event["t_start"], abs=1e-3)
 
 
 def test_a_camera_is_its_newest_videos_and_rules_are_drawn(tmp_path: Path) -> None:

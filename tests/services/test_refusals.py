@@ -46,9 +46,19 @@ def test_one_thing_after_the_other(prefect_api: str, here: Path) -> None:
         client.create_work_pool(WorkPoolCreate(name="marey-cpu", type="docker"))
         done = deploy(here, prefect_api)
         assert is_one_line(done), done.stderr
-        told = "marey: pool marey-cpu exists with type docker: delete it, or rename ours\n"
+        told = "marey: pool marey-cpu exists with type docker: correct the file, or delete it\n"
         assert (done.returncode, done.stderr) == (2, told)
+        # A pool of another type than process is made by hand, and left as it is made.
+        other = here / "prefect.yaml"
+        other.write_text(FILE.read_text(encoding="utf-8").replace("type: process", "type: docker", 1))
+        before = client.read_work_pool("marey-cpu").base_job_template
+        done = deploy(here, prefect_api, "--file", other)
+        assert done.returncode == 0, done.stderr
+        assert client.read_work_pool("marey-cpu").base_job_template == before
         client.delete_work_pool("marey-cpu")
+        done = deploy(here, prefect_api, "--file", other)
+        assert is_one_line(done), done.stderr
+        assert done.stderr.startswith("marey: there is no pool marey-cpu of type docker: make it ")
 
         assert deploy(here, prefect_api).returncode == 0
         client.delete_work_pool("marey-cpu")

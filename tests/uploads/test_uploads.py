@@ -15,11 +15,14 @@ from urllib.parse import quote_plus
 import boto3
 import pytest
 
+from pipeline import s3, sqs
 from pipeline.analyze import analyze
+from pipeline.cli.serve import _analyze_here
+from pipeline.config import Config
 from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.lake import Lake
 from pipeline.lake.commit import start_attempts
-from pipeline.sources import Source, bucket
+from pipeline.sources import Source, bucket, find
 from pipeline.sqs import Queue
 from pipeline.uploads import Todo, sweep_once, todo, watch_queue, watch_sweep
 from pipeline.uploads import watch as watching
@@ -139,6 +142,37 @@ def test_queue(site: Place) -> None:
     assert site.left() == 0
 
 
+def test_what_a_source_names(site: Place) -> None:
+    """A prefix ends at a slash, and a pattern matches, as where the bucket is listed."""
+    top, lake = f"s3://{site.bucket}", f"s3://{site.bucket}/lake"
+    for source, keys in (
+        (top, ["a.mp4", "up/a.mp4", "up2/a.mp4"]),
+        (f"{top}/up", ["up/a.mp4"]),
+        (f"{top}/up/", ["up/a.mp4"]),
+        (f"{top}/up*/*.mp4", ["up/a.mp4", "up2/a.mp4"]),
+        (f"{top}/up/a.mp4", ["up/a.mp4"]),
+    ):
+        for key in ("a.mp4", "up/a.mp4", "up2/a.mp4"):
+            site.put(key)
+            assert watching.wanted(f"{top}/{key}", source, lake) == (key in keys), (source, key)
+        assert [found.uri for found in find([source])] == [f"{top}/{key}" for key in keys]
+    assert not watching.wanted("s3://no such bucket/a.mp4", f"{top}/up", lake)
+    with pytest.raises(UsageError, match="no pattern of keys"):
+        find([f"{top}/[z-a].mp4"])
+
+
+def test_the_region_of_a_queue(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    s3.forget()
+    for url, region in (
+        ("http://127.0.0.1:9/1/uploads", "eu-west-1"),
+        ("https://sqs.us-west-2.amazonaws.com/1/uploads", "us-west-2"),
+    ):
+        assert sqs._client(url).meta.region_name == region
+        assert sqs._client(url) is sqs._client(url)
+
+
 def test_a_message_waits_in_hand_for_a_server_that_starts_anew(
     site: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +284,36 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert sweeper.whole() == []
     (tmp_path / "a.mp4").write_bytes(b"other bytes")
     assert [found.size_bytes for found in sweeper.whole()] == [11]
+
+
+def test_nothing_has_arrived_yet(tmp_path: Path) -> None:
+    """As in the first hour of a folder, and where what is done is moved away."""
+    assert sweep_once([str(tmp_path)], str(tmp_path / "lake")) == []
+    with pytest.raises(UsageError, match="does not exist"):
+        sweep_once([str(tmp_path / "gone")], str(tmp_path / "lake"))
+
+
+def test_files_that_are_gone_are_not_remembered(tmp_path: Path) -> None:
+    sweeper = Sweeper([str(tmp_path)], settle_s=0.0)
+    for number in range(3):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(b"x")
+        sweeper.mark(sweeper.whole())
+        path.unlink()
+    assert len(sweeper._given) == 1
+    assert sweeper.whole() == []
+    assert sweeper._given == set()
+
+
+def test_a_file_that_is_removed_before_its_turn_ends_no_watch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"x")
+    items = sweep_once([str(tmp_path)], str(tmp_path / "lake"))
+    path.unlink()
+    _analyze_here(items, lake=str(tmp_path / "lake"), config=Config())
+    assert f"{path} does not exist" in capsys.readouterr().err
 
 
 def test_a_file_that_still_changes_has_to_settle(tmp_path: Path) -> None:

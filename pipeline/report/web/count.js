@@ -146,13 +146,13 @@ const counting = (() => {
 
   // When objects of one video came in (1) and went (-1): [t, number of the track, step], in order of time.
   function changes(tracks, border, options) {
-    const found = [];
+    const found = [], hold = options.hold_s ?? HOLD_S;
     tracks.forEach((track, number) => {
       let known = false, inside = false;
       const change = (t, step) => { inside = step > 0; found.push([t, number, step]); };
-      follow(track, border, options, HOLD_S, (now, side, passed) => {
+      follow(track, border, options, hold, (now, side, passed) => {
         if (!known && side) { known = true; if (side > 0) change(now.t, 1); }
-        if (passed) change(Math.max(passed.t, now.t - HOLD_S), side);
+        if (passed) change(Math.max(passed.t, now.t - hold), side);
       }, (t) => { if (inside) change(t, -1); known = false; inside = false; });
     });
     return found.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
@@ -161,12 +161,12 @@ const counting = (() => {
   // How often `min_count` objects or more were in a zone for `min_duration_s` seconds or more, and how many at most.
   function occupancy(tracks, points, width, height, options = {}) {
     const border = zoneOf(points, width, height), { min_count: enough = 1, min_duration_s: least = 0 } = options;
-    const found = { times: 0, most: 0, longest: 0 };
+    const found = { times: 0, most: 0, longest: 0 }, hold = options.hold_s ?? HOLD_S;
     for (const video of new Set(tracks.map((track) => track.video))) {
       const there = new Set();
       let since = null, fell = null, most = 0;
       const until = (t) => {
-        if (since === null || fell === null || t - fell <= HOLD_S) return;
+        if (since === null || fell === null || t - fell <= hold) return;
         if (fell - since >= least - SAME_S) {
           found.times++;
           found.most = Math.max(found.most, most);

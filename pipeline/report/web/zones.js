@@ -96,7 +96,7 @@
     const found = counting.visits(tracks, rule.points, width, height, options,
       { entry: of("zone_entry", 0), exit: of("zone_exit", 0), dwell });
     const counted = COUNTED.includes(rule.kind), enough = counted ? options.min_count ?? 1 : 1, time = counted ? least : 0;
-    const busy = counting.occupancy(tracks, rule.points, width, height, { ...options, min_count: enough, min_duration_s: time });
+    const busy = counting.occupancy(tracks, rule.points, width, height, { ...options, hold_s: data.hold_s, min_count: enough, min_duration_s: time });
     return [`entries ${tally(found.entries)}; exits ${tally(found.exits)}`,
       `stays of ${dwell} s or more ${tally(found.dwells)}` + (found.longest ? `, the longest ${found.longest.toFixed(1)} s` : ""),
       `${enough} or more inside${time ? ` for ${time} s or more` : ""} ${busy.times} time${busy.times === 1 ? "" : "s"}` +

@@ -1,0 +1,81 @@
+"""Full load for an hour, or so: `python -m bench.speed.soak [--minutes 60]`.
+
+One process analyses as many files of a minute as keep it busy for so long. Throughput of the last quarter of
+the time beside the first, by what was committed when, and the same of memory. Prints one line; exit 1 if the
+last quarter is more than 5% slower, or needs more than 5% more memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.speed.footage import long_file, short_files
+from bench.speed.peers import analyzed
+from pipeline.lake.query import query
+from pipeline.speed import tree_bytes
+
+SIZE, FILE_S, EVERY_S = (640, 360), 60, 2.0
+MAX_LOSS = 0.05
+
+
+def busy(files: Path, lake: Path) -> list[tuple[float, int]]:
+    """Analyse; seconds since the epoch and bytes of memory, all along."""
+    command = [sys.executable, "-m", "pipeline.cli", "analyze", files, "--lake", lake]
+    looks: list[tuple[float, int]] = []
+    with subprocess.Popen([*map(str, command), "--set", "lake.commit_interval_s=1"]) as process:
+        while process.poll() is None:
+            looks.append((time.time(), tree_bytes(process.pid)))
+            time.sleep(EVERY_S)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return looks
+
+
+def quarters(lake: Path, looks: list[tuple[float, int]]) -> str:
+    """What the first and the last quarter of the time gave and took."""
+    sql = "SELECT committed_at, frames_sampled FROM analyses WHERE status IN ('ok', 'partial')"
+    done = sorted(
+        (r["committed_at"].timestamp(), r["frames_sampled"]) for r in query(str(lake), sql).to_pylist()
+    )
+    began, ended = done[0][0], done[-1][0]
+    quarter = (ended - began) / 4
+    rates = [
+        sum(n for t, n in done if low < t <= low + quarter) / quarter for low in (began, ended - quarter)
+    ]
+    peaks = [max(m for t, m in looks if low < t <= low + quarter) for low in (began, ended - quarter)]
+    text = (
+        f"{(ended - began) / 60:.1f} min, {sum(n for _, n in done)} sampled frames; first and last quarter: "
+        f"{rates[0]:.1f}, {rates[1]:.1f} frames/s, at most {peaks[0] / 1e6:.0f}, {peaks[1] / 1e6:.0f} MB"
+    )
+    if rates[1] < (1 - MAX_LOSS) * rates[0] or peaks[1] > (1 + MAX_LOSS) * peaks[0]:
+        raise SystemExit(f"{text}: it does not hold")
+    return text
+
+
+def main() -> None:
+    """Estimate how much footage is needed, make it, analyse it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.speed.soak", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--footage", type=Path, default=Path("footage"), help="folder for the footage")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Path(folder) / "lake"
+        trial = analyzed("trial", [long_file(args.footage, SIZE, 300)], lake)
+        count = round(args.minutes * 60 * trial.frames / trial.wall_s / 10 / FILE_S) + 1
+        files = short_files(args.footage, SIZE, count, FILE_S)
+        try:
+            print(quarters(lake, busy(files, lake)))
+        finally:
+            shutil.rmtree(files)
+
+
+if __name__ == "__main__":
+    main()
