@@ -127,8 +127,9 @@ class MotionMeter:
         assert self._before is not None  # still is what looks like a picture before
         change = grey.astype(np.float32) - self._before[0]
         self._before = grey, t
-        change = np.abs(change - change.mean()) / 255
-        grid = np.stack([np.zeros((GRID_ROWS, GRID_COLUMNS), np.float32), _cells(change)], -1)
+        grid = np.zeros((GRID_ROWS, GRID_COLUMNS, GRID_CHANNELS), np.float32)
+        if self._wants_grid:
+            grid[..., 1] = _cells(np.abs(change - change.mean()) / 255)
         return grid.reshape(-1), CameraMotion(0.0, 0.0, 1.0, 0.0)
 
     def small_grey(self, content: Picture) -> Grey:
