@@ -56,10 +56,10 @@ def test_data_with_nothing_of_the_classes_is_refused(shipped: Perceiver, tmp_pat
 def test_there_is_nothing_where_nothing_is(shipped: Perceiver, what: str) -> None:
     rng = np.random.default_rng(0)
     pictures = {
-        "black": np.zeros((288, 512, 3), np.uint8),
-        "white": np.full((288, 512, 3), 255, np.uint8),
-        "noise": rng.integers(0, 256, (288, 512, 3), dtype=np.uint8),
-        "enlarged 16x16": cv2.resize(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), (512, 288)),
+        "black": np.zeros((320, 544, 3), np.uint8),
+        "white": np.full((320, 544, 3), 255, np.uint8),
+        "noise": rng.integers(0, 256, (320, 544, 3), dtype=np.uint8),
+        "enlarged 16x16": cv2.resize(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), (544, 320)),
     }
     [found] = shipped(pictures[what][None])
     assert len(found.scores) <= 2
