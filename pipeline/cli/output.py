@@ -26,6 +26,7 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
 
     Raises:
         UsageError: Parquet to a terminal, or the file cannot be written.
+        OSError: stdout cannot be written.
     """
     if form is Format.parquet and output is None:
         raise UsageError("--format parquet needs --output FILE")
@@ -41,7 +42,7 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
         else:
             output.write_text(text, encoding="utf-8")
     except OSError as exc:
-        if isinstance(exc, BrokenPipeError):
+        if output is None:  # stdout is the command's affair
             raise
         raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
 

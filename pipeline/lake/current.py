@@ -53,42 +53,42 @@ def newest_results(committed: str = "") -> str:
     )
 
 
-def current_views(as_of: str | None = None, quote: str = '"', *, small_first: bool = False) -> dict[str, str]:
+def current_views(as_of: str | None = None, quote: str = '"') -> dict[str, str]:
     """View to its SELECT, in an order in which each uses only those before it.
 
     Args:
         as_of: A literal of the engine; what was committed later is left out.
         quote: The engine's sign around names.
-        small_first: The engine keeps a join's first table in memory where it knows nothing of their sizes.
     """
     committed = f" AND committed_at <= {as_of}" if as_of else ""
     seen = f" WHERE seen_at <= {as_of}" if as_of else ""
     newest = newest_results(committed)
-    # Most names have one version, which needs no ranking: of a million analyses that is most of the work.
-    versions = f"(SELECT uri, count(*) AS versions FROM videos_all{seen} GROUP BY uri) AS n"
-    named = f"(SELECT * FROM videos_all{seen}) AS v\nJOIN {versions}\nON v.uri = n.uri"
+    names = f"(SELECT * FROM videos_all{seen}) AS v"
+    several = f"(SELECT uri FROM videos_all{seen} GROUP BY uri HAVING count(*) > 1)"
     ranked = (
-        "SELECT w.*, row_number() OVER (PARTITION BY w.uri ORDER BY "
-        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, w.seen_at DESC, w.run_id DESC) AS rank_of_name\n"
-        f"FROM (SELECT v.* FROM {named} WHERE n.versions > 1) AS w\n"
-        f"LEFT JOIN ({newest}) AS a ON w.video_id = a.video_id"
+        "(SELECT v.*, row_number() OVER (PARTITION BY v.uri ORDER BY "
+        "CASE WHEN a.revision IS NULL THEN 1 ELSE 0 END, v.seen_at DESC, v.run_id DESC) AS rank_of_name "
+        f"FROM {names} LEFT JOIN ({newest}) AS a ON v.video_id = a.video_id{{}}) AS named\n"
+        "WHERE rank_of_name = 1"
+    )
+    # Most names have one version, which needs no ranking: over a million analyses that is half of the work.
+    # The view of names does without this: joined with a large table it would take twice the memory.
+    named = (
+        f"SELECT video_id FROM {names} WHERE v.uri NOT IN {several}\n"
+        f"UNION ALL\nSELECT video_id FROM {ranked.format(f' WHERE v.uri IN {several}')}"
     )
     views = {
-        "videos": (
-            f"SELECT {_columns('videos', quote, 'v.')}\nFROM {named} WHERE n.versions = 1\nUNION ALL\n"
-            f"SELECT {_columns('videos', quote)}\nFROM ({ranked}) AS ranked\nWHERE rank_of_name = 1"
-        ),
+        "videos": f"SELECT {_columns('videos', quote)}\nFROM {ranked.format('')}",
         "analyses_current": (
             f"SELECT {_columns('analyses', quote, 'a.')}\nFROM analyses AS a\nJOIN ({newest}) AS newest\n"
             "ON a.video_id = newest.video_id AND a.revision = newest.revision\n"
-            "WHERE a.video_id IN (SELECT video_id FROM videos)"
+            f"WHERE a.video_id IN ({named})"
         ),
     }
     for name, run in RUN.items():
-        rows, current = f"{name}_all AS r", f"(SELECT video_id, {run} FROM analyses_current) AS c"
-        tables = f"{current}\nJOIN {rows}" if small_first else f"{rows}\nJOIN {current}"
         views[name] = (
-            f"SELECT {_columns(name, quote, 'r.')}\nFROM {tables}\n"
+            f"SELECT {_columns(name, quote, 'r.')}\nFROM {name}_all AS r\n"
+            f"JOIN (SELECT video_id, {run} FROM analyses_current) AS c\n"
             f"ON r.video_id = c.video_id AND r.run_id = c.{run}"
         )
     return views

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -92,16 +93,17 @@ def test_analyze_json(site: Site, tmp_path: Path, capsys: Capture) -> None:
     [video] = found["videos"]
     assert (video["uri"], video["state"], video["error"]) == (str(site.video), "ok", None)
     assert video["rows"]["frames"] == 60
-    lines = err.splitlines()
+    lines = [line for line in err.splitlines() if "of footage" not in line]  # on a busy machine there is time
     objects, events = video["rows"]["objects"], video["rows"]["events"]
     assert lines[0] == f"ok       {site.video} - {objects} objects, {events} events"
-    assert lines[1].startswith("1 video in 0:0")
+    assert lines[1].startswith("1 video in ")
     assert lines[1].endswith(": 1 ok")
     assert "\x1b" not in err  # no terminal: plain lines
     assert "\r" not in err
     assert run(base) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "1 video in 0:00: 1 current\n")
+    assert out == ""
+    assert re.fullmatch(r"1 video in \d+:\d\d: 1 current\n", err)
     assert run([*base, "--set", "rules=[]"]) == 0
     err = capsys.readouterr().err
     assert err.endswith("1 video has a result of another config: --upgrade, or `marey reinterpret`\n")
