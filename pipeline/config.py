@@ -97,7 +97,7 @@ class PerceiveConfig(Model):
     still_threshold: float = result(
         0.0,
         "grey levels (of 255) by which no part of the picture may differ from the frame at which the scene "
-        "last changed for a frame to take over detections; 2 to 4 pass over noise, 0: all are perceived",
+        "last changed for a frame to take over detections; 2 passes over noise, 0: all are perceived",
         ge=0,
         le=255,
     )
