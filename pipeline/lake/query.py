@@ -113,7 +113,7 @@ def _builder(lake: Lake, analyses: DeltaTable, tables: Sequence[str], as_of: dat
         builder.register(f"{name}_older", snapshot)  # of an older schema: later columns are null
         nulls = ", ".join(f'{_null(field.type)} AS "{field.name}"' for field in missing)
         _run(lake, builder, f"CREATE VIEW {BASE[name]} AS SELECT *, {nulls} FROM {name}_older")
-    for view, select in current_views(timestamp(as_of) if as_of else None, small_first=True).items():
+    for view, select in current_views(timestamp(as_of) if as_of else None).items():
         if view in (*tables, "analyses_current"):
             _run(lake, builder, f"CREATE VIEW {view} AS {select}")
     return builder

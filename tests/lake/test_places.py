@@ -49,10 +49,10 @@ def test_files_are_listed_while_folders_come_and_go(tmp_path: Path) -> None:
 
     def come_and_go() -> None:
         while not stop.is_set():
-            for number in range(20):
-                location.create(f"_staging/{number}/0-9.parquet", b"")
-            for number in range(20):
-                location.remove_folder(f"_staging/{number}")
+            for number in range(50):
+                (tmp_path / "_staging" / str(number)).mkdir()
+            for number in range(50):
+                (tmp_path / "_staging" / str(number)).rmdir()
 
     location.create("_staging/ff/0-9.parquet", b"")
     thread = threading.Thread(target=come_and_go)
