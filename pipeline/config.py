@@ -96,8 +96,8 @@ class PerceiveConfig(Model):
     max_detections: int = result(300, "boxes kept per frame, the best-scored", gt=0)
     still_threshold: float = result(
         0.0,
-        "grey levels (of 255) by which no part of the picture may differ from the frame perceived last for "
-        "a frame to take over its detections; 0: every frame is perceived",
+        "grey levels (of 255) by which no part of the picture may differ from the frame at which the scene "
+        "last changed for a frame to take over detections; 2 passes over noise, 0: all are perceived",
         ge=0,
         le=255,
     )
