@@ -23,9 +23,13 @@ from pipeline.speed import measure
 NEAR = 1.10
 
 
+def _sizes(args: argparse.Namespace) -> list[tuple[int, int]]:
+    return [size for size in footage.SIZES if size[1] in args.sizes]
+
+
 def stages(args: argparse.Namespace) -> None:
     """Every stage alone and the whole, 720p and 1080p."""
-    for size in footage.SIZES:
+    for size in _sizes(args):
         speed = measure([footage.long_file(args.footage, size, args.seconds)], load(), args.rounds)
         print(
             f"\n### Stages, {size[1]}p H.264, {args.seconds} s\n\n{table(speed)} The bar is {NEAR}.",
@@ -40,7 +44,7 @@ def many(args: argparse.Namespace) -> None:
 
 def beside(args: argparse.Namespace) -> None:
     """Peers."""
-    for size in footage.SIZES:
+    for size in _sizes(args):
         video = footage.long_file(args.footage, size, args.seconds)
         print(f"\n### Side by side, {size[1]}p H.264, {args.seconds} s, 10 samples/s\n", flush=True)
         print(peers.compare([video], args.peers, args.rounds), flush=True)
@@ -63,6 +67,7 @@ def main() -> None:
     )
     parser.add_argument("--peers", metavar="PYTHON", help="interpreter with the peers: bench/speed/peers.py")
     parser.add_argument("--footage", type=Path, default=Path("footage"), help="folder for the footage")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[720, 1080], help="heights of the long files")
     parser.add_argument("--seconds", type=int, default=600, help="length of the long files")
     parser.add_argument("--clips", type=int, default=200, help="number of short files")
     parser.add_argument("--rounds", type=int, default=3)

@@ -44,6 +44,8 @@ def quarters(lake: Path, looks: list[tuple[float, int]]) -> str:
         (r["committed_at"].timestamp(), r["frames_sampled"]) for r in query(str(lake), sql).to_pylist()
     )
     began, ended = done[0][0], done[-1][0]
+    if ended - began < 8 * EVERY_S:
+        raise SystemExit("too short to tell: give more --minutes")
     quarter = (ended - began) / 4
     rates = [
         sum(n for t, n in done if low < t <= low + quarter) / quarter for low in (began, ended - quarter)
