@@ -158,9 +158,12 @@ class Stack:
         self.wait_until(lambda: self._answers(), "the Prefect server answers", START_S)
 
     def start_worker(self, name: str = "worker", pool: str = "marey-cpu", limit: int = 1, **env: str) -> None:
-        """A process worker."""
-        options = ("--pool", pool, "--name", name, "--limit", limit)
+        """A process worker that has found its server: one that starts while it is away gives up."""
+        log, options = self.folder / f"{name}.log", ("--pool", pool, "--name", name, "--limit", limit)
+        starts = lambda: log.read_text().count("started!") if log.exists() else 0  # noqa: E731
+        before = starts()
         self.start(name, "prefect", "worker", "start", *options, **env)
+        self.wait_until(lambda: starts() > before, f"{name} is at work", START_S)
 
     def marey(self, *arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the command."""
