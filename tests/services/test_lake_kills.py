@@ -59,7 +59,7 @@ while True:
 
 def test_a_batch_killed_three_times(tmp_path: Path) -> None:
     folder = prepared(tmp_path / "prepared")
-    assert whole_after_kills(folder, tmp_path, videos=4, kills=3, seed=3, longest_s=9) >= 1
+    assert whole_after_kills(folder, tmp_path, videos=4, kills=3, seed=3) >= 1
 
 
 def test_compaction_is_killed_while_others_write_and_read(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_fifty_videos_through_a_failing_network(
 
 def test_a_batch_of_twenty_killed_thirty_times(tmp_path: Path) -> None:
     folder = prepared(tmp_path / "prepared")
-    killed = whole_after_kills(folder, tmp_path, videos=20, kills=30, seed=30, longest_s=12)
+    killed = whole_after_kills(folder, tmp_path, videos=20, kills=30, seed=30)
     print("\nkills:", killed)
     assert killed >= 15
 
