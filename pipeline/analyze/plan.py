@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import MareyError, SourceError
 from pipeline.ids import content_id, new_run_id, video_id
 from pipeline.lake import Lake
-from pipeline.lake.lookup import History, find_perceptions, histories, known_videos
+from pipeline.lake.lookup import History, find_perceptions, histories, known_videos, met
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.staging import Staging
 from pipeline.lake.tables import DENIED
@@ -81,6 +81,7 @@ class Planner:
         self._bare = runs_without(lake)
         self._histories: dict[str, History] = {}  # of known videos, as they were when looked up
         self._perceptions: Mapping[str, Analysis] = {}  # likewise, of those that are wanted anew
+        self._met: tuple[str, tuple[History, Analysis | None]] | None = None  # of the video being planned
 
     def look_up(self, sources: Sequence[Source]) -> None:
         """Read at once what the lake knows of all these, and begin to fetch those whose bytes are needed."""
@@ -134,6 +135,7 @@ class Planner:
                 return None
             if not self.options.dry_run:
                 now = self.spool.get(now)
+        self._met = None
         name, error = self._identify(now)
         if name.content_id in self._denied:
             what = f"{now.uri}: this content was forgotten and is refused"
@@ -147,14 +149,20 @@ class Planner:
         if history is not None and (decided := self._reused(plan)) and decided.step in _NO_WORK:
             return decided
         # What is worked on is planned on what the lake says now.
-        return self._decide(replace(plan, history=histories(self.lake, [name.video_id])[name.video_id]))
-
-    def _decide(self, plan: VideoPlan) -> VideoPlan:
+        history, other = self._met_now(name)
+        plan = replace(plan, history=history)
         if (decided := self._reused(plan)) is not None:
             return decided
         if plan.error is None and (error := self._quarantine(plan)):
             return replace(plan, error=error)
-        return self._copied(plan, find_perceptions(self.lake, [plan.ids.perception]).get(plan.ids.perception))
+        return self._copied(plan, other)
+
+    def _met_now(self, name: VideoName) -> tuple[History, Analysis | None]:
+        """The video's history and an analysis with its perception, asked for once for each plan."""
+        if self._met is None or self._met[0] != name.video_id:
+            perception = self.tools.ids(name.content_id, name.camera).perception
+            self._met = name.video_id, met(self.lake, name.video_id, perception)
+        return self._met[1]
 
     def _copied(self, plan: VideoPlan, other: Analysis | None) -> VideoPlan:
         """The plan, taking over the perception that another video has."""
@@ -251,7 +259,7 @@ class Planner:
         if name.recorded_at is None:
             history = self._histories.get(name.video_id)
             if history is None or not history.rows:
-                history = histories(self.lake, [name.video_id])[name.video_id]
+                history, _ = self._met_now(name)
             if history.rows:
                 return replace(name, date=history.rows[0].date)
         return name

@@ -83,8 +83,12 @@ class History:
 def histories(lake: Lake, video_ids: Iterable[str], snapshot: DeltaTable | None = None) -> dict[str, History]:
     """All attempts at the given videos; a video that was never met has an empty history."""
     wanted = list(dict.fromkeys(video_ids))
+    return _by_video(_lookup(lake, "analyses", "video_id", wanted, snapshot=snapshot), wanted)
+
+
+def _by_video(rows: Iterable[dict[str, Any]], wanted: Iterable[str]) -> dict[str, History]:
     found = defaultdict(list)
-    for row in _lookup(lake, "analyses", "video_id", wanted, snapshot=snapshot):
+    for row in rows:
         found[row["video_id"]].append(Analysis.from_row(row))
     return {key: History(tuple(sorted(found[key], key=lambda row: row.revision))) for key in wanted}
 
@@ -113,11 +117,31 @@ def find_perceptions(lake: Lake, perception_ids: Iterable[str]) -> dict[str, Ana
     wanted = list(dict.fromkeys(perception_ids))
     rows = _lookup(lake, "analyses", "perception_id", wanted)
     candidates = current_analyses(lake, {row["video_id"] for row in rows}).values()
+    found = _best(candidates)
+    return {key: found[key] for key in wanted if key in found}
+
+
+def _best(candidates: Iterable[Analysis]) -> dict[str, Analysis]:
+    """Of the analyses of each perception a whole one if there is."""
     found: dict[str, Analysis] = {}
     for row in sorted(candidates, key=lambda row: (row.status != "ok", row.video_id)):
         if row.perception_id is not None:
             found.setdefault(row.perception_id, row)
-    return {key: found[key] for key in wanted if key in found}
+    return found
+
+
+def met(lake: Lake, video_id: str, perception_id: str) -> tuple[History, Analysis | None]:
+    """The history of a video, and what `find_perceptions` finds of a perception, as a rule in one reading.
+
+    Every reading opens each file of the table, of which a batch leaves hundreds.
+    """
+    where = f"video_id = {quoted(video_id)} OR perception_id = {quoted(perception_id)}"
+    rows = _select("analyses", lake.latest("analyses"), SMALL["analyses"].names, where)
+    listed = rows.to_pylist(maps_as_pydicts="strict")
+    history = _by_video(listed, [video_id])[video_id]
+    others = current_analyses(lake, {row["video_id"] for row in listed} - {video_id})
+    own = [history.current] if history.current is not None else []
+    return history, _best([*own, *others.values()]).get(perception_id)
 
 
 def known_videos(lake: Lake, uris: Iterable[str]) -> dict[str, VideoName]:

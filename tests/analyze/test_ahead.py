@@ -20,7 +20,7 @@ from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.errors import SourceError
 from pipeline.ids import new_run_id
-from pipeline.lake import Lake
+from pipeline.lake import Lake, lookup
 from pipeline.lake.commit import start_attempts
 from pipeline.lake.lookup import histories
 from pipeline.sources import Source, Spool, find
@@ -66,6 +66,21 @@ def test_short_videos_begin_together_up_to_a_segment(folder: Path, clips: Path, 
         assert sizes(run, [None, a, None, None]) == [0, 1, 0]
         assert sizes(run, [a, long, b]) == [1, 1, 1]
         assert sizes(run, []) == []
+
+
+def test_a_new_video_is_planned_by_one_reading(
+    folder: Path, clips: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opens every file of the table: with three, a batch of 2,000 shards grew slower and slower."""
+    asked: list[str] = []
+    select = lookup.run_sql
+    monkeypatch.setattr(
+        lookup, "run_sql", lambda snapshot, name, *rest: asked.append(name) or select(snapshot, name, *rest)
+    )
+    with planning(lake, config(folder)) as (planner, _):
+        plans = planned(planner, sources(clips))
+        assert [plan.step.value for plan in plans] == ["perception"] * 5
+    assert asked == ["videos", *["analyses"] * 5]
 
 
 def test_what_came_to_no_end_begins_alone(folder: Path, clips: Path, lake: Path) -> None:

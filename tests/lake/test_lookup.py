@@ -18,7 +18,9 @@ from pipeline.lake.lookup import (
     find_perceptions,
     histories,
     known_videos,
+    met,
     read_rows,
+    run_sql,
     unended_attempts,
 )
 from pipeline.lake.records import Analysis, Place, VideoName, analyses_table, place_rows
@@ -115,6 +117,23 @@ def test_find_perceptions_prefers_a_whole_one(lake: Lake) -> None:
         commit(lake, [ending(finished(attempt, status=status, perception_id=perception), rows={})])
     found = find_perceptions(lake, ["bb", "aa", "cc"])
     assert {key: row.video_id for key, row in found.items()} == {"bb": "x", "aa": "w"}
+
+
+def test_one_reading_tells_a_video_and_its_perception(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {"p": ("partial", "aa"), "w": ("ok", "aa"), "x": ("partial", "bb"), "f": ("failed", "cc")}
+    for video, (status, perception) in ends.items():
+        [attempt] = start_attempts(lake, [running(video)])
+        commit(lake, [ending(finished(attempt, status=status, perception_id=perception), rows={})])
+    for video in (*ends, "new"):
+        for perception in ("aa", "bb", "cc", "new"):
+            history, other = met(lake, video, perception)
+            assert history == histories(lake, [video])[video]
+            assert other == find_perceptions(lake, [perception]).get(perception)
+    asked = []
+    monkeypatch.setattr(lookup, "run_sql", lambda *given: asked.append(given) or run_sql(*given))
+    met(lake, "new", "new")
+    met(lake, "x", "bb")
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("samples", [1, 7, 6000])
