@@ -40,6 +40,7 @@ from flows.pictures import timelines
 from flows.ranges import RANGE_SEGMENTS, TIMEOUT_S, perceive_together
 from flows.report import LogReporter, Video
 from flows.settings import Settings, read_settings
+from flows.submit import SHARD_SIZE
 from flows.tags import TAG, tag_run
 from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
@@ -50,8 +51,6 @@ from pipeline.lake.location import Location
 from pipeline.sources import Missing, find
 
 __all__ = ["AnalysisFailed", "analyze_batch", "analyze_shard", "analyze_video"]
-
-SHARD_SIZE = 16
 
 
 class AnalysisFailed(MareyError):

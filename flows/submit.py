@@ -26,6 +26,15 @@ from pipeline.uploads import Todo
 UPLOADS, BACKFILL = "uploads", "backfill"
 """Queues of the pool that analyses; uploads come first."""
 
+SHARD_SIZE = 16
+"""Videos per run of a backfill: what is reported, and tried again, together."""
+
+_LARGE_BYTES = 512 << 20
+"""A video from this size on is a run of its own, so that it may be perceived by several workers."""
+
+_FEW = 4 * SHARD_SIZE
+"""More that come at once are no uploads but an archive: a run for each would cost seconds for each."""
+
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 _PAGE = 200
 _LINKS = 10
@@ -89,6 +98,14 @@ def _deployment(client: SyncPrefectClient, flow_name: str) -> UUID:
     return found.id
 
 
+def submit_uploads(todo: Sequence[Todo], lake: str) -> None:
+    """A run for each of a few videos; many, as when an archive is watched for the first time, in shards."""
+    if len(todo) > _FEW:
+        submit_shards(todo, lake, SHARD_SIZE)
+    else:
+        submit_videos(todo, lake)
+
+
 def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None:
     """A run for each video."""
     if not todo:
@@ -106,13 +123,13 @@ def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None
             )
 
 
-def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int, large_bytes: int) -> int:
+def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int) -> int:
     """Runs for shards of videos that no run works on, large ones alone; returns how many videos."""
     with server() as client:
         busy = in_work(client)
     free = [item for item in todo if item.uri not in busy]
-    large = [item for item in free if item.source.size_bytes >= large_bytes]
-    small = [item for item in free if item.source.size_bytes < large_bytes]
+    large = [item for item in free if item.source.size_bytes >= _LARGE_BYTES]
+    small = [item for item in free if item.source.size_bytes < _LARGE_BYTES]
     submit_videos(large, lake, BACKFILL)
     with server() as client:
         for start in range(0, len(small), shard_size):

@@ -11,17 +11,13 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import report
-from flows.analyze import SHARD_SIZE
 from flows.orphans import free, orphans
 from flows.server import server
-from flows.submit import submit_shards, submit_videos
+from flows.submit import SHARD_SIZE, submit_shards, submit_uploads
 from flows.tags import tag_run
 from pipeline import allowed
 from pipeline.sqs import Queue
 from pipeline.uploads import sweep_once, watch_queue
-
-LARGE_BYTES = 512 << 20
-"""A video from this size on is a run of its own, so that it may be perceived by several workers."""
 
 
 def _name() -> str:
@@ -48,7 +44,7 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
         lost = orphans(client)
         free(client, lost)
     todo = sweep_once([source], lake)
-    submitted = submit_shards(todo, lake, shard_size, LARGE_BYTES) if todo else 0
+    submitted = submit_shards(todo, lake, shard_size) if todo else 0
     text = "%d undone, %d submitted, %d in work; %d runs without a process were freed"
     get_run_logger().info(text, len(todo), submitted, len(todo) - submitted, len(lost))
     return {"undone": len(todo), "submitted": submitted}
@@ -71,7 +67,7 @@ def watch(source: str, lake: str, queue: str, minutes: Annotated[float, Field(gt
         source,
         lake,
         Queue(queue),
-        partial(submit_videos, lake=lake),
+        partial(submit_uploads, lake=lake),
         get_run_logger().info,
         more=lambda: time.monotonic() < end,
     )

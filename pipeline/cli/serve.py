@@ -45,7 +45,8 @@ def watch_command(
     """Analyse videos as they arrive, until interrupted.
 
     With a Prefect server (PREFECT_API_URL) each becomes a run of analyze-video/marey, with the deployment's
-    config; without one this process analyses them. What has a result or a failure in the lake is left alone.
+    config; more than 64 at once become runs of analyze-batch/marey, behind the uploads. Without a server this
+    process analyses them. What has a result or a failure in the lake is left alone.
     """
     from pipeline.sqs import Queue
     from pipeline.uploads import sweep_once, watch_queue, watch_sweep
@@ -74,7 +75,7 @@ def _submitter(lake: str, config: Path | None, settings: Sequence[str] | None) -
             raise UsageError("with a Prefect server the deployment holds the config", remedy=remedy)
         flows("submit").check_deployment("analyze-video")
         say("videos are submitted to the Prefect server")
-        return partial(flows("submit").submit_videos, lake=lake)
+        return partial(flows("submit").submit_uploads, lake=lake)
     say("no Prefect server is configured: videos are analysed here")
     return partial(_analyze_here, lake=lake, config=resolved)
 

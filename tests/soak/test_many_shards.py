@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.analyze import SHARD_SIZE
+from flows.submit import SHARD_SIZE
 from pipeline.config import load
 from pipeline.config_text import to_toml
 from pipeline.lake.query import query
