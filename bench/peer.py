@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from models.precision import resolve, without_int8
 from pipeline.config import load
 from pipeline.evaluate.detector import Picture, fitted
 from pipeline.perceive import Perceiver, displayed
@@ -34,7 +35,13 @@ def compare(video: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(PEER, folder)
         shutil.copy(ROOT / "docs" / "recipes" / f"{PEER.stem}.toml", folder)
-        settings = {"perceive.runtime": "openvino", "perceive.device": "cpu"}
+        # The peer is not made for 8 bits: both compute in what is the fastest without.
+        precision = without_int8(resolve("auto", "openvino", "cpu"))
+        settings = {
+            "perceive.runtime": "openvino",
+            "perceive.device": "cpu",
+            "perceive.precision": precision,
+        }
         brought = {"perceive.detector": f"{folder}/{PEER.name}", "perceive.embeddings": False}
         both = [Perceiver(load(None, settings | more).perceive) for more in ({}, brought)]
         rates = [[_rate(perceiver, pictures) for perceiver in both] for _ in range(ROUNDS)]

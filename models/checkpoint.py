@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.detector import Detector, DetectorConfig
-from models.files import WEIGHTS, CheckpointError, file_digest, weights_path
+from models.files import RANGES, WEIGHTS, CheckpointError, file_digest, weights_path
 
 __all__ = [
-    "WEIGHTS", "CheckpointError", "file_digest", "load", "load_detector", "save", "save_detector",
-    "weights_path",
+    "WEIGHTS", "CheckpointError", "file_digest", "load", "load_detector", "load_ranges", "save",
+    "save_detector", "weights_path",
 ]  # fmt: skip
 
 
@@ -60,9 +60,19 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, config
 
 
-def save_detector(path: Path, detector: Detector, *, half: bool = True) -> None:
-    """Write a detector with its config."""
-    save(path, detector.state_dict(), detector.config.to_json(), half=half)
+def save_detector(path: Path, detector: Detector, *, ranges: Tensor | None = None, half: bool = True) -> None:
+    """Write a detector with its config, and the `ranges` of `models.quantize` if they were measured."""
+    tensors = detector.state_dict() | ({} if ranges is None else {RANGES: ranges})
+    save(path, tensors, detector.config.to_json(), half=half)
+
+
+def load_ranges(path: Path) -> Tensor | None:
+    """The ranges (layers, 2) that lie in a detector's weights, if any.
+
+    Raises:
+        CheckpointError: see `load`.
+    """
+    return load(path, "detector")[0].get(RANGES)
 
 
 def load_detector(path: Path) -> Detector:
@@ -76,7 +86,7 @@ def load_detector(path: Path) -> Detector:
         config = DetectorConfig.from_json(values)
         with torch.device("meta"):
             detector = Detector(config)
-        detector.load_state_dict(tensors, assign=True)
+        detector.load_state_dict({k: v for k, v in tensors.items() if k != RANGES}, assign=True)
     except (TypeError, KeyError, RuntimeError, ValueError) as exc:
         said = " ".join(str(exc).split())[:200]
         raise CheckpointError(f"{path}: tensors and config do not fit: {said}") from exc

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from models.boxes import CellOutputs, Pictures, padded
-from models.files import cache_folder, file_digest
-from models.precision import Precision, cpu_flags
+from models.files import CheckpointError, cache_folder, file_digest
+from models.precision import Precision, cpu_flags, without_int8
 
 _KEPT = 8
 """Files in the cache, those used last; one is about as large as the weights in float32."""
 
-_SOURCES = ("compiled.py", "detector.py", "encoder.py", "checkpoint.py")
+_SOURCES = ("compiled.py", "detector.py", "encoder.py", "quantize.py", "checkpoint.py")
 
 Run = Callable[[Pictures], CellOutputs]
 
@@ -51,32 +51,39 @@ def open_compiled(
     # once take a tenth more CPU time, and give the same numbers to the last bit (measured).
     shape = (min(batch, threads), size[1], size[0], 3)
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if without_int8(precision) == "bfloat16" else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
     }
     core = ov.Core()
-    path = _place(weights, shape, settings) if keep else None
+    int8 = precision != without_int8(precision)
+    path = _place(weights, shape, int8, settings) if keep else None
     if path and (kept := _read(path)):
         classes, blob = kept
         with suppress(RuntimeError):
             return _runner(core.import_model(BytesIO(blob), "CPU", settings), shape[0]), classes
-    model, classes = _converted(weights, shape)
+    model, classes = _converted(weights, shape, int8)
     compiled = core.compile_model(model, "CPU", settings)
     if path:
         _write(path, classes, compiled.export_model().getvalue())
     return _runner(compiled, shape[0]), classes
 
 
-def _converted(weights: Path, shape: tuple[int, ...]) -> tuple[Any, tuple[str, ...]]:
+def _converted(weights: Path, shape: tuple[int, ...], int8: bool) -> tuple[Any, tuple[str, ...]]:
     """OpenVINO's model of the network, and its classes."""
     import openvino as ov
     import torch
 
-    from models.checkpoint import load_detector
+    from models.checkpoint import load_detector, load_ranges
     from models.detector import Exported
+    from models.quantize import rounded
 
     detector = load_detector(weights)
+    if int8:
+        ranges = load_ranges(weights)
+        if ranges is None:
+            raise CheckpointError(f"{weights} has no ranges for int8: train it on with this version of marey")
+        detector = rounded(detector, ranges)
     example = torch.zeros(shape, dtype=torch.uint8)
     with warnings.catch_warnings():
         # The tracer warns of constants that are meant to be constant. Its check, which traces and runs all
@@ -107,7 +114,7 @@ def _runner(compiled: Any, size: int) -> Run:
 # -- the cache ---------------------------------------------------------------------------------------------
 
 
-def _place(weights: Path, shape: tuple[int, ...], settings: dict[str, Any]) -> Path | None:
+def _place(weights: Path, shape: tuple[int, ...], int8: bool, settings: dict[str, Any]) -> Path | None:
     """Where the network is kept; None where there is no home for a cache."""
     here = Path(__file__).parent
     parts = [
@@ -115,7 +122,7 @@ def _place(weights: Path, shape: tuple[int, ...], settings: dict[str, Any]) -> P
         *(hashlib.sha256((here / name).read_bytes()).hexdigest() for name in _SOURCES),
         version("openvino"),
         version("torch"),
-        repr((shape, sorted(settings.items()))),
+        repr((shape, int8, sorted(settings.items()))),
         platform.machine(),
         cpu_flags() or platform.processor(),
     ]

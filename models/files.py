@@ -17,7 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
+from safetensors import SafetensorError, safe_open
+
 WEIGHTS = Path(__file__).parent / "weights"
+RANGES = "input_ranges"
+"""The tensor in a detector's weights that `models.quantize` needs."""
+
 _REMOTE = ("https://", "http://", "s3://")
 _TIMEOUT_S = 60
 _MAX_BYTES = 2 << 30
@@ -90,6 +95,15 @@ def _fetched_detector(name: str) -> Path:
         for part in (copy, description):
             part.replace(kept / part.name)
     return kept / "model.onnx"
+
+
+def has_ranges(path: Path) -> bool:
+    """Whether weights hold the ranges for inference in 8 bits; False also where they cannot be read."""
+    try:
+        with safe_open(path, framework="np") as handle:
+            return RANGES in handle.keys()  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError):
+        return False
 
 
 def file_digest(path: Path) -> str:

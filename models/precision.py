@@ -5,19 +5,38 @@ from __future__ import annotations
 import importlib.util
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8", "int8-bfloat16"]
+"""Of the last two, what `models.quantize` does not round is computed in float32, or in bfloat16."""
 
-_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
-def resolve(precision: str, runtime: str, device: str) -> Precision:
-    """`auto` is bfloat16 where this CPU computes in it and OpenVINO is there to use it, else float32."""
+def resolve(precision: str, runtime: str, device: str, *, ranges: bool = False) -> Precision:
+    """What `auto` is on this machine: where OpenVINO is there to use it, what this CPU has instructions for.
+
+    Args:
+        precision: a `Precision`, which is taken as it is, or `auto`.
+        runtime: as in the config.
+        device: as in the config.
+        ranges: whether the weights hold the ranges that 8 bits need.
+    """
     if precision != "auto":
-        return "bfloat16" if precision == "bfloat16" else "float32"
+        return cast(Precision, precision)
     openvino = runtime != "torch" and device != "cuda" and importlib.util.find_spec("openvino") is not None
-    return "bfloat16" if openvino and _cpu_has_bfloat16() else "float32"
+    rest: Precision = "bfloat16" if openvino and _has(_BFLOAT16_FLAGS) else "float32"
+    if not (openvino and ranges and _has(_INT8_FLAGS)):
+        return rest
+    return "int8-bfloat16" if rest == "bfloat16" else "int8"
+
+
+def without_int8(precision: Precision) -> Precision:
+    """The number format of what is not rounded to 8 bits."""
+    if precision == "int8":
+        return "float32"
+    return "bfloat16" if precision == "int8-bfloat16" else precision
 
 
 @cache
@@ -30,10 +49,10 @@ def cpu_flags() -> str:
     return next((line for line in lines if line.startswith("flags")), "")
 
 
-def _cpu_has_bfloat16() -> bool:
-    return bool(_CPU_FLAGS & set(cpu_flags().split()))
+def _has(flags: set[str]) -> bool:
+    return bool(flags & set(cpu_flags().split()))
 
 
 def best_for_training(device: str) -> Precision:
     """bfloat16 where it is the faster one: GPUs, and CPUs that compute in it."""
-    return "bfloat16" if device != "cpu" or _cpu_has_bfloat16() else "float32"
+    return "bfloat16" if device != "cpu" or _has(_BFLOAT16_FLAGS) else "float32"

@@ -32,7 +32,7 @@ from models.boxes import (
 )
 from models.brought import Brought
 from models.compiled import Run, open_compiled
-from models.precision import Precision
+from models.precision import Precision, without_int8
 
 
 class Network(NamedTuple):
@@ -144,6 +144,8 @@ def open_network(
     threads = threads or os.cpu_count() or 1
     if runtime == "openvino":
         run, classes = open_compiled(weights, (width, height), batch, precision, threads, keep=keep)
+    elif precision != without_int8(precision):
+        raise ValueError(f'precision = "{precision}" needs device = "cpu" and: pip install "marey[openvino]"')
     else:
         run, classes = _torch(weights, (batch, height, width, 3), device, precision, threads)
     return Network(run, Grid.of(width, height), classes, f"{runtime} {version(runtime)} {precision}", device)

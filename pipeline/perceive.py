@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.brought import read_spec
-from models.files import CheckpointError, detector_path, weights_path
-from models.precision import Precision, resolve
+from models.files import CheckpointError, detector_path, has_ranges, weights_path
+from models.precision import Precision, resolve, without_int8
 from pipeline.config import PerceiveConfig
 from pipeline.errors import ModelError
 from pipeline.lake.schema import STAGED
@@ -102,7 +104,7 @@ def resolved(settings: PerceiveConfig) -> PerceiveConfig:
     Raises:
         ModelError: the brought detector's description cannot be used.
     """
-    chosen: dict[str, Any] = {"precision": resolve(settings.precision, settings.runtime, settings.device)}
+    chosen: dict[str, Any] = {"precision": _precision(settings)}
     if settings.detector:
         try:
             spec = read_spec(detector_path(settings.detector))
@@ -124,7 +126,7 @@ def _open(settings: PerceiveConfig, threads: int) -> Network | BroughtNetwork:
                 "beside the detector need: set embeddings = false"
             )
         own = open_network(
-            weights_path("detector" if settings.weights == "default" else settings.weights),
+            _weights(settings),
             width=settings.input_width,
             height=settings.input_height,
             batch=settings.batch_size,
@@ -136,12 +138,21 @@ def _open(settings: PerceiveConfig, threads: int) -> Network | BroughtNetwork:
         )
         if not settings.detector:
             return own
-    brought = open_brought(detector_path(settings.detector), settings.runtime, _precision(settings), threads)
+    precision = without_int8(_precision(settings))
+    brought = open_brought(detector_path(settings.detector), settings.runtime, precision, threads)
     return BroughtNetwork(brought, own)
 
 
+def _weights(settings: PerceiveConfig) -> Path:
+    return weights_path("detector" if settings.weights == "default" else settings.weights)
+
+
 def _precision(settings: PerceiveConfig) -> Precision:
-    return resolve(settings.precision, settings.runtime, settings.device)
+    ranges = False
+    if settings.precision == "auto" and not settings.detector:
+        with suppress(CheckpointError):  # said when they are loaded
+            ranges = has_ranges(_weights(settings))
+    return resolve(settings.precision, settings.runtime, settings.device, ranges=ranges)
 
 
 def half(values: Array) -> Array:

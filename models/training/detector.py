@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +24,16 @@ from torch import Tensor, nn
 from models.checkpoint import load, load_detector, save, save_detector
 from models.detector import Detector, DetectorConfig, RawOutput
 from models.encoder import load_imagenet
+from models.quantize import measured_ranges
 from models.training.augment import Plan
 from models.training.batches import batches, random_of, targets_of
 from models.training.coco import TrainingImage
 from models.training.detector_loss import detection_loss
 from models.training.detector_settings import TrainSettings
 from models.training.device_views import DeviceImages
+
+_RANGE_BATCHES = 4
+"""Of so many batches, those seen last, the weights take the ranges for inference in 8 bits."""
 
 IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -104,6 +109,7 @@ def train_detector(
     if draw_on_device is None:
         draw_on_device = device != "cpu"
     store = DeviceImages(images, device) if draw_on_device else None
+    latest: deque[Tensor] = deque(maxlen=_RANGE_BATCHES)
     start = trainer.resume(out / "state.safetensors")
     began, seen = time.monotonic(), 0
     with _Log(out / "losses.csv", start) as log:
@@ -113,6 +119,7 @@ def train_detector(
             else:
                 views = torch.from_numpy(drawn).to(device).permute(0, 3, 1, 2).float()
             losses = trainer.step(step, plans, views)
+            latest.append(views)
             seen += len(plans)
             rate = seen / (time.monotonic() - began)
             left = (settings.steps - step - 1) * settings.batch / rate
@@ -120,7 +127,8 @@ def train_detector(
             log.add(step, losses, trainer.rate(step))
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
                 # In this order: weights without their state are made again, not the other way round.
-                save_detector(out / "detector.safetensors", trainer.average)
+                ranges = measured_ranges(trainer.average.eval(), latest)
+                save_detector(out / "detector.safetensors", trainer.average, ranges=ranges)
                 trainer.save(out / "state.safetensors", step + 1)
     return out / "detector.safetensors"
 

@@ -15,7 +15,6 @@ from models.boxes import Grid, Selection, iou_matrix, select, suppress, vote
 from models.checkpoint import save_detector
 from models.detector import Detector, DetectorConfig, cell_centres, decode_boxes
 from models.encoder import LITE0_BLOCKS, Backbone, load_imagenet
-from models.precision import resolve
 from models.runtime import open_network
 
 SMALL = DetectorConfig(channels=16, appearance=8, embedding=16)
@@ -146,17 +145,6 @@ def test_a_shorter_backbone_takes_the_published_weights_of_its_blocks() -> None:
     load_imagenet(short, whole)
     assert len(whole) > len(short.state_dict())
     assert all(torch.equal(value, whole[name]) for name, value in short.state_dict().items())
-
-
-def test_the_number_format_is_that_of_the_machine_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.precision._cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert resolve("auto", "auto", "auto") == "bfloat16"
-    assert resolve("auto", "torch", "cpu") == "float32"
-    assert resolve("float32", "auto", "auto") == "float32"
-    monkeypatch.setattr("models.precision._cpu_has_bfloat16", lambda: False)
-    assert resolve("auto", "auto", "auto") == "float32"
-    assert resolve("bfloat16", "auto", "auto") == "bfloat16"
 
 
 def test_weights_of_another_network_are_refused() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from models.checkpoint import load_detector
 from models.detector import Detector, DetectorConfig, RawOutput, cell_centres
+from models.files import has_ranges
 from models.training.augment import AugmentSettings, disturb, draw, plan_mosaic, plan_view
 from models.training.batches import draw_batch, plan_batch
 from models.training.coco import Teacher, TrainingImage, load_images
@@ -289,6 +290,7 @@ def test_training_learns_and_goes_on_after_a_kill_as_if_undisturbed(
     assert killed == pytest.approx(whole, rel=1e-3)
     assert whole[-1] < 0.8 * whole[0]
     assert load_detector(weights).config.classes == CLASSES
+    assert has_ranges(weights)
     with pytest.raises(ValueError, match="seed"):
         train_detector(images, fresh(), tmp_path / "killed", replace(settings, seed=9))
 
