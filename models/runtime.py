@@ -161,13 +161,14 @@ def _torch(
 
     detector = load_detector(weights)
     module = Exported(detector).eval()
-    if device == "cpu":
-        torch.set_num_threads(threads)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     module.detector.to(dtype=dtype)
     module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(pictures: Pictures) -> CellOutputs:
+        # Last digits depend on it, and it is the process's: who else uses torch may have set another.
+        if device == "cpu" and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         with torch.inference_mode():
             filled = np.ascontiguousarray(padded(pictures, shape[0]))
             outputs = module(torch.from_numpy(filled).to(device))

@@ -147,6 +147,17 @@ def test_a_shorter_backbone_takes_the_published_weights_of_its_blocks() -> None:
     assert all(torch.equal(value, whole[name]) for name, value in short.state_dict().items())
 
 
+def test_others_do_not_change_how_many_threads_compute(weights: Path, pictures: np.ndarray) -> None:
+    """The number is the process's, and last digits depend on it."""
+    size = {"width": WIDTH, "height": HEIGHT, "batch": 5}
+    network = open_network(weights, runtime="torch", device="cpu", threads=1, **size)  # type: ignore[arg-type]
+    before = network.run(pictures)
+    torch.set_num_threads(2)
+    for found, expected in zip(network.run(pictures), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert torch.get_num_threads() == 1
+
+
 def test_weights_of_another_network_are_refused() -> None:
     backbone = Backbone()
     with pytest.raises(ValueError, match="tensors"):

@@ -182,7 +182,15 @@ def test_the_shipped_detector_finds_the_same_boxes_in_8_bits() -> None:
 
     def boxes(runtime: str, number: precision.Precision) -> list[Detections]:
         network = open_network(
-            path, width=544, height=320, batch=24, runtime=runtime, device="cpu", precision=number, keep=False
+            path,
+            width=544,
+            height=320,
+            batch=24,
+            runtime=runtime,
+            device="cpu",
+            precision=number,
+            threads=1,
+            keep=False,
         )
         return [found for found, _ in network.detect(pictures, selection)]
 
