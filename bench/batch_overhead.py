@@ -102,6 +102,8 @@ def _flow(stack: Stack, source: Path, lake: Path, config: Path) -> dict[str, flo
     wall = time.perf_counter() - began
     if state["type"] != "COMPLETED":
         sys.exit(json.dumps(state))
+    # Seconds of a child count when it has ended, which is a little after its run has.
+    stack.wait_until(lambda: not worker.children(recursive=True), "the run's process ends")
     return {"wall": wall, "cpu": _cpu_s(worker) - before[0], "server": _cpu_s(server) - before[1]}
 
 

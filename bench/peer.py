@@ -28,30 +28,28 @@ PICTURES = 32
 
 
 def compare(video: Path) -> str:
-    """A line that says pictures per second of both and their ratio, or why there is none."""
+    """Pictures per second of both, and their ratio; or why there is none."""
     if not PEER.exists():
         return f"no comparison with YOLOX-Nano: {PEER.name} is not in MAREY_SHARED"
     pictures = _pictures(video)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(PEER, folder)
         shutil.copy(ROOT / "docs" / "recipes" / f"{PEER.stem}.toml", folder)
-        # The peer is not made for 8 bits: both compute in what is the fastest without.
-        precision = without_int8(resolve("auto", "openvino", "cpu"))
-        settings = {
-            "perceive.runtime": "openvino",
-            "perceive.device": "cpu",
-            "perceive.precision": precision,
-        }
+        settings = {"perceive.runtime": "openvino", "perceive.device": "cpu"}
+        # The peer is not made for 8 bits, so ours is measured in the peer's number format, too.
+        same = {"perceive.precision": without_int8(resolve("auto", "openvino", "cpu"))}
         brought = {"perceive.detector": f"{folder}/{PEER.name}", "perceive.embeddings": False}
-        both = [Perceiver(load(None, settings | more).perceive) for more in ({}, brought)]
-        rates = [[_rate(perceiver, pictures) for perceiver in both] for _ in range(ROUNDS)]
-    ours, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
-    ratio = statistics.median(a / b for a, b in rates)
-    names = both[0].network.runtime, both[1].network.runtime
-    return (
-        f"pictures to boxes: ours {ours:.1f}/s ({names[0]}), YOLOX-Nano 416 {theirs:.1f}/s ({names[1]}), "
-        f"ratio {ratio:.2f}, medians of {ROUNDS} rounds of {PICTURES} pictures"
-    )
+        all_three = [Perceiver(load(None, settings | more).perceive) for more in (brought, same, {})]
+        rates = [[_rate(perceiver, pictures) for perceiver in all_three] for _ in range(ROUNDS)]
+    peer, *ours = zip(*rates, strict=True)
+    size = f"{all_three[1].settings.input_width}x{all_three[1].settings.input_height}"
+    told = [f"pictures to boxes, medians of {ROUNDS} rounds of {PICTURES} pictures:"]
+    told.append(f"YOLOX-Nano 416 {statistics.median(peer):.1f}/s ({all_three[0].network.runtime})")
+    for perceiver, mine in zip(all_three[1:], ours, strict=True):
+        ratio = statistics.median(a / b for a, b in zip(mine, peer, strict=True))
+        runtime = perceiver.network.runtime
+        told.append(f"ours at {size} {statistics.median(mine):.1f}/s ({runtime}), ratio {ratio:.2f}")
+    return "\n".join(told)
 
 
 def _pictures(video: Path) -> list[Picture]:

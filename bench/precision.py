@@ -57,7 +57,7 @@ def main(weights: str = "default") -> None:
         found = detect_images(perceiver, truth, folder)
         ious = _partners(expected, _boxes(found))
         share = f"{len(ious)} of {sum(map(len, expected.values()))}"
-        told = f"{np.mean(ious):.3f} | {np.median(ious):.3f} | {np.mean(ious >= 0.98):.0%}"
+        told = f"{np.mean(ious):.4f} | {np.median(ious):.3f} | {np.mean(ious >= 0.98):.0%}"
         print(f"| {name} | {_scores(truth, found)} | {share} | {told} | {rates[name]:.0f} |")
 
 
