@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from models.detector import Detector
 from models.encoder import SameConv
 
-_FINE = ("encoder.backbone.stem", "encoder.backbone.stages.0")
+_FINE = ("encoder.backbone.stem", "encoder.backbone.stages.0.", "encoder.backbone.stages.1.0.")
 """Layers next to the pixels stay as they are: where these are rounded, boxes get loose."""
 
 _SIGNED, _UNSIGNED = (-128, 127), (0, 255)

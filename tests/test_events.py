@@ -410,7 +410,7 @@ def test_shipped_fight_weights_give_the_stored_numbers():
     ramp[..., :64] += 0.01 * torch.arange(30)[:, None] % 0.03
     with torch.no_grad():
         scores = torch.sigmoid(model(ramp, torch.tensor([30])))[0, [0, 10, 20, 29], 0]
-    assert scores.tolist() == pytest.approx([0.1001, 0.0908, 0.2451, 0.4557], abs=5e-4)
+    assert scores.tolist() == pytest.approx([0.0987, 0.0856, 0.2163, 0.4061], abs=5e-4)
     # Which of the CNN's numbers changes does not matter: other detector weights give others.
     mixed = torch.cat([ramp[..., torch.randperm(64)], ramp[..., 64:]], dim=-1)
     with torch.no_grad():
@@ -421,4 +421,4 @@ def test_shipped_fight_weights_on_a_clip_of_the_validation_set(perceived: tuple[
     model, _ = load_event_model("fight")
     scores = frame_scores(model, *perceived)
     assert len(scores) == 20
-    assert scores.mean() == pytest.approx(0.321, abs=0.03)
+    assert scores.mean() == pytest.approx(0.345, abs=0.03)
