@@ -121,7 +121,9 @@ def test_openvino_counts_in_integers(weights: Path, monkeypatch: pytest.MonkeyPa
     open_compiled(weights, (96, 64), 1, "int8", 1, keep=False)
     layers = [op.get_rt_info() for op in found[0].get_runtime_model().get_ops()]
     kinds = [str(layer["runtimePrecision"].astype(str)) for layer in layers if _is(layer, "Convolution")]
-    assert kinds.count("i8") + kinds.count("u8") > 0.7 * len(kinds)
+    ranges = load_ranges(weights)
+    assert ranges is not None
+    assert kinds.count("i8") + kinds.count("u8") == len(ranges)  # every layer that is rounded, and no other
 
 
 def _is(layer: object, kind: str) -> bool:
