@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,12 +20,30 @@ Pictures = npt.NDArray[np.uint8]
 
 
 class CellOutputs(NamedTuple):
-    """Outputs of all cells for a batch; see `models.detector.Exported`."""
+    """Outputs of all cells for one picture; see `models.detector.Exported`."""
 
-    scores: Array  # (N, A, classes)
-    sides: Array  # (N, A, 4 * bins), before the softmax
-    appearance: Array  # (N, A, E), of any length
-    embedding: Array  # (N, D)
+    scores: Array  # (A, classes)
+    sides: Array  # (A, 4 * bins), before the softmax
+    appearance: Array  # (A, E), of any length
+    embedding: Array  # (D,)
+
+
+Take = Callable[[int, CellOutputs], None]
+"""Is given a picture's place and what came out for it, which is valid during the call."""
+
+Run = Callable[[Pictures, Take], None]
+"""Runs pictures (N, H, W, 3) and hands over each one's outputs, in any order, one at a time."""
+
+
+def all_outputs(run: Run, pictures: Pictures) -> list[CellOutputs]:
+    """Outputs of each picture, the caller's to keep."""
+    found: dict[int, CellOutputs] = {}
+
+    def take(place: int, out: CellOutputs) -> None:
+        found[place] = CellOutputs(*(values.copy() for values in out))
+
+    run(pictures, take)
+    return [found[place] for place in range(len(pictures))]
 
 
 def padded(pictures: Pictures, batch: int) -> Pictures:

@@ -23,6 +23,7 @@ import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import numpy.typing as npt
 
 from models.boxes import Array, Pictures, padded
 from models.files import CheckpointError
+from models.streams import Inputs, Take, open_streams, stream_settings
 
 Outputs = Sequence[npt.NDArray[np.generic]]
 
@@ -129,45 +131,34 @@ def open_brought(model: Path, runtime: str = "auto", precision: str = "float32",
         raise CheckpointError(f"detector {model} is not there")
     threads = threads or os.cpu_count() or 1
     if runtime == "openvino" or (runtime == "auto" and importlib.util.find_spec("openvino")):
-        run, batch, name = _openvino(model, precision, threads)
+        run, batch, name = _openvino(model, spec, precision, threads)
     else:
-        run, batch, name = _onnxruntime(model, threads)
+        run, batch, name = _onnxruntime(model, spec, threads)
     read = LAYOUTS[spec.layout]
 
     def find(pictures: Pictures) -> list[tuple[Array, Array]]:
-        found: list[tuple[Array, Array]] = []
         size = batch or len(pictures)
-        for begin in range(0, len(pictures), size):
-            part = padded(pictures[begin : begin + size], size)
-            try:
-                boxes, scores = read(run(_prepare(part, spec)), spec)
-            except (IndexError, ValueError, RuntimeError) as exc:
-                said = " ".join(str(exc).split())[:200]
-                raise CheckpointError(
-                    f"{model}: its outputs are not of layout {spec.layout}: {said}"
-                ) from exc
-            found += zip(boxes, scores, strict=True)
-        return found[: len(pictures)]
+        parts = [padded(pictures[begin : begin + size], size) for begin in range(0, len(pictures), size)]
+        found: dict[int, list[tuple[Array, Array]]] = {}
+
+        def take(place: int, outputs: Outputs) -> None:
+            found[place] = [(b.copy(), s.copy()) for b, s in zip(*read(outputs, spec), strict=True)]
+
+        try:
+            run(parts, take)
+        except (IndexError, ValueError, RuntimeError) as exc:
+            said = " ".join(str(exc).split())[:200]
+            raise CheckpointError(f"{model}: its outputs are not of layout {spec.layout}: {said}") from exc
+        return [one for place in range(len(parts)) for one in found[place]][: len(pictures)]
 
     return Brought(find, spec, name)
 
 
-def _prepare(pictures: Pictures, spec: Spec) -> Array:
-    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) as the network wants it."""
-    ordered = pictures[..., ::-1] if spec.colour == "bgr" else pictures
-    x: Array = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), np.float32)
-    if any(spec.mean):
-        x -= np.array(spec.mean, np.float32)[:, None, None]
-    if set(spec.scale) != {1.0}:
-        x /= np.array(spec.scale, np.float32)[:, None, None]
-    return x
+_Run = tuple[Callable[[Inputs, Take], None], int, str]
+"""What runs batches, the size of a batch (0: any), and the runtime's name."""
 
 
-_Run = tuple[Callable[[Array], Outputs], int, str]
-"""Function, the batch that the file is made for (0: any), and the runtime's name."""
-
-
-def _onnxruntime(model: Path, threads: int) -> _Run:
+def _onnxruntime(model: Path, spec: Spec, threads: int) -> _Run:
     try:
         import onnxruntime
     except ImportError as exc:
@@ -183,38 +174,58 @@ def _onnxruntime(model: Path, threads: int) -> _Run:
         raise CheckpointError(f"{model} is not a model that ONNX Runtime reads: {exc}") from exc
     first = session.get_inputs()[0]
 
-    def run(x: Array) -> Outputs:
-        outputs: Outputs = session.run(None, {first.name: x})
-        return outputs
+    def run(parts: Inputs, take: Take) -> None:
+        for place, part in enumerate(parts):
+            take(place, session.run(None, {first.name: _prepare(part, spec)}))
 
     batch = first.shape[0] if isinstance(first.shape[0], int) else 0
     return run, batch, f"onnxruntime {onnxruntime.__version__} float32"
 
 
-def _openvino(model: Path, precision: str, threads: int) -> _Run:
+def _prepare(pictures: npt.NDArray[np.generic], spec: Spec) -> Array:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) as the network wants it."""
+    ordered = pictures[..., ::-1] if spec.colour == "bgr" else pictures
+    x: Array = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2), np.float32)
+    if any(spec.mean):
+        x -= np.array(spec.mean, np.float32)[:, None, None]
+    if set(spec.scale) != {1.0}:
+        x /= np.array(spec.scale, np.float32)[:, None, None]
+    return x
+
+
+def _openvino(model: Path, spec: Spec, precision: str, threads: int) -> _Run:
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     try:
         import openvino as ov
     except ImportError as exc:
         raise ValueError('runtime = "openvino" needs: pip install "marey[openvino]"') from exc
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-    }
     try:
-        compiled = ov.Core().compile_model(str(model), "CPU", settings)
+        network = ov.Core().read_model(str(model))
+        shape = network.input().partial_shape
+        batch = shape[0].get_length() if shape[0].is_static else 1
+        width, height = spec.input
+        network.reshape([batch, 3, height, width])
+        settings = stream_settings(threads, threads, bfloat16=precision == "bfloat16")
+        compiled = ov.Core().compile_model(_with_preparation(network, spec), "CPU", settings)
     except RuntimeError as exc:
         raise CheckpointError(f"{model} is not a model that OpenVINO reads: {exc}") from exc
-    request = compiled.create_infer_request()
+    return open_streams(compiled), batch, f"openvino {ov.__version__.split('-')[0]} {precision}"
 
-    def run(x: Array) -> Outputs:
-        request.infer([x])
-        return [request.get_output_tensor(i).data for i in range(len(compiled.outputs))]
 
-    shape = compiled.inputs[0].partial_shape
-    batch = shape[0].get_length() if shape[0].is_static else 0
-    return run, batch, f"openvino {ov.__version__.split('-')[0]} {precision}"
+def _with_preparation(network: Any, spec: Spec) -> Any:
+    """The network with `_prepare` as its first layers."""
+    from openvino import Layout, Type
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    around = PrePostProcessor(network)
+    given = around.input()
+    given.tensor().set_element_type(Type.u8).set_layout(Layout("NHWC")).set_color_format(ColorFormat.RGB)
+    given.model().set_layout(Layout("NCHW"))
+    steps = given.preprocess()
+    if spec.colour == "bgr":
+        steps.convert_color(ColorFormat.BGR)
+    steps.convert_element_type(Type.f32).mean(list(spec.mean)).scale(list(spec.scale))
+    return around.build()
 
 
 def _ours(scores: Array, spec: Spec) -> Array:
@@ -222,11 +233,12 @@ def _ours(scores: Array, spec: Spec) -> Array:
     return np.stack([scores[..., list(numbers)].max(axis=-1) for numbers in spec.classes.values()], axis=-1)
 
 
-def _cells(spec: Spec) -> tuple[Array, Array]:
+@lru_cache
+def _cells(size: tuple[int, int], steps: tuple[int, ...]) -> tuple[Array, Array]:
     """Upper left corners (A, 2) of the cells in cells, and strides (A, 1); row by row, stride by stride."""
     corners, strides = [], []
-    for stride in spec.strides:
-        rows, columns = np.mgrid[: -(-spec.input[1] // stride), : -(-spec.input[0] // stride)]
+    for stride in steps:
+        rows, columns = np.mgrid[: -(-size[1] // stride), : -(-size[0] // stride)]
         corners.append(np.stack([columns, rows], axis=-1).reshape(-1, 2))
         strides.append(np.full((len(corners[-1]), 1), stride))
     return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)
@@ -235,7 +247,7 @@ def _cells(spec: Spec) -> tuple[Array, Array]:
 def _yolox(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
     """One output (N, A, 5 + classes): centre in cells, log of size in strides, objectness, classes."""
     out = np.asarray(outputs[0], np.float32)
-    corners, strides = _cells(spec)
+    corners, strides = _cells(spec.input, spec.strides)
     centre = (out[..., :2] + corners) * strides
     half = np.exp(out[..., 2:4]) * strides / 2
     scores = _ours(out[..., 5:], spec) * out[..., 4:5]
@@ -249,7 +261,7 @@ def _picodet(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
     sides = np.concatenate([np.asarray(o, np.float32) for o in outputs[levels : 2 * levels]], axis=1)
     bins = sides.reshape(*sides.shape[:2], 4, -1)
     weights = np.exp(bins - bins.max(axis=-1, keepdims=True))
-    corners, strides = _cells(spec)
+    corners, strides = _cells(spec.input, spec.strides)
     distance = weights @ np.arange(bins.shape[-1], dtype=np.float32) / weights.sum(axis=-1) * strides
     centre = (corners + 0.5) * strides
     boxes = np.concatenate([centre - distance[..., :2], centre + distance[..., 2:]], axis=-1)
@@ -264,7 +276,7 @@ def _fastestdet(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
     """
     out = np.asarray(outputs[0], np.float32)
     out = out.reshape(*out.shape[:2], -1).transpose(0, 2, 1)  # (N, A, 5 + classes)
-    corners, strides = _cells(spec)
+    corners, strides = _cells(spec.input, spec.strides)
     centre = (np.tanh(out[..., 1:3]) + corners) * strides
     half = np.array(spec.input, np.float32) / (1 + np.exp(-out[..., 3:5])) / 2
     scores = out[..., :1] ** 0.6 * _ours(out[..., 5:], spec) ** 0.4

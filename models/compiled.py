@@ -13,25 +13,21 @@ import os
 import platform
 import tempfile
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from models.boxes import CellOutputs, Pictures, padded
+from models.boxes import CellOutputs, Pictures, Run, Take
 from models.files import CheckpointError, cache_folder, file_digest
 from models.precision import Precision, cpu_flags, without_int8
+from models.streams import open_streams, stream_settings
 
 _KEPT = 8
 """Files in the cache, those used last; one is about as large as the weights in float32."""
 
-_SOURCES = ("compiled.py", "detector.py", "encoder.py", "quantize.py", "checkpoint.py")
-
-Run = Callable[[Pictures], CellOutputs]
+_SOURCES = ("compiled.py", "detector.py", "encoder.py", "quantize.py", "checkpoint.py", "streams.py")
 
 
 def open_compiled(
@@ -47,26 +43,21 @@ def open_compiled(
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     import openvino as ov
 
-    # One picture per core at a time: what a layer leaves is still in the cache for the next one. Eight at
-    # once take a tenth more CPU time, and give the same numbers to the last bit (measured).
-    shape = (min(batch, threads), size[1], size[0], 3)
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if without_int8(precision) == "bfloat16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-    }
+    shape = (1, size[1], size[0], 3)
+    bfloat16 = without_int8(precision) == "bfloat16"
+    settings = stream_settings(min(batch, threads), threads, bfloat16=bfloat16)
     core = ov.Core()
     int8 = precision != without_int8(precision)
     path = _place(weights, shape, int8, settings) if keep else None
     if path and (kept := _read(path)):
         classes, blob = kept
         with suppress(RuntimeError):
-            return _runner(core.import_model(BytesIO(blob), "CPU", settings), shape[0]), classes
+            return _runner(core.import_model(BytesIO(blob), "CPU", settings)), classes
     model, classes = _converted(weights, shape, int8)
     compiled = core.compile_model(model, "CPU", settings)
     if path:
         _write(path, classes, compiled.export_model().getvalue())
-    return _runner(compiled, shape[0]), classes
+    return _runner(compiled), classes
 
 
 def _converted(weights: Path, shape: tuple[int, ...], int8: bool) -> tuple[Any, tuple[str, ...]]:
@@ -94,19 +85,12 @@ def _converted(weights: Path, shape: tuple[int, ...], int8: bool) -> tuple[Any, 
     return model, detector.config.classes
 
 
-def _runner(compiled: Any, size: int) -> Run:
-    request = compiled.create_infer_request()
+def _runner(compiled: Any) -> Run:
+    run_all = open_streams(compiled)
 
-    def run(pictures: Pictures) -> CellOutputs:
-        count = len(pictures)
-        sizes = [request.get_output_tensor(i).shape[1:] for i in range(4)]
-        out = CellOutputs(*(np.empty((count, *s), np.float32) for s in sizes))
-        for begin in range(0, count, size):
-            part = pictures[begin : begin + size]
-            request.infer([padded(part, size)])
-            for i, whole in enumerate(out):
-                whole[begin : begin + len(part)] = request.get_output_tensor(i).data[: len(part)]
-        return out
+    def run(pictures: Pictures, take: Take) -> None:
+        parts = [pictures[i : i + 1] for i in range(len(pictures))]
+        run_all(parts, lambda place, outputs: take(place, CellOutputs(*(x[0] for x in outputs))))
 
     return run
 

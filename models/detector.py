@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.boxes import STRIDES
-from models.encoder import FAST_BLOCKS, FrameEncoder, Separable
+from models.encoder import FAST_BLOCKS, FrameEncoder, Separable, normalised
 
 CLASSES = ("person", "cycle", "car", "bus", "truck")
 
@@ -94,17 +94,18 @@ class Detector(nn.Module):
         self.heads = nn.ModuleList(Head(self.config, depth) for depth in self.config.towers)
 
     def cells(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `forward`, but sides (N, A, 4 * bins) and appearance (N, A, E) of any length."""
+        """As `forward` of normalised images, but sides (N, A, 4 * bins), looks (N, A, E) of any length."""
         maps, embedding = self.encoder(images)
         parts = [head(x) for head, x in zip(self.heads, maps, strict=True)]
+        # Channels last, as they lie in memory: nothing has to be turned round.
         logits, sides, appearance = (
-            torch.cat([p[i].flatten(2) for p in parts], dim=2).transpose(1, 2) for i in range(3)
+            torch.cat([p[i].permute(0, 2, 3, 1).flatten(1, 2) for p in parts], dim=1) for i in range(3)
         )  # each (N, A, channels)
         return logits, sides, appearance, embedding
 
     def forward(self, images: Tensor) -> RawOutput:
         """`images` (N, 3, H, W), RGB in [0, 255], H and W multiples of 32."""
-        logits, sides, appearance, embedding = self.cells(images)
+        logits, sides, appearance, embedding = self.cells(normalised(images))
         n, cells, _ = logits.shape
         return RawOutput(
             logits,
@@ -147,7 +148,8 @@ class Exported(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = next(self.detector.parameters()).dtype
-        images = pictures.permute(0, 3, 1, 2).to(dtype)  # (N, 3, H, W), channels last in memory
+        # Scaled before the axes are named anew: between the two OpenVINO would turn the pictures round twice.
+        images = normalised(pictures.to(dtype)).permute(0, 3, 1, 2)  # (N, 3, H, W), channels last in memory
         logits, sides, appearance, embedding = self.detector.cells(images)
         # In float64, since the last elements of a float32 tensor are rounded differently from the others.
         scores = logits.double().sigmoid().float()

@@ -185,6 +185,11 @@ class Neck(nn.Module):
         return [p3, p4, p5]
 
 
+def normalised(images: Tensor) -> Tensor:
+    """Colours in [0, 255] as the backbone wants them."""
+    return (images - INPUT_MEAN) / INPUT_SCALE
+
+
 class FrameEncoder(nn.Module):
     """Backbone and neck: three maps of `channels` at strides 8, 16, 32, and one embedding per frame.
 
@@ -201,8 +206,7 @@ class FrameEncoder(nn.Module):
         self.project = nn.Linear(channels * len(STRIDES), embedding)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """`images` (N, 3, H, W) in [0, 255] -> three maps (N, C, H/s, W/s), embedding (N, E)."""
-        x = (images - INPUT_MEAN) / INPUT_SCALE
-        maps = self.neck(self.backbone(x))
+        """`images` (N, 3, H, W), normalised -> three maps (N, C, H/s, W/s), embedding (N, E)."""
+        maps = self.neck(self.backbone(images))
         pooled = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)  # (N, 3 C)
         return maps, F.normalize(self.project(pooled), dim=1)

@@ -23,7 +23,9 @@ from models.boxes import (
     Detections,
     Grid,
     Pictures,
+    Run,
     Selection,
+    Take,
     best_first,
     clip,
     keep_best,
@@ -31,12 +33,12 @@ from models.boxes import (
     select,
 )
 from models.brought import Brought
-from models.compiled import Run, open_compiled
+from models.compiled import open_compiled
 from models.precision import Precision, without_int8
 
 
 class Network(NamedTuple):
-    """A detector ready to run. `run` takes (N, H, W, 3) uint8 RGB with N up to `batch`."""
+    """A detector ready to run. `run` takes uint8 RGB, up to `batch` pictures at once."""
 
     run: Run
     grid: Grid
@@ -46,9 +48,14 @@ class Network(NamedTuple):
 
     def detect(self, pictures: Pictures, selection: Selection) -> list[tuple[Detections, Array]]:
         """Per picture its boxes and its frame embedding (D,)."""
-        out = self.run(pictures)
-        rows = zip(out.scores, out.sides, out.appearance, out.embedding, strict=True)
-        return [(select(s, b, a, self.grid, selection), embedding) for s, b, a, embedding in rows]
+        found: dict[int, tuple[Detections, Array]] = {}
+
+        def take(place: int, out: CellOutputs) -> None:
+            boxes = select(out.scores, out.sides, out.appearance, self.grid, selection)
+            found[place] = boxes, out.embedding.copy()
+
+        self.run(pictures, take)
+        return [found[place] for place in range(len(pictures))]
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,22 @@ class BroughtNetwork:
     def detect(self, pictures: Pictures, selection: Selection) -> list[tuple[Detections, Array]]:
         """Per picture its boxes and its frame embedding (D,); see `Network.detect`."""
         size = self.brought.spec.input
-        vectors = self.own.run(pictures) if self.own else None
-        found = []
-        for number, (boxes, scores) in enumerate(self.brought.find(pictures)):
+        found: list[tuple[Detections, Array]] = []
+        for boxes, scores in self.brought.find(pictures):
             cells, classes, values = best_first(scores, selection)
             kept = keep_best(boxes[cells], classes, size, selection)
-            inside = clip(boxes[cells[kept]], size)
-            looks, embedding = np.zeros((len(kept), 0), np.float32), np.zeros(0, np.float32)
-            if self.own and vectors:
-                embedding = vectors.embedding[number]
-                looks = self.own.grid.looks(inside, vectors.scores[number], vectors.appearance[number])
-            found.append((Detections(inside, values[kept], classes[kept], looks), embedding))
+            inside, none = clip(boxes[cells[kept]], size), np.zeros((len(kept), 0), np.float32)
+            found.append((Detections(inside, values[kept], classes[kept], none), np.zeros(0, np.float32)))
+        if self.own is None:
+            return found
+        grid = self.own.grid
+
+        def take(place: int, out: CellOutputs) -> None:
+            boxes, _ = found[place]
+            looks = grid.looks(boxes.boxes, out.scores, out.appearance)
+            found[place] = boxes._replace(appearance=looks), out.embedding.copy()
+
+        self.own.run(pictures, take)
         return found
 
 
@@ -165,13 +177,15 @@ def _torch(
     module.detector.to(dtype=dtype)
     module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(pictures: Pictures) -> CellOutputs:
+    def run(pictures: Pictures, take: Take) -> None:
         # Last digits depend on it, and it is the process's: who else uses torch may have set another.
         if device == "cpu" and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.inference_mode():
             filled = np.ascontiguousarray(padded(pictures, shape[0]))
             outputs = module(torch.from_numpy(filled).to(device))
-            return CellOutputs(*(x.float().cpu().numpy()[: len(pictures)] for x in outputs))
+            ready = [x.float().cpu().numpy() for x in outputs]
+        for place in range(len(pictures)):
+            take(place, CellOutputs(*(x[place] for x in ready)))
 
     return run, detector.config.classes

@@ -17,7 +17,7 @@ from models.files import CheckpointError, detector_path, has_ranges, weights_pat
 from models.precision import Precision, resolve, without_int8
 from pipeline.config import PerceiveConfig
 from pipeline.errors import ModelError
-from pipeline.lake.schema import STAGED
+from pipeline.lake.schema import STAGED, VECTOR
 
 if TYPE_CHECKING:
     from models.runtime import BroughtNetwork, Network
@@ -164,25 +164,28 @@ def to_rows(
     frames: Sequence[Sampled], perceived: Sequence[Perceived], box_map: ToDisplay, *, embeddings: bool
 ) -> pa.Table:
     """Rows of a staging file (schema STAGED), one per sampled frame, boxes in displayed pixels."""
-    records = []
-    for frame, seen in zip(frames, perceived, strict=True):
-        motion = frame.camera_motion
-        vector = half(np.concatenate([seen.embedding, frame.motion_grid])) if embeddings else None
-        records.append(
-            {
-                "sample": frame.sample,
-                "pts": frame.pts,
-                "t": frame.t,
-                "embedding": vector,
-                "camera_motion": dict(zip(_MOTION, motion, strict=True)) if motion else None,
-                "reused": frame.still,
-                "detections": _detections(seen, box_map, embeddings=embeddings),
-            }
-        )
-    return pa.Table.from_pylist(records, schema=STAGED)
+    motions = [frame.camera_motion for frame in frames]
+    grids = [np.concatenate([p.embedding, f.motion_grid]) for f, p in zip(frames, perceived, strict=True)]
+    columns = {
+        "sample": [frame.sample for frame in frames],
+        "pts": [frame.pts for frame in frames],
+        "t": [frame.t for frame in frames],
+        "embedding": _vectors(np.stack(grids)) if embeddings else pa.nulls(len(frames), VECTOR),
+        "camera_motion": [dict(zip(_MOTION, motion, strict=True)) if motion else None for motion in motions],
+        "reused": [frame.still for frame in frames],
+        "detections": _detections(perceived, box_map, embeddings=embeddings),
+    }
+    return pa.table(columns, schema=STAGED)
 
 
 _MOTION = ("dx", "dy", "scale", "rotation")
+_LISTS: pa.ListType = STAGED.field("detections").type
+
+
+def _vectors(values: Array) -> pa.ListArray:
+    """Rows (N, D) in half precision."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(offsets, half(values).reshape(-1), type=VECTOR)
 
 
 def displayed(boxes: Array, box_map: ToDisplay) -> Array:
@@ -190,14 +193,25 @@ def displayed(boxes: Array, box_map: ToDisplay) -> Array:
     return box_map.to_display(boxes) if len(boxes) else boxes
 
 
-def _detections(seen: Perceived, box_map: ToDisplay, *, embeddings: bool) -> list[dict[str, Any]]:
-    vectors = half(seen.appearance) if embeddings else [None] * len(seen.scores)
-    rows = []
-    for box, name, score, vector in zip(
-        displayed(seen.boxes, box_map), seen.classes, seen.scores, vectors, strict=True
-    ):
-        x1, y1, x2, y2 = box
-        if x2 > x1 and y2 > y1:  # boxes in the grey bars are gone
-            corners = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-            rows.append({**corners, "class": name, "score": score, "appearance": vector})
-    return rows
+def _detections(perceived: Sequence[Perceived], box_map: ToDisplay, *, embeddings: bool) -> pa.ListArray:
+    """Per frame the list of its detections."""
+    boxes: Array = displayed(np.concatenate([seen.boxes for seen in perceived]), box_map)
+    good = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # not those in the grey bars
+    frame = np.repeat(np.arange(len(perceived)), [len(seen.boxes) for seen in perceived])
+    counts = np.bincount(frame[good], minlength=len(perceived))
+    names = [name for seen in perceived for name in seen.classes]
+    looks = [seen.appearance for seen in perceived if len(seen.boxes)]
+    columns = {
+        **{side: boxes[good, i] for i, side in enumerate(("x1", "y1", "x2", "y2"))},
+        "class": [name for name, kept in zip(names, good.tolist(), strict=True) if kept],
+        "score": np.concatenate([seen.scores for seen in perceived])[good],
+        "appearance": _vectors(np.concatenate(looks)[good]) if embeddings and looks else None,
+    }
+    inner: list[pa.Field] = list(_LISTS.value_type)
+    arrays = [
+        pa.nulls(int(good.sum()), field.type) if columns[field.name] is None
+        else pa.array(columns[field.name], field.type)
+        for field in inner
+    ]  # fmt: skip
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=inner), type=_LISTS)

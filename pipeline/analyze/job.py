@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
@@ -246,19 +246,15 @@ class Run:
     def _config_id(self) -> str:
         return put_config(self.lake, self.config)
 
-    @cached_property
-    def _batcher(self) -> Batcher:
-        return Batcher(self.tools.perceiver, self.config)
-
     def _perceive_all(self, plans: Iterable[VideoPlan | None]) -> None:
         pixels = self.config.perceive.input_width * self.config.perceive.input_height
-        with Feed(self.config.run.decoders, max_pixels=pixels) as feed:
-            for item in feed.run(self._jobs(plans)):
-                self._take(item)
-                self._finish_ready()
-                self._flush_if_due()
-        if self._decoded:
-            self._batcher.flush()
+        with closing(Batcher(self.tools)) as batcher:
+            with Feed(self.config.run.decoders, max_pixels=pixels) as feed:
+                for item in feed.run(self._jobs(plans)):
+                    self._take(item, batcher)
+                    self._finish_ready()
+                    self._flush_if_due()
+            batcher.flush()
             self._finish_ready()
 
     def _jobs(self, plans: Iterable[VideoPlan | None]) -> Iterator[DecodeJob | None]:
@@ -317,7 +313,7 @@ class Run:
         ended = not any(plan.history.unended for plan in group)
         return ended and len(group) <= _STARTS and seconds <= self.config.run.segment_s
 
-    def _take(self, item: Item) -> None:
+    def _take(self, item: Item, batcher: Batcher) -> None:
         video, first_text = item.job_key.rsplit(":", 1)
         attempt, first = self._decoded[video], int(first_text)
         work = attempt.work
@@ -327,17 +323,17 @@ class Run:
             work.begin(first, item)
         elif isinstance(item, SampledFrame):
             self.reporter.advance(work.seen_anew_s(first, item.t))
-            self._batcher.add(work, first, item)
+            batcher.add(work, first, item)
         else:
-            self._take_end(work, first, item)
+            self._take_end(work, first, item, batcher)
 
-    def _take_end(self, work: VideoWork, first: int, end: JobEnd) -> None:
+    def _take_end(self, work: VideoWork, first: int, end: JobEnd, batcher: Batcher) -> None:
         work.end(first, end, changed_since(work.plan.source))
         self._decoding[work.plan.name.video_id] -= 1
         self._release_decoded(work)
         last = work.asked[first] - 1
         self.reporter.segment(work.plan.source.uri, work.plan.name.video_id, first, last)
-        self._batcher.end(work, first, last, Facts.of(end))
+        batcher.end(work, first, last, Facts.of(end))
 
     def _release_decoded(self, work: VideoWork) -> None:
         """Give the copy of a video back, if it is decoded to its end."""

@@ -7,7 +7,7 @@ finds the segments and perceives what is still missing, so a range that was lost
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from pipeline.analyze.outcome import Options, Reporter, Silent
@@ -100,16 +100,18 @@ class _Plan:
 
 def _perceive(work: VideoWork, tools: Tools, part: Range, reporter: Reporter) -> None:
     config = tools.config
-    batcher = Batcher(tools.perceiver, config)
     pixels = config.perceive.input_width * config.perceive.input_height
-    with Feed(config.run.decoders, max_pixels=pixels) as feed:
+    with (
+        closing(Batcher(tools)) as batcher,
+        Feed(config.run.decoders, max_pixels=pixels) as feed,
+    ):
         for item in feed.run(_jobs(work, part, config)):
             _take(item, work, batcher, reporter)
             if work.error is not None:
                 break
-    if work.error is None:
-        batcher.flush()
-    elif isinstance(work.error, SourceError):
+        if work.error is None:
+            batcher.flush()
+    if isinstance(work.error, SourceError):
         raise work.error
 
 

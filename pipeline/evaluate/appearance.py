@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.boxes import Array
+from models.boxes import Array, all_outputs
 from models.runtime import Network
 from models.training.augment import AugmentSettings, Plan, disturb, draw, plan_view
 from models.training.coco import Image, TrainingImage, load_images
@@ -47,13 +47,14 @@ def retrieval(
         raise UsageError("the data cannot be read", got=str(exc)) from exc
     right = asked = 0
     chance = 0.0
-    frames: list[Array] = []
+    frames: list[list[Array]] = []
     for number, image in enumerate(pictures):
         views, pixels = _views(image, np.random.default_rng([seed, number]))
-        out = network.run(pixels)
-        frames.append(out.embedding)
+        found = all_outputs(network.run, pixels)
+        frames.append([out.embedding for out in found])
         looks = [
-            network.grid.looks(view.boxes, out.scores[i], out.appearance[i]) for i, view in enumerate(views)
+            network.grid.looks(view.boxes, out.scores, out.appearance)
+            for view, out in zip(views, found, strict=True)
         ]
         for hit, choices in _matches(views, looks):
             right, asked, chance = right + hit, asked + 1, chance + 1 / choices

@@ -19,6 +19,7 @@ from models.checkpoint import save_detector
 from models.compiled import open_compiled
 from models.detector import Detector, DetectorConfig
 from tests.helpers import ROOT
+from tests.models.helpers import outputs_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
@@ -45,7 +46,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(weights: Path, *, keep: bool = True, threads: int = 1) -> CellOutputs:
     run, classes = open_compiled(weights, (96, 64), 2, "float32", threads, keep=keep)
     assert classes == SMALL.classes
-    return run(PICTURES)
+    return outputs_of(run, PICTURES)
 
 
 def assert_equal(a: CellOutputs, b: CellOutputs) -> None:

@@ -16,6 +16,7 @@ from models.checkpoint import save_detector
 from models.detector import Detector, DetectorConfig, cell_centres, decode_boxes
 from models.encoder import LITE0_BLOCKS, Backbone, load_imagenet
 from models.runtime import open_network
+from tests.models.helpers import outputs_of
 
 SMALL = DetectorConfig(channels=16, appearance=8, embedding=16)
 WIDTH, HEIGHT = 96, 64
@@ -104,9 +105,9 @@ def test_a_frame_gives_the_same_numbers_in_any_company(weights: Path, pictures: 
     network = open_network(
         weights, width=WIDTH, height=HEIGHT, batch=4, runtime="torch", device="cpu", threads=1
     )
-    together = network.run(pictures[:4])
+    together = outputs_of(network.run, pictures[:4])
     for number in range(4):
-        alone = network.run(pictures[number : number + 1])
+        alone = outputs_of(network.run, pictures[number : number + 1])
         for whole, part in zip(together, alone, strict=True):
             np.testing.assert_array_equal(whole[number], part[0])
 
@@ -114,8 +115,8 @@ def test_a_frame_gives_the_same_numbers_in_any_company(weights: Path, pictures: 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 def test_openvino_agrees_with_torch(weights: Path, pictures: np.ndarray) -> None:
     size = {"width": WIDTH, "height": HEIGHT, "batch": 2, "device": "cpu", "threads": 1}
-    ours = open_network(weights, runtime="torch", **size).run(pictures[:2])  # type: ignore[arg-type]
-    theirs = open_network(weights, runtime="openvino", **size).run(pictures[:2])  # type: ignore[arg-type]
+    ours = outputs_of(open_network(weights, runtime="torch", **size).run, pictures[:2])  # type: ignore[arg-type]
+    theirs = outputs_of(open_network(weights, runtime="openvino", **size).run, pictures[:2])  # type: ignore[arg-type]
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
     np.testing.assert_allclose(ours.sides, theirs.sides, atol=1e-3)
     np.testing.assert_allclose(ours.appearance, theirs.appearance, atol=1e-3)
@@ -124,7 +125,7 @@ def test_openvino_agrees_with_torch(weights: Path, pictures: np.ndarray) -> None
 
 def test_vectors_have_unit_length(weights: Path, pictures: np.ndarray) -> None:
     network = open_network(weights, width=WIDTH, height=HEIGHT, batch=2, runtime="torch", device="cpu")
-    out = network.run(pictures[:2])
+    out = outputs_of(network.run, pictures[:2])
     for found, _ in network.detect(pictures[:2], Selection(0.001, 0.5, 20)):
         assert len(found.scores) == 20
         np.testing.assert_allclose(np.linalg.norm(found.appearance, axis=-1), 1, atol=1e-5)
@@ -151,9 +152,9 @@ def test_others_do_not_change_how_many_threads_compute(weights: Path, pictures: 
     """The number is the process's, and last digits depend on it."""
     size = {"width": WIDTH, "height": HEIGHT, "batch": 5}
     network = open_network(weights, runtime="torch", device="cpu", threads=1, **size)  # type: ignore[arg-type]
-    before = network.run(pictures)
+    before = outputs_of(network.run, pictures)
     torch.set_num_threads(2)
-    for found, expected in zip(network.run(pictures), before, strict=True):
+    for found, expected in zip(outputs_of(network.run, pictures), before, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert torch.get_num_threads() == 1
 

@@ -21,6 +21,7 @@ from models.runtime import open_network
 from pipeline.config import load
 from pipeline.perceive import resolved
 from tests.helpers import shared_path
+from tests.models.helpers import outputs_of
 
 SMALL = DetectorConfig(channels=16, appearance=8, embedding=16)
 PICTURES = np.random.default_rng(2).integers(0, 256, (4, 64, 96, 3), dtype=np.uint8)
@@ -100,7 +101,7 @@ def test_openvino_computes_what_torch_simulates(weights: Path) -> None:
     ranges = load_ranges(weights)
     assert ranges is not None
     simulated, plain = outputs(rounded(load_detector(weights), ranges)), outputs(load_detector(weights))
-    for found, expected, exact in zip(run(PICTURES), simulated, plain, strict=True):
+    for found, expected, exact in zip(outputs_of(run, PICTURES), simulated, plain, strict=True):
         # Not equal: a value at the border of two steps may be rounded either way, and what follows differs.
         assert off(found, expected) < 0.85 * off(found, exact)
         assert off(found, exact) < 0.1
