@@ -244,6 +244,7 @@ def _jobs(config: Config, videos: Sequence[str]) -> Iterator[DecodeJob]:
 
 def _decode(config: Config, videos: Sequence[str], lake: str, began: float) -> dict[str, Any]:
     """Decode, sample, shrink, feel motion: in as many processes as an analysis, and nobody looks at it."""
+    from pipeline.analyze.tools import num_decoders
     from pipeline.media import Feed, JobEnd, SampledFrame
     from pipeline.perceive import resolved
 
@@ -252,7 +253,7 @@ def _decode(config: Config, videos: Sequence[str], lake: str, began: float) -> d
 
     def act() -> None:
         size = config.perceive.input_width * config.perceive.input_height
-        with Feed(config.run.decoders, max_pixels=size) as feed:
+        with Feed(num_decoders(config), max_pixels=size) as feed:
             for item in feed.run(_jobs(config, videos)):
                 if isinstance(item, SampledFrame):
                     counts["frames"] += 1

@@ -21,7 +21,7 @@ from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, 
 from pipeline.analyze.perception import Batcher, Facts, StagingGone, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan, final, with_info
 from pipeline.analyze.probing import open_prober
-from pipeline.analyze.tools import Tools, program_version
+from pipeline.analyze.tools import Tools, num_decoders, program_version
 from pipeline.config import Config
 from pipeline.errors import ConflictError, InputError, MareyError
 from pipeline.ids import new_run_id
@@ -249,22 +249,25 @@ class Run:
     def _perceive_all(self, plans: Iterable[VideoPlan | None]) -> None:
         pixels = self.config.perceive.input_width * self.config.perceive.input_height
         with closing(Batcher(self.tools)) as batcher:
-            with Feed(self.config.run.decoders, max_pixels=pixels) as feed:
-                for item in feed.run(self._jobs(plans)):
+            with Feed(num_decoders(self.config), max_pixels=pixels) as feed:
+                for item in feed.run(self._jobs(plans, feed)):
                     self._take(item, batcher)
                     self._finish_ready()
                     self._flush_if_due()
             batcher.flush()
             self._finish_ready()
 
-    def _jobs(self, plans: Iterable[VideoPlan | None]) -> Iterator[DecodeJob | None]:
+    def _jobs(self, plans: Iterable[VideoPlan | None], feed: Feed) -> Iterator[DecodeJob | None]:
         """Decoding jobs of one video after the other; plans that need no decoding are done on the way."""
         for group in self._groups(plans):
             if not group:
                 yield None
             for plan in group:
                 if plan.error is None:
-                    self.tools.load(perceiver=plan.step is Step.PERCEPTION)
+                    perceives = plan.step is Step.PERCEPTION
+                    if perceives:
+                        feed.warm()
+                    self.tools.load(perceiver=perceives)
                     self._warn(plan)
             for attempt in self._start(group):
                 yield from self._jobs_of(attempt)

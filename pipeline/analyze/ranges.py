@@ -14,7 +14,7 @@ from pipeline.analyze.outcome import Options, Reporter, Silent
 from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan
 from pipeline.analyze.probing import open_prober
-from pipeline.analyze.tools import Tools
+from pipeline.analyze.tools import Tools, num_decoders
 from pipeline.config import Config
 from pipeline.errors import SourceError
 from pipeline.lake import Lake
@@ -103,7 +103,7 @@ def _perceive(work: VideoWork, tools: Tools, part: Range, reporter: Reporter) ->
     pixels = config.perceive.input_width * config.perceive.input_height
     with (
         closing(Batcher(tools)) as batcher,
-        Feed(config.run.decoders, max_pixels=pixels) as feed,
+        Feed(num_decoders(config), max_pixels=pixels) as feed,
     ):
         for item in feed.run(_jobs(work, part, config)):
             _take(item, work, batcher, reporter)

@@ -57,7 +57,7 @@ class _Link:
 
     def frame(self, item: SampledFrame) -> None:
         """Put a frame into a free slot, waiting for one, and tell the parent."""
-        while not self._free or self._connection.poll():
+        while not self._free:
             self._receive()
         slot = self._free.pop()
         height, width, _ = item.picture.shape

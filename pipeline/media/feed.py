@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -87,6 +87,7 @@ class Feed:
         self._busy: dict[DecodingProcess, _Task] = {}
         self._retries: deque[_Task] = deque()
         self._abandoned = False
+        self._early: Future[DecodingProcess] | None = None
         # The kernel kills children when the thread that started them ends, so one thread that lasts does it.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="marey-feed")
 
@@ -99,12 +100,18 @@ class Feed:
     def close(self) -> None:
         """Kill all processes and free their memory; the feed can be used again."""
         self._starter.shutdown()  # waits for a process that is just being started
+        self._early = None
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="marey-feed")
         for process in self._processes:
             process.kill()
         while self._processes:
             self._end(self._processes[-1])
         self._retries.clear()
+
+    def warm(self) -> None:
+        """Begin to start the first process, whose imports take as long as those of a network."""
+        if not self._processes and self._early is None:
+            self._early = self._begin_start()
 
     def abandon(self) -> None:
         """From another thread than the one that runs it: kill what is at work, and begin nothing more."""
@@ -172,6 +179,9 @@ class Feed:
 
     def _process_for(self, job: DecodeJob) -> DecodingProcess:
         """Of the free processes the one whose open file is nearest before the job, else a new one."""
+        if self._early is not None:
+            self._early.exception()  # waits; where it failed, starting it again tells why
+            self._early = None
         free = [process for process in self._processes if process not in self._busy]
         for process in sorted(free, key=lambda process: process.stands_at(job), reverse=True):
             if process.alive:
@@ -179,13 +189,16 @@ class Feed:
             self._end(process)
         if self._abandoned:
             raise WorkerError("no decoding process is started any more")
+        try:
+            return self._begin_start().result()
+        except OSError as exc:
+            raise WorkerError("no decoding process can be started", remedy=str(exc)) from exc
+
+    def _begin_start(self) -> Future[DecodingProcess]:
         # An interrupt while the starter's thread is being started would hide the thread from `close`. It
         # must not have a process to start yet.
         self._starter.submit(int).result()
-        try:
-            return self._starter.submit(self._start).result()
-        except OSError as exc:
-            raise WorkerError("no decoding process can be started", remedy=str(exc)) from exc
+        return self._starter.submit(self._start)
 
     def _start(self) -> DecodingProcess:
         process = DecodingProcess(self._ring_size, self._max_pixels)

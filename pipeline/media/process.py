@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -108,7 +109,8 @@ class DecodingProcess:
         if time.monotonic() - self._memory_at < _MEMORY_EVERY_S:
             return False
         self._memory_at = time.monotonic()
-        return memory_bytes(self.pid) > max_memory_bytes
+        # What is resident costs nothing to ask for and is no less than its share, which the kernel sums up.
+        return resident_bytes(self.pid) > max_memory_bytes and memory_bytes(self.pid) > max_memory_bytes
 
     def finish(self, job: DecodeJob) -> None:
         """Note that a job has ended well; the process may keep its file open."""
@@ -142,6 +144,14 @@ class DecodingProcess:
 
     def _send(self, message: dict[str, Any]) -> None:
         self.connection.send_bytes(json.dumps(message).encode())
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident set size of a process; the greatest there is where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return sys.maxsize
 
 
 def memory_bytes(pid: int) -> int:

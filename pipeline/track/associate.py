@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from models.motion import to_xyxy
 
@@ -84,6 +83,15 @@ def _iou(a: Array, b: Array) -> Array:
     return np.asarray(both / (areas - both))
 
 
+def best_pairs(gain: Array) -> tuple[Ints, Ints]:
+    """Rows and columns of the pairs whose summed gain is greatest."""
+    # A quarter of a second, which a run spends while its first frames are decoded: `Tools.load`.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(gain, maximize=True)
+    return rows, columns
+
+
 def assign(gain: Array) -> tuple[Ints, Ints]:
     """Rows and columns of the pairs whose summed gain is greatest; only pairs with a gain are made."""
     possible = gain > 0
@@ -92,7 +100,7 @@ def assign(gain: Array) -> tuple[Ints, Ints]:
     if possible.sum(axis=0).max() == 1 and possible.sum(axis=1).max() == 1:
         rows, columns = np.nonzero(possible)
         return rows, columns
-    rows, columns = linear_sum_assignment(np.where(possible, gain, 0), maximize=True)
+    rows, columns = best_pairs(np.where(possible, gain, 0))
     good = possible[rows, columns]
     return rows[good], columns[good]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from models.motion import MotionModel, MotionState
+from pipeline.track.associate import best_pairs
 from pipeline.track.camera import CameraPath
 from pipeline.track.tracks import Track
 
@@ -59,7 +59,7 @@ def find_links(
     firsts, lasts = _unique([a for a, _ in pairs]), _unique([b for _, b in pairs])
     gain = np.zeros((len(firsts), len(lasts)))
     gain[[firsts[a] for a, _ in pairs], [lasts[b] for _, b in pairs]] = settings.max_cost - cost
-    chosen = zip(*linear_sum_assignment(gain, maximize=True), strict=True)
+    chosen = zip(*best_pairs(gain), strict=True)
     first_list, last_list = list(firsts), list(lasts)
     links = [(first_list[i], last_list[j]) for i, j in chosen if gain[i, j] > 0]
     return sorted([(a, b) for a, b in links if a.last_t <= until_t], key=lambda link: link[0].last_t)

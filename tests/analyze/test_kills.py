@@ -104,7 +104,9 @@ def test_segments_of_another_length_are_used(folder: Path, lake: Path, whole: Pa
     """A run may be continued with another run.segment_s, and by a run that finds a damaged segment."""
     video = str(folder / "long.mp4")
     with pytest.raises(KeyboardInterrupt):
-        analyze([video], str(lake), config(folder, run__segment_s=7), reporter=Ticking(24.0, interrupt))  # two batches on
+        analyze(
+            [video], str(lake), config(folder, run__segment_s=7), reporter=Ticking(24.0, interrupt)
+        )  # two batches on
     names = sorted(staged(lake), key=lambda name: int(name.split("-")[0]))
     assert names == ["0-69.parquet", "70-139.parquet", "140-209.parquet"]
     [folder_of_it] = (lake / "_staging").iterdir()
@@ -123,7 +125,7 @@ def test_broken_off(folder: Path, tmp_path: Path, number: signal.Signals, code: 
     videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
     for source, target in zip(("short.mp4", "long.mp4"), videos, strict=True):
         shutil.copy(folder / source, target)
-    settings = config(folder, run__segment_s=6, lake__commit_interval_s=600)
+    settings = config(folder, run__segment_s=6, run__decoders=1, lake__commit_interval_s=600)
     site = write_config(tmp_path / "site.toml", settings)
     process = start("analyze", *videos, "--lake", lake, "--config", site, cwd=tmp_path)
     assert wait_for(lambda: any(name.startswith("60-") for name in staged(lake)), process)
