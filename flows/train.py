@@ -65,7 +65,7 @@ def train_events(
     Returns:
         What the cross-validation says.
     """
-    from models.temporal import EventModelConfig
+    from models.event_config import EventModelConfig
     from models.training.event_settings import TrainSettings
     from pipeline.training_events import LOOKS, embed_for, train_from
 

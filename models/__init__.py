@@ -1,1 +1,1 @@
-"""The networks of marey and their training, in torch. Imports nothing of `pipeline`."""
+"""The networks of marey, and their training in torch. Imports nothing of `pipeline`."""

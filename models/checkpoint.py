@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from models.detector import Detector, DetectorConfig
-from models.files import RANGES, WEIGHTS, CheckpointError, file_digest, weights_path
+from models.files import RANGES, WEIGHTS, CheckpointError, file_digest, read_checkpoint, weights_path
 
 __all__ = [
     "WEIGHTS", "CheckpointError", "file_digest", "load", "load_detector", "load_ranges", "save",
@@ -43,20 +43,9 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (floating-point ones as float32) and config of a checkpoint.
 
     Raises:
-        CheckpointError: the file is missing, not safetensors, without config, or of another kind.
+        CheckpointError: see `read_checkpoint`.
     """
-    try:
-        with safe_open(path, framework="pt") as handle:
-            config = json.loads((handle.metadata() or {})["config"])
-            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as exc:
-        raise CheckpointError(f"weights {path} are not there") from exc
-    except (SafetensorError, OSError, KeyError, ValueError) as exc:
-        raise CheckpointError(f"{path} is not a checkpoint of marey: {exc}") from exc
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} is not a checkpoint of marey: its config is no object")
-    if config.get("kind") != kind:
-        raise CheckpointError(f"{path} holds {config.get('kind')!r} weights, not {kind!r}")
+    tensors, config = read_checkpoint(path, kind, "pt")
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, config
 
 

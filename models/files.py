@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
 from safetensors import SafetensorError, safe_open
@@ -95,6 +96,29 @@ def _fetched_detector(name: str) -> Path:
         for part in (copy, description):
             part.replace(kept / part.name)
     return kept / "model.onnx"
+
+
+def read_checkpoint(
+    path: Path, kind: str, framework: Literal["pt", "np"]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors as they are stored, of torch or NumPy, and config of a checkpoint; see `models.checkpoint`.
+
+    Raises:
+        CheckpointError: the file is missing, not safetensors, without config, or of another kind.
+    """
+    try:
+        with safe_open(path, framework=framework) as handle:
+            config = json.loads((handle.metadata() or {})["config"])
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"weights {path} are not there") from exc
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as exc:  # NumPy lacks some types
+        raise CheckpointError(f"{path} is not a checkpoint of marey: {exc}") from exc
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of marey: its config is no object")
+    if config.get("kind") != kind:
+        raise CheckpointError(f"{path} holds {config.get('kind')!r} weights, not {kind!r}")
+    return tensors, config
 
 
 def has_ranges(path: Path) -> bool:

@@ -25,14 +25,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from models.cells import CELLS, Singles, sigmoid, step
+
 Array = NDArray[np.float64]
-Singles = NDArray[np.float32]
 Index = NDArray[np.intp] | NDArray[np.bool_]
 
 WEIGHTS = Path(__file__).parent / "weights" / "motion.safetensors"
-CELLS = {"gru": 3, "lstm": 4, "rnn": 1}
-"""Kinds of recurrent cell, with the number of their gates."""
-
 NUM_FEATURES = 18
 HEADS = ("position_gain", "velocity_gain", "push", "damping", "noise", "walk", "drift")
 LOG_NOISE = (-12.0, 2.0)  # natural logarithms of variances: noise, walk and drift lie within
@@ -179,7 +177,7 @@ class Motion:
         features = _features(state, error, variance, dt_s, scores, boxes)
         hidden = self._cell(features, state.hidden)
         out = (hidden[:, : self.config.hidden] @ self._head + self._head_bias).astype(np.float64)  # (N, 28)
-        gains = _sigmoid(out[:, :8])
+        gains = sigmoid(out[:, :8])
         moved = move + gains[:, :4] * error
         velocity = state.velocity * np.exp(-state.head[:, :4] * dt)
         velocity += gains[:, 4:] * error / (dt + MIN_STEP_S) + 0.3 * np.tanh(out[:, 8:12])
@@ -194,22 +192,10 @@ class Motion:
         return to_xyxy(mean), variance
 
     def _cell(self, features: Singles, state: Singles) -> Singles:
-        """One step of the cell, gates in torch's order; (N, features), (N, state) -> (N, state)."""
-        size = self.config.hidden
-        hidden = state[:, :size]
+        """One step of the cell; (N, features), (N, state) -> (N, state)."""
         given = features @ self._input + self._input_bias
-        kept = hidden @ self._hidden + self._hidden_bias
-        if self.config.cell == "gru":
-            gates = _sigmoid(given[:, : 2 * size] + kept[:, : 2 * size])
-            new = np.tanh(given[:, 2 * size :] + gates[:, :size] * kept[:, 2 * size :])
-            return np.asarray(new + gates[:, size:] * (hidden - new))
-        total = given + kept
-        if self.config.cell == "rnn":
-            return np.asarray(np.tanh(total))
-        gates = _sigmoid(total)
-        cell = gates[:, size : 2 * size] * state[:, size:]
-        cell += gates[:, :size] * np.tanh(total[:, 2 * size : 3 * size])
-        return np.concatenate([gates[:, 3 * size :] * np.tanh(cell), cell], axis=1)
+        kept = state[:, : self.config.hidden] @ self._hidden + self._hidden_bias
+        return step(self.config.cell, given, kept, state)
 
 
 def _scale(position: Array) -> Array:
@@ -248,10 +234,6 @@ def _features(
 def _within(x: Array, low: float, high: float) -> Array:
     """`np.clip`, several times faster for a few numbers."""
     return np.asarray(np.minimum(np.maximum(x, low), high))
-
-
-def _sigmoid(x: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
 
 
 def _softplus(x: Array) -> Array:

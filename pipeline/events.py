@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from models.checkpoint import CheckpointError, file_digest, weights_path
-from models.temporal import EventModel, State, load_events
+from models.cells import sigmoid
+from models.event_network import EventNetwork, State, load_event_network
+from models.files import CheckpointError, file_digest, weights_path
 from pipeline.config import EventsConfig
 from pipeline.errors import ModelError
 from pipeline.event_rows import details_json, event_id, events_table
@@ -36,7 +36,7 @@ Times = npt.NDArray[np.float64]
 Scored = tuple[Times, Floats]  # (N,) seconds and (N, labels) scores in 0..1, of frames in order
 
 
-def load_event_model(name: str) -> tuple[EventModel, str]:
+def load_event_model(name: str) -> tuple[EventNetwork, str]:
     """An event model by shipped name or path, and the digest of its file.
 
     Raises:
@@ -44,7 +44,7 @@ def load_event_model(name: str) -> tuple[EventModel, str]:
     """
     try:
         path = weights_path(name)
-        return load_events(path), file_digest(path)
+        return load_event_network(path), file_digest(path)
     except CheckpointError as exc:
         raise ModelError(
             f"event model {name!r} cannot be used",
@@ -53,7 +53,7 @@ def load_event_model(name: str) -> tuple[EventModel, str]:
         ) from exc
 
 
-def behind_another_detector(name: str, model: EventModel, detector: str | None) -> str | None:
+def behind_another_detector(name: str, model: EventNetwork, detector: str | None) -> str | None:
     """A line for the user where the model learned from another detector's embeddings; else None.
 
     Scores are then not those that its card tells of. `detector` is the digest of what gives the embeddings,
@@ -73,7 +73,7 @@ class EventDetector:
 
     def __init__(
         self,
-        model: EventModel,
+        model: EventNetwork,
         settings: EventsConfig,
         *,
         video_id: str = "",
@@ -84,7 +84,7 @@ class EventDetector:
         """Prepare for one video.
 
         Args:
-            model: in evaluation mode.
+            model: that gives the scores.
             settings: what makes an interval.
             video_id: goes into the events' ids.
             name: of the model, for `details`.
@@ -213,7 +213,7 @@ class FrameScorer:
     frames between get no score.
     """
 
-    def __init__(self, model: EventModel, sample_fps: float = 10.0) -> None:
+    def __init__(self, model: EventNetwork, sample_fps: float = 10.0) -> None:
         self._fps = model.config.sample_fps
         self._sample_fps = sample_fps
         self._tick = -1
@@ -263,7 +263,7 @@ def _matrix(column: pa.ChunkedArray) -> Floats:
 def _checked(parts: Iterator[Scored]) -> Iterator[Scored]:
     try:
         yield from parts
-    except (ValueError, RuntimeError) as exc:
+    except ValueError as exc:
         raise ModelError(
             "the event model does not fit the embeddings",
             got=str(exc),
@@ -280,7 +280,7 @@ class _Scorer(Protocol):
 class _Blocks:
     """A causal model: blocks of `_BLOCK` frames, counted from the start or the last gap."""
 
-    def __init__(self, model: EventModel) -> None:
+    def __init__(self, model: EventNetwork) -> None:
         self._model = model
         self._state: State | None = None
         self._last_t: float | None = None  # of the last frame that was scored
@@ -309,12 +309,11 @@ class _Blocks:
             yield self._score(self._t, self._embeddings)
         self._t, self._state, self._last_t = np.empty(0), None, None
 
-    @torch.inference_mode()
     def _score(self, t: Times, embeddings: Floats) -> Scored:
-        block = torch.zeros(_BLOCK, embeddings.shape[1])
-        block[: len(t)] = torch.from_numpy(np.ascontiguousarray(embeddings))
+        block = np.zeros((_BLOCK, embeddings.shape[1]), np.float32)
+        block[: len(t)] = embeddings
         logits, self._state = self._model.advance(block, self._state)
-        return t, torch.sigmoid(logits[: len(t)]).numpy()
+        return t, sigmoid(logits[: len(t)])
 
 
 class _Windows:
@@ -323,7 +322,7 @@ class _Windows:
     Windows are scored in batches of `_BATCH`, of which batch m holds windows m * _BATCH and following.
     """
 
-    def __init__(self, model: EventModel) -> None:
+    def __init__(self, model: EventNetwork) -> None:
         self._model = model
         self._hop_s = model.config.window_s / 2
         self._num_steps = int(np.ceil(model.config.window_s * model.config.sample_fps * 1.5)) + 2
@@ -375,13 +374,11 @@ class _Windows:
             first = int(np.floor(self._t[0] / self._hop_s)) - 1
             self._batch = max(self._batch, first // _BATCH)
 
-    @torch.inference_mode()
     def _score(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Floats:
         lengths = ends - begins
         # One shape for all, unless a stream has more frames in a window than its rate allows.
         steps = self._num_steps * int(np.ceil(max(lengths.max(), 1) / self._num_steps))
-        windows = torch.zeros(_BATCH, steps, self._embeddings.shape[1])
+        windows = np.zeros((_BATCH, steps, self._embeddings.shape[1]), np.float32)
         for row, begin, end in zip(windows, begins, ends, strict=True):
-            row[: end - begin] = torch.from_numpy(np.ascontiguousarray(self._embeddings[begin:end]))
-        scores: Floats = torch.sigmoid(self._model(windows, torch.from_numpy(lengths))).numpy()
-        return scores
+            row[: end - begin] = self._embeddings[begin:end]
+        return sigmoid(self._model.logits(windows, lengths))

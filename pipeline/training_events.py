@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from models.event_config import CHANGES, MOTION, EventModelConfig, Part
+from models.event_network import EventNetwork
 from models.files import CheckpointError, cache_folder, file_digest, weights_path
-from models.temporal import CHANGES, MOTION, EventModel, EventModelConfig, Part, save_events
+from models.temporal import save_events
 from models.training.clips import clip_scores, decide
 from models.training.event_settings import TrainSettings
 from models.training.events import Trained, train_events
@@ -174,7 +176,7 @@ def _report(trained: Trained, settings: TrainSettings) -> dict[str, object]:
 
 def evaluate_clips(
     directory: Path,
-    model: EventModel,
+    model: EventNetwork,
     embed: Embed = motion_of,
     *,
     digest: str = "motion",
@@ -215,7 +217,7 @@ class VideoReport:
 
 def evaluate_videos(
     table: Path,
-    model: EventModel,
+    model: EventNetwork,
     embed: Embed = motion_of,
     *,
     digest: str = "motion",
@@ -248,7 +250,7 @@ def evaluate_videos(
 
 
 def found_events(
-    model: EventModel, settings: EventsConfig, video: str, embedded: Embedded
+    model: EventNetwork, settings: EventsConfig, video: str, embedded: Embedded
 ) -> list[FoundEvent]:
     """Events of one video, as the event detector finds them."""
     detector = EventDetector(model, settings, sample_fps=model.config.sample_fps)
@@ -260,7 +262,7 @@ def found_events(
 
 
 def frame_scores(
-    model: EventModel, t: npt.NDArray[np.float64], embeddings: npt.NDArray[np.float32]
+    model: EventNetwork, t: npt.NDArray[np.float64], embeddings: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Scores (T, labels) of one video's frames, as the event detector sees them."""
     scorer = FrameScorer(model, model.config.sample_fps)

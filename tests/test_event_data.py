@@ -10,7 +10,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from models.temporal import EventModelConfig, load_events
+from models.event_config import EventModelConfig
+from models.event_network import load_event_network
+from models.temporal import EventModel, network_of
 from models.training.event_settings import TrainSettings
 from pipeline.errors import InputError, UsageError
 from pipeline.evaluate.events import TrueEvent
@@ -145,7 +147,7 @@ def test_train_on_a_table_and_measure_on_videos_never_seen(tmp_path: Path):
     )
     assert made.trained.model.config.labels == ("rush",)
     assert made.report["groups"] == 6
-    model = load_events(made.weights)
+    model = load_event_network(made.weights)
     report = evaluate_videos(test, model, stirred, min_score=0.5).to_json()
     assert (report["num_videos"], report["num_true"], report["num_found"]) == (4, 2, 2)
     assert report["map_0.7"] == report["spotting_map_1"] == 1.0
@@ -153,8 +155,6 @@ def test_train_on_a_table_and_measure_on_videos_never_seen(tmp_path: Path):
 
 def test_videos_without_the_models_events_cannot_be_measured(tmp_path: Path):
     table = written(tmp_path, "a.mp4,goal,1,2\n")
-    made = EventModelConfig(("fight",))
-    from models.temporal import EventModel
-
+    model = network_of(EventModel(EventModelConfig(("fight",)), 14))
     with pytest.raises(UsageError, match="has no events of fight"):
-        evaluate_videos(table, EventModel(made, 14), stirred)
+        evaluate_videos(table, model, stirred)

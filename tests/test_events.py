@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +18,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.cells import sigmoid
+from models.event_config import GRID_SIZE, EventModelConfig, Part
+from models.event_network import EventNetwork, look
 from models.files import file_digest, weights_path
-from models.temporal import GRID_SIZE, EventModel, EventModelConfig, Part, look
+from models.temporal import EventModel, network_of
 from models.training.event_settings import TrainSettings
 from pipeline import event_data
 from pipeline.config import EventsConfig
@@ -32,7 +37,7 @@ from pipeline.events import (
 )
 from pipeline.lake.schema import EVENTS, FRAMES
 from pipeline.training_events import LOOKS, embed_for, evaluate_clips, frame_scores, train_from
-from tests.helpers import shared_path
+from tests.helpers import ROOT, shared_path
 
 CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 4),), width=8, hidden=8)
 CONFIGS = [
@@ -46,13 +51,17 @@ CONFIGS = [
 ]
 
 
-def model_of(config: EventModelConfig = CONFIG) -> EventModel:
+def torch_model_of(config: EventModelConfig) -> EventModel:
     torch.manual_seed(1)
-    model = EventModel(config, look(config.parts, torch.zeros(1, 1, 4)).shape[-1]).eval()
+    model = EventModel(config, look(config.parts, np.zeros((1, 1, 4), np.float32)).shape[-1]).eval()
     with torch.no_grad():
         for weights in model.parameters():
             weights *= 2  # so that scores are not all near one half
     return model
+
+
+def model_of(config: EventModelConfig = CONFIG) -> EventNetwork:
+    return network_of(torch_model_of(config))
 
 
 def frames_of(
@@ -80,7 +89,7 @@ def random_frames(seed: int, num: int) -> pa.Table:
     return table.set_column(table.schema.get_field_index("t"), FRAMES.field("t"), pa.array(t))
 
 
-def run(model: EventModel, frames: pa.Table, cuts: Sequence[int] = ()) -> pa.Table:
+def run(model: EventNetwork, frames: pa.Table, cuts: Sequence[int] = ()) -> pa.Table:
     detector = EventDetector(
         model, EventsConfig(min_score=0.5, min_duration_s=0.2), video_id="v", name="m", digest="d"
     )
@@ -89,7 +98,7 @@ def run(model: EventModel, frames: pa.Table, cuts: Sequence[int] = ()) -> pa.Tab
     return pa.concat_tables([*parts, detector.finish()])
 
 
-def scored(model: EventModel, frames: pa.Table, cuts: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+def scored(model: EventNetwork, frames: pa.Table, cuts: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
     scorer = FrameScorer(model)
     bounds = [0, *sorted(cuts), frames.num_rows]
     parts = [part for a, b in pairwise(bounds) for part in scorer.update(frames.slice(a, b - a))]
@@ -123,14 +132,14 @@ def test_cuts_at_every_frame_and_at_blocks(config: EventModelConfig):
 
 def test_scores_are_those_of_the_model_itself():
     embeddings = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-    causal = model_of(replace(CONFIG, causal=True))
-    _, scores = scored(causal, frames_of(embeddings))
+    causal = torch_model_of(replace(CONFIG, causal=True))
+    _, scores = scored(network_of(causal), frames_of(embeddings))
     with torch.no_grad():
         direct = torch.sigmoid(causal(torch.from_numpy(embeddings)[None], torch.tensor([40])))[0].numpy()
     assert np.allclose(scores, direct, atol=1e-6)
     # Frames of 1 to 3 s lie in the middle half of the window from 0 to 4 s.
-    both = model_of(replace(CONFIG, window_s=4.0))
-    _, scores = scored(both, frames_of(embeddings))
+    both = torch_model_of(replace(CONFIG, window_s=4.0))
+    _, scores = scored(network_of(both), frames_of(embeddings))
     with torch.no_grad():
         direct = torch.sigmoid(both(torch.from_numpy(embeddings)[None], torch.tensor([40])))[0].numpy()
     assert np.allclose(scores[10:30], direct[10:30], atol=1e-6)
@@ -406,15 +415,33 @@ def test_shipped_fight_weights_give_the_stored_numbers():
     assert model.config.labels == ("fight",)
     assert model.config.parts == LOOKS
     assert model.config.detector == file_digest(weights_path("detector"))
-    ramp = torch.linspace(0, 0.2, 30 * 160).reshape(1, 30, 160)
-    ramp[..., :64] += 0.01 * torch.arange(30)[:, None] % 0.03
-    with torch.no_grad():
-        scores = torch.sigmoid(model(ramp, torch.tensor([30])))[0, [0, 10, 20, 29], 0]
+    ramp = np.linspace(0, 0.2, 30 * 160, dtype=np.float32).reshape(1, 30, 160)
+    ramp[..., :64] += (0.01 * torch.arange(30)[:, None] % 0.03).numpy()
+    length = np.array([30])
+    scores = sigmoid(model.logits(ramp, length))[0, [0, 10, 20, 29], 0]
     assert scores.tolist() == pytest.approx([0.0987, 0.0856, 0.2163, 0.4061], abs=5e-4)
     # Which of the CNN's numbers changes does not matter: other detector weights give others.
-    mixed = torch.cat([ramp[..., torch.randperm(64)], ramp[..., 64:]], dim=-1)
-    with torch.no_grad():
-        assert torch.allclose(model(mixed, torch.tensor([30])), model(ramp, torch.tensor([30])), atol=1e-4)
+    order = np.random.default_rng(0).permutation(64)
+    mixed = np.concatenate([ramp[..., order], ramp[..., 64:]], axis=-1)
+    assert np.allclose(model.logits(mixed, length), model.logits(ramp, length), rtol=0, atol=1e-4)
+
+
+def test_events_are_found_without_torch():
+    code = """
+import sys
+import numpy as np
+import pyarrow as pa
+from pipeline.config import EventsConfig
+from pipeline.events import EventDetector, load_event_model
+
+num = 2000
+vectors = np.random.default_rng(0).random((num, 160), np.float32)
+frames = pa.table({"sample": np.arange(num), "t": np.arange(num) / 10, "embedding": list(vectors)})
+detector = EventDetector(load_event_model("fight")[0], EventsConfig(min_score=0.01, min_duration_s=0))
+print(detector.update(frames).num_rows + detector.finish().num_rows > 0, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 def test_shipped_fight_weights_on_a_clip_of_the_validation_set(perceived: tuple[np.ndarray, np.ndarray]):

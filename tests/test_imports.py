@@ -126,6 +126,7 @@ def test_stages_use_the_schemas_of_the_lake_and_nothing_else_of_it() -> None:
         ("pipeline.cli.app", {"torch", "prefect", "deltalake", "av", "cv2", "pyarrow"}),
         ("pipeline.lake.query", {"torch", "prefect", "av", "cv2"}),
         ("models.runtime", {"torch", "openvino"}),
+        ("pipeline.analyze.job, pipeline.track, pipeline.events", {"torch", "prefect"}),
         ("pipeline.config", {"torch", "prefect", "deltalake", "av", "cv2", "pyarrow"}),
         ("pipeline.media.child", {"torch", "prefect", "deltalake"}),
     ],

@@ -24,8 +24,10 @@ import numpy as np
 import torch
 
 from bench.events.join import join_all
+from models.event_config import EventModelConfig
+from models.event_network import EventNetwork
 from models.files import file_digest, weights_path
-from models.temporal import EventModel, EventModelConfig
+from models.temporal import EventModel, network_of
 from models.training.clips import Features, clip_scores, decide
 from models.training.event_settings import TrainSettings
 from models.training.events import train_events
@@ -106,7 +108,7 @@ def main() -> None:
             model = _trained(clips, features, fold, config, joined)
             hits[fold.seed] += _hits(clips, features, fold, model)
             if fold.joined is not None:
-                found[fold.seed].append(_precision(fold.joined, model))
+                found[fold.seed].append(_precision(fold.joined, network_of(model)))
             print(f"{name}, seed {fold.seed}: {found[fold.seed][-1:]}", file=sys.stderr)
         accuracies[name] = [float(np.mean(hits[seed])) for seed in range(asked.seeds)]
         print(f"{name}: {_spread(accuracies[name])} of clips", file=sys.stderr)
@@ -158,7 +160,7 @@ def _hits(clips: Sequence[Clip], features: Sequence[Features], fold: Fold, model
     return [names[best] == clips[n].label for best, n in zip(chosen, fold.test, strict=True)]
 
 
-def _precision(joined: Joined, model: EventModel) -> Means:
+def _precision(joined: Joined, model: EventNetwork) -> Means:
     settings = EventsConfig(min_score=0.5)
     found = [
         event

@@ -9,14 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.temporal import (
-    GRID_CHANNELS,
-    GRID_COLUMNS,
-    GRID_ROWS,
-    EventModel,
-    EventModelConfig,
-    valid_steps,
-)
+from models.event_config import GRID_CHANNELS, GRID_COLUMNS, GRID_ROWS, EventModelConfig
+from models.temporal import EventModel, valid_steps
 from models.training.event_settings import TrainSettings
 
 Features = npt.NDArray[np.float32]

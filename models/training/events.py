@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import CheckpointError, load, save
-from models.temporal import EventModel, EventModelConfig, look, valid_steps
+from models.event_config import EventModelConfig
+from models.event_network import look
+from models.temporal import EventModel, valid_steps
 from models.training.clips import Features, augment, clip_scores, decide, joined_windows, pad
 from models.training.event_settings import TrainSettings
 
@@ -139,7 +141,7 @@ class _Fit:
         clips, lengths = pad([features[i] for i in self._inside])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self._model = EventModel(config, look(config.parts, clips[:1, :1]).shape[-1])
+            self._model = EventModel(config, look(config.parts, clips[:1, :1].numpy()).shape[-1])
         self._model.standardise_by(clips, lengths)
         self._optimiser = torch.optim.AdamW(
             self._model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.temporal import EventModelConfig
+from models.event_config import EventModelConfig
 from models.training.clips import Features, clip_scores
 from models.training.event_settings import TrainSettings
 from models.training.events import train_events

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from models.cells import CELLS
 from models.motion import (
-    CELLS,
     HEADS,
     LOG_NOISE,
     MIN_STEP_S,

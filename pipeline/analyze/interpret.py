@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
 from pipeline.errors import StorageError
+from pipeline.events import EventDetector
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
 from pipeline.lake.current import RUN
@@ -148,7 +149,7 @@ def _aligned(frames: Iterable[pa.Table], detections: Iterator[pa.Table]) -> Iter
 
 def interpret(plan: VideoPlan, pairs: Iterable[Pair], tools: Tools, rows: Rows, watch: Stopwatch) -> None:
     """Track, then find events; all rows go to `rows` in the order of time."""
-    from pipeline.track import Tracker  # loads torch, which a run with nothing to do spares
+    from pipeline.track import Tracker  # loads scipy, which a run with nothing to do spares
 
     tracker = Tracker(tools.config.track, tools.motion, plan.frame_size)
     finder = EventFinder(plan, tools)
@@ -194,8 +195,6 @@ class EventFinder:
     """All rules and event models of one video."""
 
     def __init__(self, plan: VideoPlan, tools: Tools) -> None:
-        from pipeline.events import EventDetector  # loads torch
-
         video, config = plan.name.video_id, tools.config
         rules = config.rules_for(plan.name.camera)
         sample_s = 1 / config.video.sample_fps if config.video.sample_fps else 0.0

@@ -20,11 +20,12 @@ from models.files import CheckpointError, detector_path, file_digest, weights_pa
 from pipeline import ids
 from pipeline.config import CLASSES, Config, PerceiveConfig
 from pipeline.errors import ModelError, UsageError
+from pipeline.events import behind_another_detector, load_event_model
 from pipeline.perceive import resolved
 
 if TYPE_CHECKING:
+    from models.event_network import EventNetwork
     from models.motion import MotionModel
-    from models.temporal import EventModel
     from pipeline.lake.records import Analysis
     from pipeline.perceive import Perceiver
 
@@ -73,9 +74,7 @@ class Tools:
         return load_motion_weights(self.config.track.weights)
 
     @cached_property
-    def event_models(self) -> Mapping[str, EventModel]:
-        from pipeline.events import load_event_model
-
+    def event_models(self) -> Mapping[str, EventNetwork]:
         return {stem: load_event_model(name)[0] for stem, name in self._event_paths.items()}
 
     def load(self, *, perceiver: bool = False) -> None:
@@ -104,8 +103,6 @@ class Tools:
 
     def warnings(self, perceived: Analysis | None) -> list[str]:
         """What to tell the user of the event models over this perception; None: over a new one."""
-        from pipeline.events import behind_another_detector
-
         digests = self.perception_digests if perceived is None else json.loads(perceived.weights or "{}")
         detector = digests.get("encoder", digests.get("detector"))
         lines = [behind_another_detector(n, model, detector) for n, model in self.event_models.items()]

@@ -367,7 +367,7 @@ def train_events_command(
 
     Folders of clips named background or no... hold none of the events. Killed and called again it goes on.
     """
-    from models.temporal import EventModelConfig
+    from models.event_config import EventModelConfig
     from models.training.event_settings import TrainSettings
     from pipeline.training_events import LOOKS, embed_for, features_cache, train_from
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.files import CheckpointError, file_digest, weights_path
 from pipeline.errors import ModelError
+from pipeline.events import FrameScorer, load_event_model
 from pipeline.lake import Lake
 from pipeline.lake.lookup import read_rows
 from pipeline.report.gather import Record
@@ -36,8 +37,6 @@ def _is_same(name: str, used: dict[str, str]) -> bool:
 
 
 def _curves(lake: str, record: Record, name: str) -> list[Curve]:
-    from pipeline.events import FrameScorer, load_event_model  # loads torch
-
     analysis = record.analysis or {}
     fps = record.config.get("video", {}).get("sample_fps", 10.0)
     place = (record.video["video_id"], analysis["perception_run_id"], analysis["date"])

@@ -19,7 +19,8 @@ import torch
 from models.checkpoint import save_detector
 from models.detector import Detector, DetectorConfig
 from models.encoder import Backbone, SameConv
-from models.temporal import EventModel, EventModelConfig, save_events
+from models.event_config import EventModelConfig
+from models.temporal import EventModel, save_events
 from pipeline.analyze.outcome import Silent
 from pipeline.config import Config, load
 from pipeline.lake.layout import ORDER

@@ -1,8 +1,9 @@
-"""The event model: what it looks at, that padding and cuts do not matter, how it is stored and trained."""
+"""Event models: what they see, that padding and cuts do not matter, how one is stored, trained and run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from models.checkpoint import CheckpointError
-from models.temporal import (
-    GRID_SIZE,
-    MOTION,
-    EventModel,
-    EventModelConfig,
-    Part,
-    load_events,
-    look,
-    save_events,
-    turn,
-)
+from models.checkpoint import CheckpointError, save
+from models.event_config import CHANGES, GRID_SIZE, MOTION, EventModelConfig, Part
+from models.event_network import EventNetwork, load_event_network, look
+from models.temporal import EventModel, load_events, network_of, save_events, turn
 from models.training.clips import augment, clip_scores, decide, joined_windows, pad
 from models.training.event_settings import TrainSettings
 from models.training.events import _Fit, train_events
@@ -41,29 +34,40 @@ def test_ranks_do_not_depend_on_where_something_moves():
     random = np.random.default_rng(0)
     grid = random.random((1, 3, 48, 2)).astype(np.float32)
     moved = grid[:, :, random.permutation(48)]
-    first, second = (look((MOTION,), torch.from_numpy(g.reshape(1, 3, 96))) for g in (grid, moved))
-    assert torch.allclose(first, second, atol=1e-5)
-    twice = look((MOTION,), torch.from_numpy(2 * grid.reshape(1, 3, 96)))
+    first, second = (look((MOTION,), g.reshape(1, 3, 96)) for g in (grid, moved))
+    assert np.allclose(first, second, atol=1e-5)
+    twice = look((MOTION,), 2 * grid.reshape(1, 3, 96))
     assert (twice[..., :12] > first[..., :12]).all()
 
 
 def test_changes_are_those_of_the_numbers_that_changed_most():
     """By hand: from (0, 0, 0) to (0.1, 0, -0.3) to the same."""
-    frames = torch.tensor([[[0.0, 0, 0], [0.1, 0, -0.3], [0.1, 0, -0.3]]])
+    frames = np.array([[[0.0, 0, 0], [0.1, 0, -0.3], [0.1, 0, -0.3]]], np.float32)
     part = Part(0, 3, "changes")
     seen = look((part,), frames)
     most, second = np.log1p(20 * 0.3), np.log1p(20 * 0.1)
     assert seen.shape == (1, 3, 6)
     assert seen[0, 1].tolist() == pytest.approx([most, *[(most + second) / 3] * 5], abs=1e-5)
     assert (seen[0, [0, 2]] == 0).all()
-    assert torch.equal(look((part,), frames[..., [2, 0, 1]]), seen)
+    assert np.array_equal(look((part,), frames[..., [2, 0, 1]]), seen)
+    assert np.array_equal(look((part,), frames[0]), seen[0])
 
 
 def test_motion_is_found_at_the_end_of_any_embedding():
-    random = torch.Generator().manual_seed(0)
-    grid = torch.rand(1, 4, GRID_SIZE, generator=random)
-    longer = torch.cat([torch.rand(1, 4, 64, generator=random), grid], dim=-1)
-    assert torch.equal(look((MOTION,), grid), look((MOTION,), longer))
+    random = np.random.default_rng(0)
+    grid = random.random((1, 4, GRID_SIZE), np.float32)
+    longer = np.concatenate([random.random((1, 4, 64), np.float32), grid], axis=-1)
+    assert np.array_equal(look((MOTION,), grid), look((MOTION,), longer))
+
+
+def test_ranks_are_means_and_deviation_of_the_strongest_cells():
+    grid = np.random.default_rng(0).uniform(-0.1, 1, (4, GRID_SIZE)).astype(np.float32)
+    cells = np.log1p(grid.astype(np.float64).clip(0).reshape(4, 48, 2) * (64, 1000))
+    assert np.allclose(look((Part(0, 96, "grid"),), grid), cells.reshape(4, 96), atol=1e-5)
+    ordered = np.sort(cells, axis=1)[:, ::-1]
+    tops = [ordered[:, :n].mean(axis=1) for n in (1, 3, 6, 12, 24, 48)]
+    wanted = np.concatenate([*tops, cells.std(axis=1, ddof=1)], axis=1)
+    assert np.allclose(look((MOTION,), grid), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,7 @@ def test_motion_is_found_at_the_end_of_any_embedding():
 )
 def test_embeddings_that_do_not_fit_are_refused(part: Part, dim: int, message: str):
     with pytest.raises(ValueError, match=message):
-        look((part,), torch.zeros(1, 2, dim))
+        look((part,), np.zeros((1, 2, dim), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,7 @@ def test_embeddings_that_do_not_fit_are_refused(part: Part, dim: int, message: s
         ({"cell": "transformer"}, "cell 'transformer'"),
         ({"cell": "mean", "causal": True}, "cannot be causal"),
         ({"window_s": 0}, "above 0"),
+        ({"hidden": 8.0}, "whole numbers above 0"),
     ],
 )
 def test_wrong_configs_are_refused(values: dict[str, object], message: str):
@@ -111,6 +116,65 @@ def test_padding_and_company_have_no_influence(cell: str, causal: bool):
     company = torch.full((2, 12, 8), 5.0)
     company[0, :7] = clip[0]
     assert torch.allclose(model(company, torch.tensor([7, 12]))[0, :7], alone[0], atol=1e-6)
+    network = network_of(model)
+    logits = network.logits(company.numpy(), np.array([7, 12]))
+    assert np.allclose(logits[0, :7], network.logits(clip.numpy(), np.array([7]))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_numpy_runs_what_torch_trains(cell: str, causal: bool):
+    if cell == "mean" and causal:
+        return
+    parts = (CHANGES, MOTION, Part(0, 3), Part(-GRID_SIZE, None, "grid"))
+    config = EventModelConfig(("a", "b"), parts=parts, cell=cell, causal=causal, width=12, hidden=10)
+    model = model_of(config, 6 + 14 + 3 + GRID_SIZE)
+    lengths = torch.tensor([30, 1, 17, 0])
+    clips = torch.rand(4, 30, 64 + GRID_SIZE) * torch.tensor([0.1, 1, 0.5, 2])[:, None, None]
+    with torch.no_grad():
+        model.standardise_by(clips, lengths)
+        for weights in model.parameters():
+            weights *= 2
+        wanted = model(clips, lengths).numpy()
+    assert wanted.std() > 0.1
+    found = network_of(model).logits(clips.numpy(), lengths.numpy())
+    assert (found.shape, found.dtype) == (wanted.shape, np.float32)
+    for n, length in enumerate(lengths):
+        assert np.allclose(found[n, :length], wanted[n, :length], rtol=0, atol=1e-5)
+
+
+def test_a_network_keeps_the_weights_of_its_making():
+    model = model_of(CONFIG)
+    network, clip = network_of(model), np.ones((1, 5, 8), np.float32)
+    before = network.logits(clip, np.array([5]))
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor += 1
+    assert np.array_equal(network.logits(clip, np.array([5])), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mean", None, "mean is missing, expected"),
+        ("back.bias_hh_l0", None, r"back.bias_hh_l0 is missing, expected \(24,\)"),
+        ("more", np.zeros(3, np.float32), r"more is \(3,\), expected none"),
+        ("leave.1.weight", np.zeros((2, 8), np.float32), r"leave.1.weight is \(2, 8\), expected \(2, 16\)"),
+        ("std", np.full(8, np.nan, np.float32), "not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(name: str, value: np.ndarray | None, message: str):
+    tensors = {key: tensor.numpy() for key, tensor in model_of(CONFIG).state_dict().items()} | {name: value}
+    with pytest.raises(ValueError, match=message):
+        EventNetwork(CONFIG, {key: tensor for key, tensor in tensors.items() if tensor is not None})
+
+
+def test_a_network_refuses_other_embeddings():
+    with pytest.raises(ValueError, match="embeddings have 9 numbers, the event model expects 8"):
+        network_of(model_of(CONFIG)).logits(np.zeros((1, 2, 9), np.float32), np.array([2]))
+    open_ended = replace(CONFIG, parts=(Part(0, None),), embedding_dim=None)
+    with pytest.raises(ValueError, match="embeddings give 1 inputs, the event model has 8"):
+        network_of(model_of(open_ended)).logits(np.zeros((1, 2, 1), np.float32), np.array([2]))
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
@@ -119,10 +183,11 @@ def test_causal_state_carries_over_pieces(cell: str):
     clip = torch.randn(30, 8)
     whole = model(clip[None], torch.tensor([30]))[0]
     state, parts = None, []
+    network = network_of(model)
     for piece in clip.split([1, 9, 13, 7]):
-        logits, state = model.advance(piece, state)
+        logits, state = network.advance(piece.numpy(), state)
         parts.append(logits)
-    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+    assert np.allclose(np.concatenate(parts), whole.detach().numpy(), atol=1e-6)
 
 
 def test_only_a_two_way_model_sees_the_future():
@@ -135,7 +200,7 @@ def test_only_a_two_way_model_sees_the_future():
     both = model_of(CONFIG)
     assert not torch.allclose(both(clip, length)[0, 0], both(changed, length)[0, 0])
     with pytest.raises(ValueError, match="only a causal model"):
-        both.advance(clip[0], None)
+        network_of(both).advance(clip[0].numpy(), None)
 
 
 def test_stored_model_comes_back_equal(tmp_path: Path):
@@ -148,19 +213,46 @@ def test_stored_model_comes_back_equal(tmp_path: Path):
     assert again.config == config
     clip, length = torch.rand(1, 9, 160), torch.tensor([9])
     assert torch.equal(again(clip, length), model(clip, length))
+    network = load_event_network(path)
+    assert network.config == config
+    logits = network_of(model).logits(clip.numpy(), length.numpy())
+    assert np.array_equal(network.logits(clip.numpy(), length.numpy()), logits)
     with safe_open(path, framework="pt") as handle:
         stored = json.loads(handle.metadata()["config"])
     assert stored["labels"] == ["fight", "fall"]
     assert stored["sample_fps"] == 10.0
 
 
-def test_files_that_are_no_event_model_are_refused(tmp_path: Path):
+def test_weights_may_be_stored_in_half(tmp_path: Path):
+    model, path = model_of(CONFIG), tmp_path / "m.safetensors"
+    save(path, model.state_dict(), CONFIG.to_json(), half=True)
+    clip, length = np.random.default_rng(0).random((1, 9, 8), np.float32), np.array([9])
+    logits = load_event_network(path).logits(clip, length)
+    assert logits.dtype == np.float32
+    assert np.array_equal(logits, network_of(load_events(path)).logits(clip, length))
+
+
+@pytest.mark.parametrize("read", [load_events, load_event_network])
+def test_files_that_are_no_event_model_are_refused(
+    read: Callable[[Path], EventModel | EventNetwork], tmp_path: Path
+):
     path = tmp_path / "m.safetensors"
     with pytest.raises(CheckpointError, match="not there"):
-        load_events(path)
+        read(path)
     path.write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
-        load_events(path)
+        read(path)
+    tensors = model_of(CONFIG).state_dict()
+    save(path, tensors, {"kind": "detector"})
+    with pytest.raises(CheckpointError, match="holds 'detector' weights, not 'events'"):
+        read(path)
+    for values in ({"hidden": 9}, {"labels": []}, {"hidden": 8.0}, {"width": "8"}, {"more": 1}):
+        save(path, tensors, CONFIG.to_json() | values)
+        with pytest.raises(CheckpointError, match="tensors and config do not fit"):
+            read(path)
+    save(path, {key: tensor for key, tensor in tensors.items() if key != "mean"}, CONFIG.to_json())
+    with pytest.raises(CheckpointError, match="tensors and config do not fit"):
+        read(path)
 
 
 def made_clips(num: int = 60, seed: int = 0) -> tuple[list[np.ndarray], list[str | None], list[str]]:

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from models.temporal import EventModel, EventModelConfig, look
+from models.event_config import EventModelConfig
+from models.event_network import look
+from models.temporal import EventModel, network_of
 from pipeline.config import EventsConfig
 from pipeline.events import EventDetector
 from pipeline.training_events import LOOKS
@@ -27,8 +29,8 @@ def test_a_day_takes_the_memory_of_an_hour(
     config: EventModelConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    model = EventModel(config, look(config.parts, torch.zeros(1, 1, DIM)).shape[-1]).eval()
-    detector = EventDetector(model, EventsConfig(min_score=0.5))
+    num_inputs = look(config.parts, np.zeros((1, 1, DIM), np.float32)).shape[-1]
+    detector = EventDetector(network_of(EventModel(config, num_inputs)), EventsConfig(min_score=0.5))
     count = FPS * PIECE_S
     vectors = np.random.default_rng(0).random((count, DIM), np.float32) / 10
     vectors[: count // 2] /= 20  # so that half of each minute is calm
