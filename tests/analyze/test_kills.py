@@ -104,9 +104,8 @@ def test_segments_of_another_length_are_used(folder: Path, lake: Path, whole: Pa
     """A run may be continued with another run.segment_s, and by a run that finds a damaged segment."""
     video = str(folder / "long.mp4")
     with pytest.raises(KeyboardInterrupt):
-        analyze(
-            [video], str(lake), config(folder, run__segment_s=7), reporter=Ticking(24.0, interrupt)
-        )  # two batches on
+        one = config(folder, run__segment_s=7, run__decoders=1)  # one segment after the other
+        analyze([video], str(lake), one, reporter=Ticking(24.0, interrupt))  # two batches on
     names = sorted(staged(lake), key=lambda name: int(name.split("-")[0]))
     assert names == ["0-69.parquet", "70-139.parquet", "140-209.parquet"]
     [folder_of_it] = (lake / "_staging").iterdir()
