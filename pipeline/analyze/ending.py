@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from pipeline.analyze.changes import EventChanges
-from pipeline.analyze.interpret import Rows, Runs, Stopwatch
+from pipeline.analyze.interpret import Interpreter, Rows, Runs, Stopwatch
 from pipeline.analyze.outcome import VideoResult
 from pipeline.analyze.perception import Facts, VideoWork
 from pipeline.analyze.plan import Step, VideoPlan
@@ -25,6 +25,7 @@ class Attempt:
     row: Analysis  # its running row
     runs: Runs
     work: VideoWork | None = None  # where the video is decoded
+    interpreter: Interpreter | None = None  # likewise, once its first segment is perceived
     started: float = field(default_factory=time.perf_counter)
     watch: Stopwatch = field(default_factory=Stopwatch)
     changes: EventChanges | None = None  # against the events of the perception that is taken over

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -26,7 +27,11 @@ FLUSH_BYTES = 8_000_000
 """Rows of one video and table above this are appended before its end, so that memory does not grow with
 length (tests/soak/test_memory.py)."""
 
+AHEAD_BYTES = 64_000_000
+"""Of tracks and events that are found before a video's last segment is perceived; 5 hours of 5 objects."""
+
 Pair = tuple[pa.Table, pa.Table]
+Found = dict[str, pa.Table]  # by table
 
 
 @dataclass
@@ -62,6 +67,10 @@ class Rows:
         self._pending[table].append(place_rows(table, rows, self._place[table]))
         if sum(part.nbytes for part in self._pending[table]) > FLUSH_BYTES:
             self._lake.append(table, pa.concat_tables(self._pending.pop(table)))
+
+    def add_all(self, found: Found) -> None:
+        for table, rows in found.items():
+            self.add(table, rows)
 
     def of(self, table: str) -> list[pa.Table]:
         """Rows of a table that are not yet appended."""
@@ -147,29 +156,60 @@ def _aligned(frames: Iterable[pa.Table], detections: Iterator[pa.Table]) -> Iter
         yield piece, pa.concat_tables(parts) if parts else DETECTIONS.empty_table()
 
 
-def interpret(plan: VideoPlan, pairs: Iterable[Pair], tools: Tools, rows: Rows, watch: Stopwatch) -> None:
-    """Track, then find events; all rows go to `rows` in the order of time."""
-    from pipeline.track import Tracker  # loads scipy, which a run with nothing to do spares
+class Interpreter:
+    """Tracks, objects and events of one video from its frames and detections, in the order of time."""
 
-    tracker = Tracker(tools.config.track, tools.motion, plan.frame_size)
-    finder = EventFinder(plan, tools)
+    def __init__(self, plan: VideoPlan, tools: Tools, watch: Stopwatch) -> None:
+        from pipeline.track import Tracker  # a run with nothing to do spares its imports
+
+        self._tracker = Tracker(tools.config.track, tools.motion, plan.frame_size)
+        self._finder = EventFinder(plan, tools)
+        self._watch = watch
+        self._ahead: deque[Future[Found]] = deque()
+        self._held_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much was found ahead that no more is to be kept."""
+        return self._held_bytes > AHEAD_BYTES
+
+    def begin(self, beside: Executor, pair: Callable[[], Pair]) -> None:
+        """Interpret the next piece in another thread; what is found waits for its `update`."""
+        self._ahead.append(beside.submit(lambda: self._held(self._update(*pair()))))
+
+    def update(self, frames: pa.Table, detections: pa.Table) -> Found:
+        """What the next piece has to say. Those that were begun come first, in their order."""
+        return self._ahead.popleft().result() if self._ahead else self._update(frames, detections)
+
+    def finish(self) -> Found:
+        """What the video's end has to say."""
+        began = time.perf_counter()
+        tracks, objects = self._tracker.finish()
+        began = self._watch.timed("track", began)
+        events = self._finder.finish(tracks)
+        self._watch.timed("events", began)
+        return {"tracks": tracks, "objects": objects, "events": events}
+
+    def _update(self, frames: pa.Table, detections: pa.Table) -> Found:
+        began = time.perf_counter()
+        tracks, objects = self._tracker.update(frames, detections)
+        began = self._watch.timed("track", began)
+        events = self._finder.update(frames, tracks)
+        self._watch.timed("events", began)
+        return {"tracks": tracks, "objects": objects, "events": events}
+
+    def _held(self, found: Found) -> Found:
+        self._held_bytes += sum(rows.nbytes for rows in found.values())
+        return found
+
+
+def interpret(pairs: Iterable[Pair], interpreter: Interpreter, rows: Rows) -> None:
+    """Track and find events; all rows go to `rows` in the order of time."""
     for frames, detections in pairs:
         rows.add("frames", frames)
         rows.add("detections", detections)
-        began = time.perf_counter()
-        tracks, objects = tracker.update(frames, detections)
-        began = watch.timed("track", began)
-        rows.add("tracks", tracks)
-        rows.add("objects", objects)
-        rows.add("events", finder.update(frames, tracks))
-        watch.timed("events", began)
-    began = time.perf_counter()
-    tracks, objects = tracker.finish()
-    began = watch.timed("track", began)
-    rows.add("tracks", tracks)
-    rows.add("objects", objects)
-    rows.add("events", finder.finish(tracks))
-    watch.timed("events", began)
+        rows.add_all(interpreter.update(frames, detections))
+    rows.add_all(interpreter.finish())
 
 
 def find_events(

@@ -7,19 +7,35 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import TypeVar
 
 from pipeline.analyze.ahead import PlansAhead, plans_ahead
 from pipeline.analyze.changes import event_changes
 from pipeline.analyze.ending import Attempt
-from pipeline.analyze.interpret import Rows, find_events, fresh_runs, interpret, stored_perception
+from pipeline.analyze.interpret import (
+    Interpreter,
+    Rows,
+    find_events,
+    fresh_runs,
+    interpret,
+    stored_perception,
+)  # fmt: skip
 from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
-from pipeline.analyze.perception import Batcher, Facts, StagingGone, VideoWork, decode_job, open_work
-from pipeline.analyze.plan import Planner, Step, VideoPlan, final, with_info
+from pipeline.analyze.perception import (
+    Batcher,
+    Facts,
+    StagingGone,
+    VideoWork,
+    decode_job,
+    open_work,
+    pair_of,
+)  # fmt: skip
+from pipeline.analyze.plan import Planner, Step, VideoPlan, final
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, num_decoders, program_version
 from pipeline.config import Config
@@ -248,11 +264,12 @@ class Run:
 
     def _perceive_all(self, plans: Iterable[VideoPlan | None]) -> None:
         pixels = self.config.perceive.input_width * self.config.perceive.input_height
-        with closing(Batcher(self.tools)) as batcher:
+        with closing(Batcher(self.tools)) as batcher, ThreadPoolExecutor(1, "marey-interpret") as beside:
             with Feed(num_decoders(self.config), max_pixels=pixels) as feed:
                 for item in feed.run(self._jobs(plans, feed)):
                     self._take(item, batcher)
                     self._finish_ready()
+                    self._interpret_ahead(beside)
                     self._flush_if_due()
             batcher.flush()
             self._finish_ready()
@@ -382,6 +399,19 @@ class Run:
             if attempt.work is not None:
                 self._finish(attempt, attempt.work)
 
+    def _interpret_ahead(self, beside: Executor) -> None:
+        """Interpret what is perceived of videos that go on, while the rest is perceived."""
+        for attempt in self._decoded.values():
+            work = attempt.work
+            if work is None or not work.runs_ahead:
+                continue
+            for rows in work.next_in_order():
+                if attempt.interpreter is None:
+                    attempt.interpreter = Interpreter(attempt.plan.opened(work.info), self.tools, work.watch)
+                attempt.interpreter.begin(beside, partial(pair_of, rows))
+            if attempt.interpreter is not None and attempt.interpreter.is_full:
+                work.stop_ahead()
+
     def _finish(self, attempt: Attempt, work: VideoWork) -> None:
         """All segments are perceived: interpret, and hand over to the next group commit."""
         attempt.watch = work.watch
@@ -391,10 +421,10 @@ class Run:
             if error := work.error or work.without_frames():
                 self._hand_over(attempt.failed(error, facts))
                 return
-            if work.info is not None:
-                attempt.plan = attempt.plan.renamed(with_info(attempt.plan.name, work.info, facts.end_t))
+            attempt.plan = attempt.plan.opened(work.info, facts.end_t)
             rows = Rows(self.lake, attempt.plan, attempt.runs.written)
-            interpret(attempt.plan, work.pairs(), self.tools, rows, attempt.watch)
+            interpreter = attempt.interpreter or Interpreter(attempt.plan, self.tools, attempt.watch)
+            interpret(work.pairs(), interpreter, rows)
         except InputError as exc:
             self._hand_over(attempt.failed(exc, facts))
         except StagingGone:
@@ -413,7 +443,8 @@ class Run:
         if plan.step is Step.EVENTS:
             find_events(self.lake, plan, source, self.tools, rows, attempt.watch)
         else:
-            interpret(plan, stored_perception(self.lake, source, self.tools), self.tools, rows, attempt.watch)
+            stored = stored_perception(self.lake, source, self.tools)
+            interpret(stored, Interpreter(plan, self.tools, attempt.watch), rows)
         if plan.current is not None and source.video_id == plan.name.video_id:
             old = read_rows(self.lake, "events", source.video_id, source.events_run_id or "", source.date)
             attempt.changes = event_changes(old, rows.of("events"))

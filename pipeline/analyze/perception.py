@@ -113,7 +113,10 @@ class VideoWork:
     lost_in_a_row: int = 0
     next_shown: int = 0  # before this tick nothing is shown that was not asked for
     all_asked: bool = False
+    runs_ahead: bool = True  # whether segments are handed out before the last is perceived
     watch: Stopwatch = field(default_factory=Stopwatch)
+    _fresh: dict[int, pa.Table] = field(default_factory=dict)  # finished and not handed out
+    _handed_out: set[int] = field(default_factory=set)  # first ticks
 
     def __post_init__(self) -> None:
         reach = -1
@@ -126,6 +129,7 @@ class VideoWork:
             reach = last
             self.staged[first] = last
             self._note(first, Facts.from_json(segment.facts))
+        self.runs_ahead = not self.staged
 
     def missing(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
         """First and end tick of the segments to perceive, until the file's end, or tick `stop`, is met."""
@@ -185,8 +189,29 @@ class VideoWork:
         else:
             self.staged[first] = last
             kept = self.staging.put(first, last, rows, vars(facts))  # another worker's may be there first
-            facts = Facts.from_json(kept.facts)
+            facts, rows = Facts.from_json(kept.facts), kept.rows
+        if self.runs_ahead:
+            self._fresh[first] = rows
         self._note(first, facts)
+
+    def next_in_order(self) -> Iterator[pa.Table]:
+        """Rows of the next segments of which all before are finished, each handed out once.
+
+        They are those that `pairs` begins with.
+        """
+        while self._fresh:
+            first = min(first for first in self.asked if first not in self._handed_out)
+            if first not in self._fresh or (self.end_first is not None and first > self.end_first):
+                return
+            self._handed_out.add(first)
+            rows = self._fresh.pop(first)
+            if rows.num_rows:
+                yield rows
+
+    def stop_ahead(self) -> None:
+        """Hand out no more."""
+        self.runs_ahead = False
+        self._fresh.clear()
 
     def pairs(self) -> Iterator[Pair]:
         """Frames and detections of all segments, in canonical order.
@@ -202,8 +227,7 @@ class VideoWork:
                     raise StagingGone
                 rows = segment.rows
             if rows.num_rows:
-                frames, detections = unstage(rows)
-                yield frames, sort_rows("detections", detections)
+                yield pair_of(rows)
 
     def total(self) -> Facts:
         """Facts over all segments."""
@@ -250,6 +274,12 @@ class VideoWork:
         """First ticks of the segments up to the file's end."""
         firsts = sorted({*self.rows, *self.staged})
         return [f for f in firsts if self.end_first is None or f <= self.end_first]
+
+
+def pair_of(rows: pa.Table) -> Pair:
+    """Frames and detections of a segment's rows, in canonical order."""
+    frames, detections = unstage(rows)
+    return frames, sort_rows("detections", detections)
 
 
 def open_work(plan: VideoPlan, staging: Staging, config: Config) -> VideoWork:

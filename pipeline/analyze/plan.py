@@ -64,6 +64,10 @@ class VideoPlan:
     def renamed(self, name: VideoName) -> VideoPlan:
         return replace(self, name=name)
 
+    def opened(self, info: VideoInfo | None, duration_s: float | None = None) -> VideoPlan:
+        """With what the container says, where it could be opened; `duration_s` where it was measured."""
+        return self if info is None else self.renamed(with_info(self.name, info, duration_s))
+
     @property
     def frame_size(self) -> tuple[int, int]:
         """Displayed width and height in pixels."""

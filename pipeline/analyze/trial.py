@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.analyze.changes import EventChanges, event_changes, rule_counts
-from pipeline.analyze.interpret import Rows, Stopwatch, find_events, interpret, stored_perception
+from pipeline.analyze.interpret import Interpreter, Rows, Stopwatch, find_events, interpret, stored_perception
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
 from pipeline.lake import Lake
@@ -38,7 +38,7 @@ def try_out(
     if plan.step is Step.EVENTS:
         find_events(lake, plan, current, tools, kept, Stopwatch())
     else:
-        interpret(plan, stored_perception(lake, current, tools), tools, kept, Stopwatch())
+        interpret(stored_perception(lake, current, tools), Interpreter(plan, tools, Stopwatch()), kept)
     return event_changes(stored_events(lake, current), kept.events), rule_counts(kept.events)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
 
 from pipeline.analyze import analyze
+from pipeline.analyze.interpret import Interpreter, Pair
 from tests.analyze.build import (
     CLASSES,
     FPS,
@@ -56,6 +59,26 @@ def test_equal_rows(folder: Path, lake: Path, whole: Path, segment_s: float, dec
     for name in TABLES:
         assert found[name] == wanted[name], name
     assert not list((lake / "_staging").iterdir())
+
+
+@pytest.mark.parametrize("room", [1 << 30, -1], ids=["all ahead", "no room for more than one"])
+def test_early_segments_are_interpreted_while_later_ones_are_perceived(
+    folder: Path, lake: Path, whole: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+
+    def begin(self: Interpreter, beside: Executor, pair: Callable[[], Pair]) -> None:
+        nonlocal begun
+        begun += 1
+        really(self, beside, pair)
+
+    really = Interpreter.begin
+    monkeypatch.setattr(Interpreter, "begin", begin)
+    monkeypatch.setattr("pipeline.analyze.interpret.AHEAD_BYTES", room)
+    settings = config(folder, run__segment_s=3, run__decoders=1)
+    analyze([str(folder / "long.mp4")], str(lake), settings)
+    assert begun >= LONG_S // 3 - 2 if room > 0 else begun == 1
+    assert rows(lake) == rows(whole)
 
 
 def test_a_second_run_adds_no_row(folder: Path, lake: Path) -> None:
