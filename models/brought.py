@@ -119,8 +119,12 @@ class Brought:
     runtime: str
 
 
-def open_brought(model: Path, runtime: str = "auto", precision: str = "float32", threads: int = 0) -> Brought:
+def open_brought(
+    model: Path, runtime: str = "auto", precision: str = "float32", threads: int = 0, *, at_once: int = 8
+) -> Brought:
     """Load an ONNX detector into OpenVINO, or into ONNX Runtime where that is absent or `runtime` is torch.
+
+    `at_once` is how many pictures `find` mostly gets: no more of them have threads of their own.
 
     Raises:
         CheckpointError: the file or its description cannot be used.
@@ -131,7 +135,7 @@ def open_brought(model: Path, runtime: str = "auto", precision: str = "float32",
         raise CheckpointError(f"detector {model} is not there")
     threads = threads or os.cpu_count() or 1
     if runtime == "openvino" or (runtime == "auto" and importlib.util.find_spec("openvino")):
-        run, batch, name = _openvino(model, spec, precision, threads)
+        run, batch, name = _openvino(model, spec, precision, threads, at_once)
     else:
         run, batch, name = _onnxruntime(model, spec, threads)
     read = LAYOUTS[spec.layout]
@@ -193,7 +197,7 @@ def _prepare(pictures: npt.NDArray[np.generic], spec: Spec) -> Array:
     return x
 
 
-def _openvino(model: Path, spec: Spec, precision: str, threads: int) -> _Run:
+def _openvino(model: Path, spec: Spec, precision: str, threads: int, at_once: int) -> _Run:
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     try:
         import openvino as ov
@@ -205,7 +209,8 @@ def _openvino(model: Path, spec: Spec, precision: str, threads: int) -> _Run:
         batch = shape[0].get_length() if shape[0].is_static else 1
         width, height = spec.input
         network.reshape([batch, 3, height, width])
-        settings = stream_settings(threads, threads, bfloat16=precision == "bfloat16")
+        streams = min(-(-at_once // batch), threads)
+        settings = stream_settings(streams, threads, bfloat16=precision == "bfloat16")
         compiled = ov.Core().compile_model(_with_preparation(network, spec), "CPU", settings)
     except RuntimeError as exc:
         raise CheckpointError(f"{model} is not a model that OpenVINO reads: {exc}") from exc

@@ -139,7 +139,8 @@ def _open(settings: PerceiveConfig, threads: int) -> Network | BroughtNetwork:
         if not settings.detector:
             return own
     precision = without_int8(_precision(settings))
-    brought = open_brought(detector_path(settings.detector), settings.runtime, precision, threads)
+    path, at_once = detector_path(settings.detector), settings.batch_size
+    brought = open_brought(path, settings.runtime, precision, threads, at_once=at_once)
     return BroughtNetwork(brought, own)
 
 
