@@ -12,5 +12,5 @@ TELEMETRY_OFF = {
     "OPENVINO_TELEMETRY_OPT_OUT": "1",
 }
 
-for _name, _value in TELEMETRY_OFF.items():
+for _name, _value in (TELEMETRY_OFF | {"OPENBLAS_NUM_THREADS": "1"}).items():  # see `pipeline.cli.run`
     os.environ.setdefault(_name, _value)

@@ -9,8 +9,11 @@ boxes dropped, which helps most of them.
 
 from __future__ import annotations
 
-import argparse
 import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # speed is that of one core
+
+import argparse
 import platform
 import subprocess
 import tempfile
