@@ -126,7 +126,7 @@ def test_a_file_that_changes_meanwhile(folder: Path, lake: Path, tmp_path: Path)
     """Its rows are not kept: they would be of other bytes than their id says. The next run takes it anew."""
     video = tmp_path / "growing.mp4"
     shutil.copy(folder / "short.mp4", video)
-    settings = config(folder, run__segment_s=2)
+    settings = config(folder, run__segment_s=2, run__decoders=1)
 
     def touch() -> None:
         os.utime(video, (1, 1))
@@ -210,7 +210,7 @@ def test_another_worker_commits_and_clears_what_is_staged(
     shutil.copy(folder / "short.mp4", tmp_path)
     videos, settings = (
         [str(tmp_path / "long.mp4"), str(tmp_path / "short.mp4")],
-        config(folder, run__segment_s=5),
+        config(folder, run__segment_s=5, run__decoders=1),
     )
     other: list[Summary] = []
 
