@@ -1,7 +1,7 @@
 """What runs the detector: torch (CPU or CUDA) or OpenVINO, behind one call.
 
-torch takes batches of one fixed shape, padded, and OpenVINO pictures one by one, so that a frame gives the same
-numbers in any company.
+torch takes batches of one fixed shape, padded, and OpenVINO pictures one by one, so that a frame gives the
+same numbers in any company.
 Importing this loads no torch, which takes a second: `models.compiled` mostly does without.
 """
 

@@ -119,8 +119,8 @@ class Tools:
 def num_decoders(config: Config) -> int:
     """How many processes decode.
 
-    Beside a CNN that takes all cores several get their share of them, where a single one would fall behind. A GPU
-    leaves all cores to them.
+    Beside a CNN that takes all cores several get their share of them, where a single one would fall behind.
+    A GPU leaves all cores to them.
     """
     if config.run.decoders:
         return config.run.decoders
