@@ -39,6 +39,7 @@ def write_footage(
     source_at: Callable[[float], float] = lambda t: t,
     *,
     height: int = 360,
+    seed: int = 0,
 ) -> Path:
     """Write `seconds` of footage that shows at each time the clip's frame of `source_at`, with new noise.
 
@@ -48,9 +49,10 @@ def write_footage(
         seconds: its length.
         source_at: never decreasing.
         height: of its pictures.
+        seed: of the noise.
     """
     width = height * 16 // 9
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     noise = [rng.normal(0, NOISE, (height, width)).astype(np.float32) for _ in range(_FIELDS)]
     shown = _shown(clip, [source_at(k / FPS) for k in range(round(seconds * FPS))], width, height)
     with av.open(str(out), "w") as container:

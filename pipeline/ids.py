@@ -31,7 +31,9 @@ if TYPE_CHECKING:  # the lake's queries need digests and no config, which is slo
 PERCEPTION_VERSION = 3
 TRACKING_VERSION = 5
 EVENTS_VERSION = 4
-"""Each is raised when the program gives other rows for the same input, config and weights."""
+STILL_VERSION = 2
+"""Each is raised when the program gives other rows for the same input, config and weights. That of still
+scenes is a part of the perception's where `still_threshold` is set."""
 
 _LENGTH = 32
 _CHUNK_BYTES = 1 << 20
@@ -84,7 +86,8 @@ def perception_id(
         detections: Digest of boxes that come from elsewhere in place of a detector's, if any.
     """
     settings = [_results(config, "video"), _results(config, "perceive")]
-    return digest("perception", PERCEPTION_VERSION, content_id, settings, dict(weights), detections)
+    version = [PERCEPTION_VERSION, STILL_VERSION] if config.perceive.still_threshold else PERCEPTION_VERSION
+    return digest("perception", version, content_id, settings, dict(weights), detections)
 
 
 def tracking_id(perception_id: str, config: Config, weights: Mapping[str, str]) -> str:

@@ -1,17 +1,20 @@
-"""A video being worked on, and the row that ends its attempt."""
+"""A video being worked on: the row with which its attempt begins, and the one that ends it."""
 
 from __future__ import annotations
 
 import resource
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from pipeline.analyze.changes import EventChanges
 from pipeline.analyze.interpret import Interpreter, Rows, Runs, Stopwatch
 from pipeline.analyze.outcome import VideoResult
 from pipeline.analyze.perception import Facts, VideoWork
-from pipeline.analyze.plan import Step, VideoPlan
+from pipeline.analyze.plan import Step, VideoPlan, final
+from pipeline.analyze.tools import program_version
 from pipeline.errors import MareyError
+from pipeline.ids import new_run_id
 from pipeline.lake.commit import Ending
 from pipeline.lake.records import Analysis
 from pipeline.lake.schema import PARTITIONED
@@ -90,6 +93,44 @@ class Attempt:
             note="" if self.plan.step is Step.PERCEPTION else _REUSED[self.plan.step],
             changes=self.changes if row.succeeded else None,
         )
+
+
+def running_row(plan: VideoPlan, config_id: str, weights: str) -> Analysis:
+    """The row with which an attempt begins; `weights` as JSON."""
+    return Analysis(
+        video_id=plan.name.video_id,
+        camera=plan.name.camera,
+        date=plan.name.date,
+        run_id=new_run_id(),
+        attempt_id=new_run_id(),
+        uri=plan.source.uri,
+        status="running",
+        perception_id=plan.ids.perception,
+        tracking_id=plan.ids.tracking,
+        analysis_id=plan.ids.analysis,
+        config_id=config_id,
+        weights=weights,
+        marey_version=program_version(),
+        started_at=datetime.now(UTC),
+    )
+
+
+def skipped(plan: VideoPlan, *, dry_run: bool) -> VideoResult | None:
+    """What is said of a plan by which nothing is done; None: it is to be worked on."""
+    name = plan.name
+    result = VideoResult(plan.source.uri, "planned", name.video_id, name.duration_s)
+    if (last := plan.last_error) is not None:
+        note = "failed before" if final(last.error_code) else "failed before: --retry-failed"
+        code, error = last.error_code, last.error
+        return replace(result, state="failed", duration_s=None, error_code=code, error=error, note=note)
+    if plan.step is Step.NOTHING:
+        return replace(result, state="current")
+    if plan.step is Step.OTHER_CONFIG:
+        return replace(result, state="other_config")
+    if dry_run:
+        note = "cannot be read" if plan.error else plan.step.value
+        return replace(result, note=note, size_bytes=name.size_bytes)
+    return None
 
 
 _REUSED = {

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import islice
 from typing import TypeVar
 
 from pipeline.analyze.ahead import PlansAhead, plans_ahead
+from pipeline.analyze.batcher import Batcher
 from pipeline.analyze.changes import event_changes
-from pipeline.analyze.ending import Attempt
+from pipeline.analyze.ending import Attempt, running_row, skipped
+from pipeline.analyze.gathering import MAX_GROUP, Gathering
 from pipeline.analyze.interpret import (
     Interpreter,
     Rows,
@@ -25,9 +25,8 @@ from pipeline.analyze.interpret import (
     interpret,
     stored_perception,
 )  # fmt: skip
-from pipeline.analyze.outcome import Options, Reporter, Silent, State, Summary, VideoResult
+from pipeline.analyze.outcome import Options, Reporter, Silent, Summary, VideoResult
 from pipeline.analyze.perception import (
-    Batcher,
     Facts,
     StagingGone,
     VideoWork,
@@ -35,24 +34,22 @@ from pipeline.analyze.perception import (
     open_work,
     pair_of,
 )  # fmt: skip
-from pipeline.analyze.plan import Planner, Step, VideoPlan, final
+from pipeline.analyze.plan import Planner, Step, VideoPlan
 from pipeline.analyze.probing import open_prober
-from pipeline.analyze.tools import Tools, num_decoders, program_version
+from pipeline.analyze.tools import Tools, num_decoders
 from pipeline.config import Config
 from pipeline.errors import ConflictError, InputError, MareyError
-from pipeline.ids import new_run_id
 from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
 from pipeline.lake.location import Location
 from pipeline.lake.lookup import read_rows
-from pipeline.lake.records import ENDED, Analysis
+from pipeline.lake.records import ENDED
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
 from pipeline.notify import Notifier
 from pipeline.sources import Missing, Source, Spool, changed_since, find
 
 _TRIES = 3
-_STARTS = 16  # attempts that begin in one commit, at most
 _Todo = TypeVar("_Todo")
 
 
@@ -116,7 +113,7 @@ class Run:
         self._decoding: Counter[str] = Counter()  # jobs given to decoders, by video_id
         self._decoded: dict[str, Attempt] = {}  # by video_id, until all segments are perceived
         self._again: list[VideoPlan] = []  # to be planned anew in the next round
-        self._gathered: list[VideoPlan] = []  # to be begun together
+        self._gathering = Gathering(self.config.run.segment_s)
         self._settled: set[str] = set()  # video and perception ids of what ended in this round
         self._overtaken = False
         self._taken = 0
@@ -148,7 +145,7 @@ class Run:
 
         def one_round(wanted: Sequence[str]) -> None:
             planned = iter(plans(wanted))
-            while some := list(islice(planned, _STARTS)):
+            while some := list(islice(planned, MAX_GROUP)):
                 self.tools.load()
                 for plan in some:
                     self._warn(plan)
@@ -189,7 +186,7 @@ class Run:
                 self.reporter.note(f"limit reached: {count - number} inputs are not looked at")
                 return
             ahead.ask(left)
-            while not ahead.ready() and (self._gathered or self._decoding.total()):
+            while not ahead.ready() and (self._gathering.plans or self._decoding.total()):
                 yield None
             source, plan = ahead.take()
             if isinstance(plan, InputError):
@@ -215,31 +212,14 @@ class Run:
             yield plan
 
     def _skipped(self, plan: VideoPlan, planner: Planner) -> bool:
-        name, uri = plan.name, plan.source.uri
-        if plan.last_error is not None:
-            last = plan.last_error
-            note = "failed before" if final(last.error_code) else "failed before: --retry-failed"
-            self.done(
-                VideoResult(
-                    uri, "failed", name.video_id, error_code=last.error_code, error=last.error, note=note
-                )
-            )
-            return True
-        if plan.step in (Step.NOTHING, Step.OTHER_CONFIG):
-            if not self.options.dry_run and not planner.is_known(name):
-                put_names(self.lake, [name])
-            state: State = "current" if plan.step is Step.NOTHING else "other_config"
-            self.done(VideoResult(uri, state, name.video_id, name.duration_s))
-            return True
-        if self.options.dry_run:
-            note = "cannot be read" if plan.error else plan.step.value
-            self.done(
-                VideoResult(
-                    uri, "planned", name.video_id, name.duration_s, note=note, size_bytes=name.size_bytes
-                )
-            )
-            return True
-        return False
+        result = skipped(plan, dry_run=self.options.dry_run)
+        if result is None:
+            return False
+        named = result.state in ("current", "other_config") and not self.options.dry_run
+        if named and not planner.is_known(plan.name):
+            put_names(self.lake, [plan.name])
+        self.done(result)
+        return True
 
     def _meets_its_like(self, plan: VideoPlan) -> bool:
         """Whether this run works on the same video, or perceives the same bytes: one is to find the other.
@@ -249,7 +229,7 @@ class Run:
         perceives = plan.step is Step.PERCEPTION
         if plan.name.video_id in self._settled or (perceives and plan.ids.perception in self._settled):
             return True
-        for other in (*self._gathered, *(attempt.plan for attempt in self._attempts.values())):
+        for other in (*self._gathering.plans, *(attempt.plan for attempt in self._attempts.values())):
             if other.name.video_id == plan.name.video_id:
                 return True
             if perceives and other.ids.perception == plan.ids.perception and other.step is plan.step:
@@ -276,7 +256,7 @@ class Run:
 
     def _jobs(self, plans: Iterable[VideoPlan | None], feed: Feed) -> Iterator[DecodeJob | None]:
         """Decoding jobs of one video after the other; plans that need no decoding are done on the way."""
-        for group in self._groups(plans):
+        for group in self._gathering.groups(plans):
             if not group:
                 yield None
             for plan in group:
@@ -308,30 +288,6 @@ class Run:
         else:
             self._spool.release(plan.source)
             self._reuse(attempt)
-
-    def _groups(self, plans: Iterable[VideoPlan | None]) -> Iterator[list[VideoPlan]]:
-        """Plans to begin in one commit, as many as are made; an empty group: the next is not made yet.
-
-        Such a commit takes as long as some seconds of video. A group is no longer than a segment, and a video
-        of which an attempt came to no end begins alone: what kills its worker is not counted for others.
-        """
-        for plan in plans:
-            if plan is None or not self._fits(plan):
-                group, self._gathered = self._gathered, []
-                if group or plan is None:
-                    yield group
-            if plan is not None:
-                self._gathered.append(plan)
-        group, self._gathered = self._gathered, []
-        if group:
-            yield group
-
-    def _fits(self, plan: VideoPlan) -> bool:
-        """Whether a plan may begin together with those gathered."""
-        group = [*self._gathered, plan]
-        seconds = sum(plan.name.duration_s or math.inf for plan in group)
-        ended = not any(plan.history.unended for plan in group)
-        return ended and len(group) <= _STARTS and seconds <= self.config.run.segment_s
 
     def _take(self, item: Item, batcher: Batcher) -> None:
         video, first_text = item.job_key.rsplit(":", 1)
@@ -369,28 +325,12 @@ class Run:
 
     def _start(self, plans: Sequence[VideoPlan]) -> list[Attempt]:
         """Attempts at videos, written in one commit."""
-        rows = start_attempts(self.lake, [self._running(plan) for plan in plans])
+        weights = self.tools.weights_json
+        running = [running_row(plan, self._config_id, weights(plan.perceived)) for plan in plans]
+        rows = start_attempts(self.lake, running)
         begun = [Attempt(plan, row, fresh_runs(plan)) for plan, row in zip(plans, rows, strict=True)]
         self._attempts.update({attempt.row.attempt_id: attempt for attempt in begun})
         return begun
-
-    def _running(self, plan: VideoPlan) -> Analysis:
-        return Analysis(
-            video_id=plan.name.video_id,
-            camera=plan.name.camera,
-            date=plan.name.date,
-            run_id=new_run_id(),
-            attempt_id=new_run_id(),
-            uri=plan.source.uri,
-            status="running",
-            perception_id=plan.ids.perception,
-            tracking_id=plan.ids.tracking,
-            analysis_id=plan.ids.analysis,
-            config_id=self._config_id,
-            weights=self.tools.weights_json(plan.perceived),
-            marey_version=program_version(),
-            started_at=datetime.now(UTC),
-        )
 
     def _finish_ready(self) -> None:
         ready = [video for video, attempt in self._decoded.items() if attempt.work and attempt.work.finished]

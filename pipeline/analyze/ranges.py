@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from pipeline.analyze.batcher import Batcher
 from pipeline.analyze.outcome import Options, Reporter, Silent
-from pipeline.analyze.perception import Batcher, Facts, VideoWork, decode_job, open_work
+from pipeline.analyze.perception import Facts, VideoWork, decode_job, open_work
 from pipeline.analyze.plan import Planner, Step, VideoPlan
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, num_decoders

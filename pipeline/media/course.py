@@ -8,11 +8,13 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import chain
 
+import numpy as np
+
 from pipeline.media.container import file_identity
 from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
 from pipeline.media.letterbox import Letterbox
-from pipeline.media.motion import MotionMeter
-from pipeline.media.reader import Frame, Lost, Picture, Reader
+from pipeline.media.motion import CameraMotion, MotionMeter
+from pipeline.media.reader import Frame, Grey, Lost, Picture, Reader
 from pipeline.media.sampling import Display, Grid, seconds
 from pipeline.media.seeking import SeekPoint
 from pipeline.media.still import StillGate
@@ -24,13 +26,15 @@ _MAX_EARLY = 10_000
 _BEHIND = 2
 """Sampled frames that wait to be rendered while the next ones are decoded."""
 
+_NO_PICTURE: Picture = np.zeros((0, 0, 3), np.uint8)
+
 
 class Course:
     """An open file with all that its samples depend on: what was on display, motion, losses.
 
     A job gets the same items whether the course began with it or served others before. Between jobs the
-    course holds the decoder, at most two of its frames and one small grey picture; at the end of the file
-    it closes it.
+    course holds the decoder, at most three of its frames and a few small grey pictures; at the end of the
+    file it closes it.
 
     Args:
         job: the first of the jobs.
@@ -50,8 +54,10 @@ class Course:
         self._events = self.reader.events()
         self._display = Display[Frame](Grid.of(job.sample_fps, info.time_base) if job.sample_fps else None)
         self._meter = MotionMeter(self.letterbox, grid=job.motion_grid)
-        self._gate = StillGate(job.still_threshold, job.sample_fps)
-        self._passed: Frame | None = None  # the last sampled frame, if motion was not measured at it
+        self._gate = StillGate(job.still_threshold, job.sample_fps) if job.still_threshold else None
+        self._grey: Grey | None = None  # of the last item's frame, if there is a gate
+        self._still: Frame | None = None  # of the last item, if it was still: motion knows nothing of it
+        self._passed: Frame | None = None  # the last sampled frame, if it was no item
         self._early: list[tuple[int, int]] = []  # losses that belong to later jobs: sample and ticks
         self.position: int | None = 0
         """The first sample that is still to come; None while a job is at work, or after one broke off."""
@@ -156,15 +162,25 @@ class Course:
 
     def _item(self, job: DecodeJob, sample: int, frame: Frame, passed: Frame | None) -> SampledFrame:
         """The item of a sampled frame; `passed` is the one before, if it was no item."""
-        if passed is not None:
-            self._meter.step(self._content(passed), self._seconds(passed))
-        content, t = self._content(frame), self._seconds(frame)
-        grey = self._meter.small_grey(content)
-        like = self._gate.takes_over(sample, grey)
-        motion_grid, camera = self._meter.rest(grey, t) if like else self._meter.measure(grey, t)
+        t, before, like, picture = self._seconds(frame), self._grey, None, _NO_PICTURE
+        if self._gate is not None:
+            self._grey = frame.render_grey(*self._meter.size)
+            like = self._gate.takes_over(sample, self._grey)
+        if not like:
+            content = self._content(frame)
+            picture = self.letterbox.paste(content)
+        camera: CameraMotion | None
+        if like is None:
+            unknown, self._still = passed or self._still, None
+            if unknown is not None:
+                self._meter.keep(self._content(unknown), self._seconds(unknown))
+            motion_grid, camera = self._meter.step(content, t)
+        else:
+            assert before is not None and self._grey is not None  # still is what looks like a frame before
+            self._still = frame
+            motion_grid, camera = self._meter.at_rest(before, self._grey)
         motion = camera.as_tuple() if camera else None
-        picture = self.letterbox.paste(content)
-        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion, like)
+        return SampledFrame(job.key, sample, frame.pts, t, picture, motion_grid, motion, like or 0)
 
     def _end(self, job: DecodeJob, tally: Tally, end_of_file: bool) -> JobEnd:
         return JobEnd(

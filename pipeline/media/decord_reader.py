@@ -15,7 +15,7 @@ from pipeline.errors import MediaError
 from pipeline.media.container import Limits
 from pipeline.media.info import TimeSource, VideoInfo
 from pipeline.media.pyav_reader import PyavReader
-from pipeline.media.reader import Frame, Lost, Picture, ReaderFailed, ReaderName
+from pipeline.media.reader import Frame, Grey, Lost, Picture, ReaderFailed, ReaderName
 from pipeline.media.sampling import seconds
 from pipeline.media.scan import PacketScan
 
@@ -85,7 +85,8 @@ class DecordReader:
                 self._skip(_MAX_BEHIND)
             pts = int(stamps[index])
             duration = int(self._packets.durations[index])
-            yield Frame(pts - origin, pts, duration, partial(self._render, index))
+            render, render_grey = partial(self._render, index), partial(self._render_grey, index)
+            yield Frame(pts - origin, pts, duration, render, render_grey)
 
     def _open(self) -> Any:
         """The view that decord has of the file, compared with the scan.
@@ -112,6 +113,9 @@ class DecordReader:
         if self._shown is None or self._shown[0] != index:
             self._shown = index, self._decode(index)
         return np.asarray(cv2.resize(self._shown[1], (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _render_grey(self, index: int, width: int, height: int) -> Grey:
+        return np.asarray(cv2.cvtColor(self._render(index, width, height), cv2.COLOR_RGB2GRAY), np.uint8)
 
     def _decode(self, index: int) -> Picture:
         """(coded height, coded width, 3) RGB uint8 of a frame."""

@@ -276,7 +276,9 @@ def _item_of(message: dict[str, Any], process: DecodingProcess, task: _Task) -> 
         return None
     motion = process.ring.motion(message["slot"])
     dx, dy, scale, rotation = motion[-4:].tolist()
-    picture = process.ring.picture(message["slot"], task.job.width, task.job.height)
+    like = int(message["like"])
+    size = (0, 0) if like else (task.job.width, task.job.height)
+    picture = process.ring.picture(message["slot"], *size)
     picture.flags.writeable = False
     return SampledFrame(
         key,
@@ -286,5 +288,5 @@ def _item_of(message: dict[str, Any], process: DecodingProcess, task: _Task) -> 
         picture,
         np.array(motion[:-4]),
         (dx, dy, scale, rotation) if message["camera"] else None,
-        int(message["like"]),
+        like,
     )

@@ -125,11 +125,12 @@ class JobStart:
 class SampledFrame:
     """One sampled frame.
 
-    `picture` is (H, W, 3) RGB uint8, letterboxed. From `Feed.run` it is a view into memory that is used
-    again after the next item is asked for: copy what must live longer. `motion_grid` is (96,) float32 and
-    `camera_motion` (dx, dy, scale, rotation) or None, both against the sampled frame before (see
-    `pipeline.media.motion`). `pts` is in the stream's time base, None if the file has none. `like` above 0:
-    what was perceived of the job's frame that many back, of those that are perceived, holds for this one too.
+    `picture` is (H, W, 3) RGB uint8, letterboxed; empty, (0, 0, 3), if the frame is still. From `Feed.run` it
+    is a view into memory that is used again after the next item is asked for: copy what must live longer.
+    `motion_grid` is (96,) float32 and `camera_motion` (dx, dy, scale, rotation) or None, both against the
+    sampled frame before (see `pipeline.media.motion`). `pts` is in the stream's time base, None if the file
+    has none. `like` above 0: what was perceived of the job's frame that many back, of those that are
+    perceived, holds for this one too.
     """
 
     job_key: str

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media.letterbox import Letterbox
-from pipeline.media.reader import Picture
+from pipeline.media.reader import Grey, Picture
 
 GRID_ROWS, GRID_COLUMNS, GRID_CHANNELS = 6, 8, 2
 MOTION_GRID_SIZE = GRID_ROWS * GRID_COLUMNS * GRID_CHANNELS
@@ -32,7 +32,6 @@ _SPREADS = tuple(4 - 3 * k / 7 for k in range(8))
 
 _MAX_SCALE, _MAX_ROTATION = 2.0, 0.8
 
-Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
@@ -75,7 +74,8 @@ class MotionMeter:
         content = letterbox.content_width, letterbox.content_height
         scale = _LONG_SIDE_PX / max(content)
         width, height = (max(_SHORT_SIDE_PX, round(side * scale)) for side in content)
-        self._size = width, height
+        self.size = width, height
+        """Of the small grey picture that is compared, in pixels."""
         # Displayed pixels per pixel of the small picture, and how far from the centre its pixels lie.
         self._scale_x, self._scale_y = letterbox.display_width / width, letterbox.display_height / height
         self._columns = np.arange(width, dtype=np.float32)[None]  # (1, w)
@@ -102,11 +102,7 @@ class MotionMeter:
             Camera motion; None for a first frame, or where nothing consistent was found (too little
             texture, a cut, most of the picture moving apart).
         """
-        return self.measure(self.small_grey(content), t)
-
-    def measure(self, grey: Grey, t: float) -> tuple[Floats, CameraMotion | None]:
-        """`step` with the small grey picture (h, w) of the content."""
-        before, self._before = self._before, (grey, t)
+        before, grey = self._before, self.keep(content, t)
         if before is None:
             return np.zeros(MOTION_GRID_SIZE, np.float32), None
         # DIS starts from the flow it is given, so that has to be none.
@@ -117,25 +113,28 @@ class MotionMeter:
             return np.zeros(MOTION_GRID_SIZE, np.float32), camera
         right, down = self._explained(camera)
         residual = _length(flow[..., 0] - right, flow[..., 1] - down)
-        speed = residual / np.float32(self._size[0] * max(t - before[1], 1e-6))
+        speed = residual / np.float32(self.size[0] * max(t - before[1], 1e-6))
         change = _difference(before[0], grey, self._columns + right, self._rows + down)
         grid = np.stack([_cells(speed), _cells(change)], -1)  # (rows, columns, 2)
         return grid.reshape(-1), camera
 
-    def rest(self, grey: Grey, t: float) -> tuple[Floats, CameraMotion | None]:
-        """`measure` for a picture that is known to be still: no flow, a camera that stands, differences."""
-        assert self._before is not None  # still is what looks like a picture before
-        change = grey.astype(np.float32) - self._before[0]
+    def keep(self, content: Picture, t: float) -> Grey:
+        """Keep a frame for the next `step` without comparing it; gives what is kept of it."""
+        small = cv2.resize(content, self.size, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
         self._before = grey, t
+        return grey
+
+    def at_rest(self, before: Grey, grey: Grey) -> tuple[Floats, CameraMotion]:
+        """What `step` would give, but for noise, of two pictures that are known to show the same.
+
+        No flow, a camera that stands, differences. Both are of `size`.
+        """
         grid = np.zeros((GRID_ROWS, GRID_COLUMNS, GRID_CHANNELS), np.float32)
         if self._wants_grid:
+            change = grey.astype(np.float32) - before
             grid[..., 1] = _cells(np.abs(change - change.mean()) / 255)
         return grid.reshape(-1), CameraMotion(0.0, 0.0, 1.0, 0.0)
-
-    def small_grey(self, content: Picture) -> Grey:
-        """The small grey picture (h, w) that is compared, of a content (h, w, 3) in RGB."""
-        small = cv2.resize(content, self._size, interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
     def _camera(self, flow: Floats, before: Grey) -> CameraMotion | None:
         """Camera motion by the flow at the lattice's points with texture."""
@@ -148,7 +147,7 @@ class MotionMeter:
     def _explained(self, camera: CameraMotion | None) -> tuple[Floats, Floats]:
         """(h, w) shifts right and down, in small pixels, that camera motion explains."""
         if camera is None:
-            none = np.zeros(self._size[::-1], np.float32)
+            none = np.zeros(self.size[::-1], np.float32)
             return none, none
         right, down = camera.shifts(self._x, self._y)
         return right / self._scale_x, down / self._scale_y

@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import av
 import cv2
@@ -19,6 +21,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from pipeline.errors import MediaError
 from pipeline.media.clock import Clock
@@ -26,7 +29,7 @@ from pipeline.media.container import Limits, open_container
 from pipeline.media.damage import ends_early
 from pipeline.media.info import Orientation, TimeSource, VideoInfo, displayed_size
 from pipeline.media.packets import Ahead, packets
-from pipeline.media.reader import Frame, Lost, Picture, ReaderFailed, ReaderName
+from pipeline.media.reader import Frame, Grey, Lost, Picture, ReaderFailed, ReaderName
 from pipeline.media.sparse import Plan
 
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -178,7 +181,8 @@ class PyavReader:
             while decoded and decoded[0][0] < stamp:
                 decoded.popleft()
             if not shown:
-                yield Frame(stamp - origin, stamp, int(plan.durations[rank]), _not_decoded)
+                duration = int(plan.durations[rank])
+                yield Frame(stamp - origin, stamp, duration, _not_decoded, _not_decoded)
             elif decoded[0][0] == stamp:
                 yield decoded.popleft()[1]
             else:
@@ -201,13 +205,14 @@ class PyavReader:
         yield len(plan.order), _drain(codec)
 
     def _wrap(self, frame: VideoFrame) -> Frame:
-        renderer = self._renderer
-
-        def render(width: int, height: int) -> Picture:
-            return renderer.render(frame, width, height)
-
         duration = frame.duration or 0
-        return Frame(self._clock.show(frame.pts, frame.dts, duration), frame.pts, duration, render)
+        return Frame(
+            self._clock.show(frame.pts, frame.dts, duration),
+            frame.pts,
+            duration,
+            partial(self._renderer.render, frame),
+            partial(self._renderer.render_grey, frame),
+        )
 
     def _describe(self, frame: VideoFrame | None) -> VideoInfo:
         stream, codec = self._stream, self._stream.codec_context
@@ -235,7 +240,7 @@ class PyavReader:
         )
 
 
-def _not_decoded(width: int, height: int) -> Picture:
+def _not_decoded(width: int, height: int) -> NoReturn:
     raise RuntimeError("this frame is on display at no tick and was not decoded")
 
 
@@ -252,7 +257,7 @@ class _Renderer:
 
     def __init__(self) -> None:
         # One for all frames saves setting it up each time; it notices by itself when they change.
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._to_grey = VideoReformatter(), VideoReformatter()
         self._orientations: dict[int, Orientation] = {}
 
     def orientation(self, frame: VideoFrame) -> Orientation:
@@ -271,26 +276,38 @@ class _Renderer:
         Colours follow the frame's matrix and range; a frame that names no matrix counts as BT.709 if it is
         HD, else as BT.601. High dynamic range is not tone-mapped.
         """
-        orientation = self.orientation(frame)
-        stored = (height, width) if orientation.swaps_sides else (width, height)
         # As planes: swscale has no fast way to pixels, and needs half as long again for them.
-        planes = self._reformatter.reformat(
+        green, blue, red = self._planes(self._reformatter, frame, width, height, "gbrp")
+        return self._upright(frame, np.asarray(cv2.merge([red, green, blue]), np.uint8))
+
+    def render_grey(self, frame: VideoFrame, width: int, height: int) -> Grey:
+        """Its brightness in the same size: for small pictures a quarter of the work."""
+        [grey] = self._planes(self._to_grey, frame, width, height, "gray")
+        return self._upright(frame, grey)
+
+    def _planes(
+        self, reformatter: VideoReformatter, frame: VideoFrame, width: int, height: int, pix_fmt: str
+    ) -> list[NDArray[np.uint8]]:
+        """The frame as it is stored, in the size of an upright picture of `width` x `height`."""
+        stored = (height, width) if self.orientation(frame).swaps_sides else (width, height)
+        planes = reformatter.reformat(
             frame,
             *stored,
-            format="gbrp",
+            format=pix_fmt,
             interpolation=_SCALING,
             src_colorspace=_matrix(frame),
             dst_color_range="JPEG",
             threads=1,
         ).planes
-        green, blue, red = (
+        return [
             np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[:, : stored[0]] for p in planes
-        )
-        shrunk = cv2.merge([red, green, blue])
+        ]
+
+    def _upright(self, frame: VideoFrame, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        orientation = self.orientation(frame)
         if orientation.mirrored:
-            shrunk = shrunk[:, ::-1]
-        turned: Picture = np.rot90(shrunk, orientation.rotation // 90).astype(np.uint8, copy=False)
-        return turned
+            stored = stored[:, ::-1]
+        return np.rot90(stored, orientation.rotation // 90).astype(np.uint8, copy=False)
 
 
 def _orientation_of(frame: VideoFrame) -> Orientation:

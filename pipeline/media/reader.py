@@ -16,6 +16,9 @@ ReaderName = Literal["pyav", "decord"]
 Picture = NDArray[np.uint8]
 """(H, W, 3) RGB, uint8 in [0, 255], upright."""
 
+Grey = NDArray[np.uint8]
+"""(H, W) brightness, uint8 in [0, 255], upright."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -23,14 +26,16 @@ class Frame:
 
     `ticks` is its presentation time from the first displayed frame in units of the stream's time base, never
     less than the frame's before; `pts` is the time in the file, None if the file has none. `duration` is in
-    the same units, 0 if unknown. `render(width, height)` gives the upright picture in that size; it can be
-    called until the reader is closed, and, where only frames on display at ticks are decoded, for these.
+    the same units, 0 if unknown. `render(width, height)` gives the upright picture in that size,
+    `render_grey` its brightness alone, where it can at less cost; they can be called until the reader is
+    closed, and, where only frames on display at ticks are decoded, for these.
     """
 
     ticks: int
     pts: int | None
     duration: int
     render: Callable[[int, int], Picture]
+    render_grey: Callable[[int, int], Grey]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.media.reader import Grey
 
 BLOCK_S = 10.0
 """Seconds of the time grid after which a frame is perceived in any case, counted from the video's start.
@@ -12,10 +13,11 @@ BLOCK_S = 10.0
 So what is still does not depend on where decoding began, if it began at a multiple of this.
 """
 
-PERCEIVED, AGAIN = 4, 20
-"""Frames of a still scene that are perceived: the first four, and then every twentieth. The others take over
+PERCEIVED, AGAIN = 4, 23
+"""Frames of a still scene that are perceived: the first four, and then every so many. The others take over
 what was seen in the last four of these, in turn. So what the CNN sees in some frames and not in others, by
-noise and coding alone, goes on coming and going; one frame for all would make an object of it or nothing."""
+noise and coding alone, goes on coming and going; one frame for all would make an object of it or nothing. No
+divisor of what lies between key frames, which are seen better or worse than those between them."""
 
 _CELL_PX = 8
 """Of the small grey picture. Means over cells even out noise, and a far walker fills a good part of one."""
@@ -30,29 +32,27 @@ class StillGate:
     """Compares each sampled frame with the one that was perceived when the scene last changed.
 
     Args:
-        threshold: mean absolute difference of a cell, in grey levels of 255, below which it has not changed;
-            0: nothing is ever still.
+        threshold: mean absolute difference of a cell, in grey levels of 255, below which it has not changed.
         sample_fps: ticks per second.
     """
 
     def __init__(self, threshold: float, sample_fps: float) -> None:
         self._threshold, self._ticks = threshold, block_ticks(sample_fps)
         self._block = -1
-        self._first: NDArray[np.uint8] | None = None  # of the scene
+        self._first: Grey | None = None  # of the scene
         self._count = 0  # frames of the scene before this one
 
-    def takes_over(self, sample: int, grey: NDArray[np.uint8]) -> int:
-        """Of which perceived frame this one may take over what was seen: how many back; 0: it is perceived.
+    def takes_over(self, sample: int, grey: Grey) -> int | None:
+        """Of which perceived frame this one may take over what was seen: how many back.
 
         Args:
             sample: its tick.
-            grey: the small grey picture (h, w) of `MotionMeter`.
+            grey: its small grey picture (h, w).
 
         Returns:
-            1 is the frame perceived last, `PERCEIVED` the farthest.
+            1 is the frame perceived last, `PERCEIVED` the farthest; 0: the scene is still, and this one is
+            perceived nevertheless; None: the scene is another.
         """
-        if self._threshold <= 0:
-            return 0
         block = sample // self._ticks
         if block == self._block and self._first is not None:
             change = cv2.absdiff(grey, self._first)
@@ -64,4 +64,4 @@ class StillGate:
                     return 0
                 return PERCEIVED - self._count % PERCEIVED
         self._block, self._first, self._count = block, grey, 0
-        return 0
+        return None

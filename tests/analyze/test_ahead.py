@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.analyze import Options, analyze
 from pipeline.analyze.ahead import AHEAD, PlansAhead, plans_ahead
-from pipeline.analyze.job import Run
-from pipeline.analyze.outcome import Silent
+from pipeline.analyze.ending import running_row
+from pipeline.analyze.gathering import Gathering
 from pipeline.analyze.plan import Planner, VideoPlan
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools
@@ -37,10 +37,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def planning(lake: Path, settings: Config) -> Iterator[tuple[Planner, Run]]:
-    opened, tools = Lake.open(str(lake)), Tools(settings)
+def planning(lake: Path, settings: Config) -> Iterator[Planner]:
     with open_prober() as prober, Spool(0) as spool:
-        yield Planner(opened, tools, Options(), prober, spool), Run(opened, tools, Options(), Silent())
+        yield Planner(Lake.open(str(lake)), Tools(settings), Options(), prober, spool)
 
 
 def sources(folder: Path) -> list[Source]:
@@ -53,19 +52,19 @@ def planned(planner: Planner, entries: list[Source]) -> list[VideoPlan]:
     return [plan for plan in found if plan is not None]
 
 
-def sizes(run: Run, plans: list[VideoPlan | None]) -> list[int]:
-    return [len(group) for group in run._groups(plans)]
+def sizes(plans: list[VideoPlan | None], max_s: float = 60.0) -> list[int]:
+    return [len(group) for group in Gathering(max_s).groups(plans)]
 
 
 def test_short_videos_begin_together_up_to_a_segment(folder: Path, clips: Path, lake: Path) -> None:
-    with planning(lake, config(folder, run__segment_s=6.0)) as (planner, run):
+    with planning(lake, config(folder)) as planner:
         a, b, c, d, e = planned(planner, sources(clips))
         [long] = planned(planner, sources(folder / "long.mp4"))
-        assert sizes(run, [a, b, c, d, e]) == [3, 2]
-        assert sizes(run, [a, b, None, c, d]) == [2, 2]  # what is made is not kept waiting
-        assert sizes(run, [None, a, None, None]) == [0, 1, 0]
-        assert sizes(run, [a, long, b]) == [1, 1, 1]
-        assert sizes(run, []) == []
+        assert sizes([a, b, c, d, e], 6.0) == [3, 2]
+        assert sizes([a, b, None, c, d], 6.0) == [2, 2]  # what is made is not kept waiting
+        assert sizes([None, a, None, None], 6.0) == [0, 1, 0]
+        assert sizes([a, long, b], 6.0) == [1, 1, 1]
+        assert sizes([], 6.0) == []
 
 
 def test_a_new_video_is_planned_by_one_reading(
@@ -77,20 +76,21 @@ def test_a_new_video_is_planned_by_one_reading(
     monkeypatch.setattr(
         lookup, "run_sql", lambda snapshot, name, *rest: asked.append(name) or select(snapshot, name, *rest)
     )
-    with planning(lake, config(folder)) as (planner, _):
+    with planning(lake, config(folder)) as planner:
         plans = planned(planner, sources(clips))
         assert [plan.step.value for plan in plans] == ["perception"] * 5
     assert asked == ["videos", *["analyses"] * 5]
 
 
 def test_what_came_to_no_end_begins_alone(folder: Path, clips: Path, lake: Path) -> None:
-    with planning(lake, config(folder)) as (planner, run):
+    with planning(lake, config(folder)) as planner:
         entries = sources(clips)
         before = planned(planner, entries)
-        start_attempts(run.lake, [run._running(before[1])])  # its worker was killed
+        killed = running_row(before[1], "config", "{}")  # its worker was
+        start_attempts(Lake.open(str(lake)), [killed])
         a, b, c, d, e = planned(planner, entries)
-        assert histories(run.lake, [b.name.video_id])[b.name.video_id].unended
-        assert sizes(run, [a, b, c, d, e]) == [1, 1, 3]
+        assert histories(Lake.open(str(lake)), [b.name.video_id])[b.name.video_id].unended
+        assert sizes([a, b, c, d, e]) == [1, 1, 3]
 
 
 def test_many_at_once_give_the_rows_of_one_after_the_other(folder: Path, clips: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_many_at_once_give_the_rows_of_one_after_the_other(folder: Path, clips: 
 def test_plans_come_in_order_and_errors_with_them(
     folder: Path, clips: Path, lake: Path, tmp_path: Path
 ) -> None:
-    with planning(lake, config(folder)) as (planner, _):
+    with planning(lake, config(folder)) as planner:
         entries = sources(clips)
         gone = tmp_path / "gone.mp4"
         gone.write_bytes(b"x")
@@ -124,7 +124,7 @@ def test_plans_come_in_order_and_errors_with_them(
 
 
 def test_no_more_are_made_than_are_asked_for(folder: Path, clips: Path, lake: Path) -> None:
-    with planning(lake, config(folder)) as (planner, _):
+    with planning(lake, config(folder)) as planner:
         entries = sources(clips)
         planner.look_up(entries)
         ahead = PlansAhead(planner, entries)
@@ -141,7 +141,7 @@ def test_an_error_breaks_off_a_plan_that_waits(
 ) -> None:
     """The copy that planning waits for never comes."""
     asked = threading.Event()
-    with planning(lake, config(folder)) as (planner, _):
+    with planning(lake, config(folder)) as planner:
         entries = sources(clips)
         planner.look_up(entries)
 

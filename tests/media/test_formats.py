@@ -9,6 +9,8 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from pipeline.errors import MareyError
@@ -110,6 +112,16 @@ def test_whole_file(name: str) -> None:
     assert [frame.ticks for frame in frames] == sorted(frame.ticks for frame in frames)
     for frame in (frames[0], frames[-1]):
         assert frame.render(48, 32).shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize("name", sorted({*names(damaged=False)} - {*NO_VIDEO}))
+def test_brightness_alone_is_that_of_the_picture(name: str) -> None:
+    _, frames, _ = read(shared_path("data", "videos", "formats", name))
+    frame = frames[len(frames) // 2]
+    expected = cv2.cvtColor(frame.render(48, 32), cv2.COLOR_RGB2GRAY).astype(int)
+    # One is a pattern of all levels in all planes, of which most are no colours.
+    limit = 12 if name == "fate_empty_edit_5s.mp4" else 1
+    assert np.abs(frame.render_grey(48, 32) - expected).mean() < limit
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,12 +56,29 @@ def test_it_does_not_matter_where_decoding_begins(video: Path, cuts: tuple[int, 
     assert parts == stills(video, 4)
 
 
+def test_pictures_of_still_frames_are_left_out_and_the_others_are_what_they_are_without(video: Path) -> None:
+    job = DecodeJob("k", str(video), 0, None, sample_fps=FPS, still_threshold=4)
+    saving, full = (
+        [item for item in decode_inline(one) if isinstance(item, SampledFrame)]
+        for one in (job, replace(job, still_threshold=0))
+    )
+    for frame, expected in zip(saving, full, strict=True):
+        if frame.still:
+            assert frame.picture.size == 0
+            assert frame.camera_motion == (0, 0, 1, 0)
+            continue
+        np.testing.assert_array_equal(frame.picture, expected.picture)
+        if 12 <= frame.t < 14:  # what moved is measured against the frame before, still or not
+            np.testing.assert_array_equal(frame.motion_grid, expected.motion_grid)
+            assert frame.camera_motion == expected.camera_motion
+
+
 def test_slow_changes_add_up() -> None:
     gate = StillGate(4, 10)
     steps = [0, 0, 0, 0, 1, 2, 3, 3, 4, 4, 4, 4, 4]
     greys = [np.full((40, 64), 100 + step, np.uint8) for step in steps]
     found = [gate.takes_over(tick, grey) for tick, grey in enumerate(greys)]
-    assert found == [0, 0, 0, 0, 4, 3, 2, 1, 0, 0, 0, 0, 4]
+    assert found == [None, 0, 0, 0, 4, 3, 2, 1, None, 0, 0, 0, 4]
 
 
 def test_still_frames_take_over_from_each_perceived_one_in_turn() -> None:
@@ -68,10 +86,10 @@ def test_still_frames_take_over_from_each_perceived_one_in_turn() -> None:
     grey = np.full((40, 64), 100, np.uint8)
     perceived: list[int] = []
     taken = []
-    for tick in range(26):
+    for tick in range(29):
         if back := gate.takes_over(tick, grey):
             taken.append(perceived[-back])
         else:
             perceived.append(tick)
-    assert perceived == [0, 1, 2, 3, 20]
-    assert taken == [0, 1, 2, 3] * 4 + [2, 3, 20, 1, 2]
+    assert perceived == [0, 1, 2, 3, 23]
+    assert taken == [0, 1, 2, 3] * 4 + [0, 1, 2] + [1, 2, 3, 23, 1]

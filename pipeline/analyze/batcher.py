@@ -1,0 +1,145 @@
+"""Sampled frames through the CNN in full batches, across segments and videos."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.analyze.perception import Facts, VideoWork
+from pipeline.analyze.tools import Tools
+from pipeline.media import Letterbox, SampledFrame
+from pipeline.perceive import Perceived, to_rows
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """A sampled frame without its picture."""
+
+    sample: int
+    pts: int | None
+    t: float
+    motion_grid: npt.NDArray[np.float32]
+    camera_motion: tuple[float, float, float, float] | None
+    like: int
+
+    @property
+    def still(self) -> bool:
+        """Whether it takes over what was perceived of a frame before."""
+        return self.like > 0
+
+
+@dataclass(frozen=True)
+class _SegmentEnd:
+    work: VideoWork
+    first: int
+    last: int
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class _FrameEntry:
+    work: VideoWork
+    first: int
+    record: FrameRecord
+    letterbox: Letterbox
+
+
+_Entry = _FrameEntry | _SegmentEnd
+
+
+class Batcher:
+    """Fills batches in the order in which frames come; ends of segments wait for their frames.
+
+    The CNN perceives one batch while the next one comes together and the one before becomes rows.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools, settings = tools, tools.config.perceive
+        self._embeddings = settings.embeddings
+        shape = (settings.batch_size, settings.input_height, settings.input_width, 3)
+        self._pictures, self._others = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        self._count = 0
+        self._entries: list[_Entry] = []
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="marey-cnn")
+        self._running: tuple[Future[tuple[list[Perceived], float]], list[_Entry]] | None = None
+
+    def close(self) -> None:
+        """Wait for the CNN; what it was at is dropped."""
+        self._beside.shutdown()
+
+    def add(self, work: VideoWork, first: int, frame: SampledFrame) -> None:
+        """Take a frame; its picture is copied, unless the frame is still."""
+        record = FrameRecord(
+            frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion, frame.like
+        )
+        self._entries.append(_FrameEntry(work, first, record, work.letterboxes[first]))
+        if frame.still:
+            return
+        self._pictures[self._count] = frame.picture
+        self._count += 1
+        if self._count == len(self._pictures):
+            self._perceive_beside()
+
+    def end(self, work: VideoWork, first: int, last: int, facts: Facts) -> None:
+        """The segment has no more frames."""
+        self._entries.append(_SegmentEnd(work, first, last, facts))
+        if self._count == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Perceive what has come together, and close the segments that ended with it."""
+        self._perceive_beside()
+        self._take_in()
+
+    def _perceive_beside(self) -> None:
+        """Hand what has come together to the CNN, and take in what it perceived meanwhile."""
+        future = self._beside.submit(self._perceive, self._pictures[: self._count])
+        entries, self._entries, self._count = self._entries, [], 0
+        self._take_in()
+        self._running = future, entries
+        self._pictures, self._others = self._others, self._pictures
+
+    def _perceive(self, pictures: npt.NDArray[np.uint8]) -> tuple[list[Perceived], float]:
+        """What is in the pictures, and the seconds that each of them took."""
+        if not len(pictures):
+            return [], 0.0
+        began = time.perf_counter()
+        perceived = self._tools.perceiver(pictures)
+        return perceived, (time.perf_counter() - began) / len(pictures)
+
+    def _take_in(self) -> None:
+        """Rows of the batch that the CNN was given last, and the segments that ended with it."""
+        if self._running is None:
+            return
+        future, entries = self._running
+        self._running = None
+        found, share = future.result()
+        fresh = iter(found)
+        for _, group in groupby(entries, key=lambda entry: (type(entry), id(entry.work), entry.first)):
+            frames: list[_FrameEntry] = []
+            for entry in group:
+                if isinstance(entry, _FrameEntry):
+                    frames.append(entry)
+                else:
+                    entry.work.open_jobs -= 1
+                    entry.work.close(entry.first, entry.last, entry.facts)
+            if frames:
+                self._add_rows(frames, fresh, share)
+
+    def _add_rows(self, frames: list[_FrameEntry], fresh: Iterator[Perceived], share: float) -> None:
+        """Rows of frames of one segment, the one after the other; those not still have something fresh."""
+        work, first = frames[0].work, frames[0].first
+        last, seen = work.perceived[first], []
+        for entry in frames:
+            if not entry.record.still:
+                last.append(next(fresh))
+                work.watch.seconds["perceive"] += share
+            seen.append(last[-max(1, entry.record.like)])
+        records, box_map = [entry.record for entry in frames], frames[0].letterbox
+        work.buffers[first].append(to_rows(records, seen, box_map, embeddings=self._embeddings))
