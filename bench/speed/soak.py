@@ -1,14 +1,15 @@
 """Full load for an hour, or so: `python -m bench.speed.soak [--minutes 60]`.
 
-One process analyses as many files of a minute as keep it busy for so long. Throughput of the last quarter of
-the time beside the first, by what was committed when, and the same of memory. Prints one line; exit 1 if the
-last quarter is more than 5% slower, or needs more than 5% more memory.
+One process analyses files of a minute, more than it can, and is ended when the time is over. Throughput
+of the last quarter of the time beside the first, by what was committed when, and the same of memory. Prints
+one line; exit 1 if the last quarter is more than 5% slower, or needs more than 5% more memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,19 +22,25 @@ from pipeline.lake.query import query
 from pipeline.speed import tree_bytes
 
 SIZE, FILE_S, EVERY_S = (640, 360), 60, 2.0
+SPARE = 2.0
+"""Times as much footage as can be analysed by the rate of one file, which includes the start."""
+
+TERMINATED = 143
 MAX_LOSS = 0.05
 
 
-def busy(files: Path, lake: Path) -> list[tuple[float, int]]:
-    """Analyse; seconds since the epoch and bytes of memory, all along."""
+def busy(files: Path, lake: Path, seconds: float) -> list[tuple[float, int]]:
+    """Analyse for so long; seconds since the epoch and bytes of memory, all along."""
     command = [sys.executable, "-m", "pipeline.cli", "analyze", files, "--lake", lake]
     looks: list[tuple[float, int]] = []
     with subprocess.Popen([*map(str, command), "--set", "lake.commit_interval_s=1"]) as process:
-        while process.poll() is None:
+        until = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < until:
             looks.append((time.time(), tree_bytes(process.pid)))
             time.sleep(EVERY_S)
-    if process.returncode:
-        raise SystemExit(process.returncode)
+        process.send_signal(signal.SIGTERM)
+    if process.returncode != TERMINATED:
+        raise SystemExit(f"it ended before its time, exit status {process.returncode}")
     return looks
 
 
@@ -61,7 +68,7 @@ def quarters(lake: Path, looks: list[tuple[float, int]]) -> str:
 
 
 def main() -> None:
-    """Estimate how much footage is needed, make it, analyse it."""
+    """Estimate how much footage is needed, make it, analyse it, take it away."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.speed.soak", description=(__doc__ or "").split("\n")[0]
     )
@@ -71,10 +78,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lake = Path(folder) / "lake"
         trial = analyzed("trial", [long_file(args.footage, SIZE, 300)], lake)
-        count = round(args.minutes * 60 * trial.frames / trial.wall_s / 10 / FILE_S) + 1
+        count = round(SPARE * args.minutes * 60 * trial.frames / trial.wall_s / 10 / FILE_S) + 1
         files = short_files(args.footage, SIZE, count, FILE_S)
         try:
-            print(quarters(lake, busy(files, lake)))
+            print(quarters(lake, busy(files, lake, 60 * args.minutes)))
         finally:
             shutil.rmtree(files)
 
