@@ -22,8 +22,9 @@ from pipeline.config import EventsConfig
 from pipeline.errors import ModelError
 from pipeline.event_rows import details_json, event_id, events_table
 
-CLOSE_SHARE = 0.7
-"""An interval that `min_score` has opened goes on while the score is at least this share of it."""
+_CLOSE_SHARE, _LEAST_SHARE, _LIKELY = 0.9, 0.7, 0.5
+"""An interval that `min_score` has opened goes on while the score is at least `_CLOSE_SHARE` of it, or while
+the label is more likely there than not, but for no less than `_LEAST_SHARE` of it."""
 
 MAX_GAP_S = 2.0
 """Frames farther apart are no neighbours: intervals end, a causal model forgets."""
@@ -172,10 +173,11 @@ class _Run:
 
 
 class Intervals:
-    """Stretches in which a score stays at or above `CLOSE_SHARE` of `min_score` and reaches `min_score`."""
+    """Stretches in which a score reaches `min_score` and stays at or above what closes them, a bit lower."""
 
     def __init__(self, min_score: float, min_duration_s: float) -> None:
-        self._open_at, self._close_below = min_score, CLOSE_SHARE * min_score
+        self._open_at = min_score
+        self._close_below = max(_LEAST_SHARE * min_score, min(_CLOSE_SHARE * min_score, _LIKELY))
         self._min_s = min_duration_s
         self._run: _Run | None = None
 

@@ -157,8 +157,10 @@ def test_a_causal_model_forgets_over_a_gap():
 
 def test_intervals_by_hand():
     t = np.arange(14) / 10
-    scores = np.array([0.1, 0.4, 0.6, 0.9, 0.36, 0.6, 0.34, 0.1, 0.4, 0.4, 0.4, 0.6, 0.1, 0.8], np.float32)
-    # Open at 0.5, goes on from 0.35: 0.1 to 0.5 s, then 0.8 to 1.1 s, then 1.3 s, which is a single frame.
+    scores = np.array(
+        [0.1, 0.46, 0.6, 0.9, 0.47, 0.6, 0.44, 0.1, 0.46, 0.46, 0.46, 0.6, 0.1, 0.8], np.float32
+    )
+    # Open at 0.5, goes on from 0.45: 0.1 to 0.5 s, then 0.8 to 1.1 s, then 1.3 s, which is a single frame.
     intervals = Intervals(0.5, 0.3)
     found = [*intervals.push(t, scores), *intervals.finish()]
     assert [(round(i.t_start, 3), round(i.t_end, 3), round(i.t_peak, 3)) for i in found] == [
@@ -166,8 +168,18 @@ def test_intervals_by_hand():
         (0.8, 1.1, 1.1),
     ]
     assert found[0].score == pytest.approx(0.9)
-    assert found[0].mean_score == pytest.approx((0.4 + 0.6 + 0.9 + 0.36 + 0.6) / 5)
+    assert found[0].mean_score == pytest.approx((0.46 + 0.6 + 0.9 + 0.47 + 0.6) / 5)
     assert found[0].num_frames == 5
+
+
+@pytest.mark.parametrize(
+    ("opens", "holds", "closes"), [(0.3, 0.28, 0.26), (0.7, 0.51, 0.49), (0.9, 0.64, 0.62)]
+)
+def test_what_closes_an_interval_depends_on_what_opens_it(opens: float, holds: float, closes: float) -> None:
+    intervals = Intervals(opens, 0.0)
+    scores = np.array([holds, 0.95, holds, holds, closes, holds], np.float32)
+    found = [*intervals.push(np.arange(6) / 10, scores), *intervals.finish()]
+    assert [(i.t_start, i.t_end) for i in found] == [(0.0, 0.3)]
 
 
 def test_an_interval_ends_at_a_gap_and_needs_a_peak():
