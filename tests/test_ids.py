@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline import ids
-from pipeline.config import Config, Rule
+from pipeline.config import Config, Rule, load
 
 HEX = re.compile(r"[0-9a-f]{32}")
 RULE = {
@@ -150,6 +150,16 @@ def test_a_version_changes_its_stage(
     before = all_ids(Config())
     monkeypatch.setattr(ids, constant, getattr(ids, constant) + 1)
     assert changed(before, all_ids(Config())) == expected
+
+
+def test_the_version_of_still_scenes_counts_only_where_they_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, saving = load(None, {}), load(None, {"perceive.still_threshold": 2.0})
+    before = all_ids(plain), all_ids(saving)
+    monkeypatch.setattr(ids, "STILL_VERSION", ids.STILL_VERSION + 1)
+    assert all_ids(plain) == before[0]
+    assert changed(before[1], all_ids(saving)) == ALL
 
 
 def test_digest_is_sha256_of_canonical_json() -> None:
