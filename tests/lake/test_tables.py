@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -165,6 +166,19 @@ def test_tables_of_the_first_programs_come_to_be_check_pointed_as_new_ones(tmp_p
     analyse(lake, "v2")  # with what it kept of the tables from before
     assert kept.version() == versions[-1] + 1
     assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 4}]
+
+
+def test_a_snapshot_that_is_kept_is_opened_anew_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grows by what each commit brings: a run over 700 videos held 140 MB more at its end."""
+    monkeypatch.setattr(tables, "_KEPT_FOR", 3)
+    lake, kept = Lake.open(tmp_path), []
+    for number in range(8):
+        analyse(lake, f"v{number}")
+        kept.append(lake.latest("events"))
+    assert [a is b for a, b in pairwise(kept)] == [True, False, True, True, False, True, True]
+    assert kept[-1].version() == lake.table("events").version() == 8
 
 
 def test_a_lake_from_before_thumbnails_is_read_and_gets_them(
