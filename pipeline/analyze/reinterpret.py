@@ -16,9 +16,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.analyze.changes import rule_counts
-from pipeline.analyze.job import Run
 from pipeline.analyze.outcome import Options, Reporter, Silent, Summary, VideoResult
 from pipeline.analyze.plan import Step, VideoPlan, vectors_suffice
+from pipeline.analyze.run import Run
 from pipeline.analyze.tools import Tools
 from pipeline.analyze.trial import stored_events, try_out
 from pipeline.config import Config, PerceiveConfig, VideoConfig

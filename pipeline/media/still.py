@@ -16,8 +16,8 @@ So what is still does not depend on where decoding began, if it began at a multi
 PERCEIVED, AGAIN = 4, 23
 """Frames of a still scene that are perceived: the first four, and then every so many. The others take over
 what was seen in the last four of these, in turn. So what the CNN sees in some frames and not in others, by
-noise and coding alone, goes on coming and going; one frame for all would make an object of it or nothing. No
-divisor of what lies between key frames, which are seen better or worse than those between them."""
+noise and coding alone, goes on coming and going; one frame for all would make an object of it or nothing.
+23 has no divisor in common with usual distances of key frames, which look sharper or coarser than others."""
 
 _CELL_PX = 8
 """Of the small grey picture. Means over cells even out noise, and a far walker fills a good part of one."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.analyze.interpret import EventFinder
-from pipeline.analyze.job import Run
+from pipeline.analyze.run import Run
 from pipeline.cli import run as run_command
 from pipeline.lake.staging import Staging
 from pipeline.lake.tables import Lake

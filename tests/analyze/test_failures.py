@@ -257,7 +257,7 @@ def test_what_a_bad_decoder_costs(
     folder: Path, lake: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, cause: str | None
 ) -> None:
     """Its segment, with a gap that says why; --retry-failed gets it whole. A slow one costs nothing."""
-    from pipeline.analyze import job
+    from pipeline.analyze import run
     from pipeline.analyze.perception import decode_job
     from pipeline.media import DecodeJob, Fault
 
@@ -267,7 +267,7 @@ def test_what_a_bad_decoder_costs(
 
     video = folder / "short.mp4"
     settings = config(folder, run__segment_s=2, video__stall_s=2.0, video__max_memory_mb=400)
-    monkeypatch.setattr(job, "decode_job", faulty)
+    monkeypatch.setattr(run, "decode_job", faulty)
     [result] = analyze([str(video)], str(lake), settings).results
     assert [gap["cause"] for gap in result.gaps] == [cause] * (cause is not None)
     assert result.state == ("ok" if cause is None else "partial")

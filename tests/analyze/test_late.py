@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.analyze import Options, analyze, job, reinterpret
+from pipeline.analyze import Options, analyze, reinterpret, run
 from pipeline.config import LakeConfig
 from pipeline.lake.compact import compact
 from tests.analyze.build import ask, config, rows
@@ -76,7 +76,7 @@ def test_a_reinterpretation_does_not_bring_an_old_perception_back(
     other = config(folder, rules=[])
     assert analyze([video], str(lake), first).exit_code() == 0
     [old] = ask(lake, "SELECT perception_id FROM analyses_current")
-    original, met = job.find_events, []
+    original, met = run.find_events, []
 
     def late(*arguments: Any) -> None:
         """Once the reinterpretation has read what it needs, a new perception is committed."""
@@ -85,7 +85,7 @@ def test_a_reinterpretation_does_not_bring_an_old_perception_back(
             met.append(1)
             assert analyze([video], str(lake), second, Options(upgrade=True)).exit_code() == 0
 
-    monkeypatch.setattr(job, "find_events", late)
+    monkeypatch.setattr(run, "find_events", late)
     summary = reinterpret(str(lake), other)
     [new] = ask(lake, "SELECT perception_id, perception_run_id, config_id FROM analyses_current")
     assert new["perception_id"] != old["perception_id"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.analyze import analyze, job
+from pipeline.analyze import analyze, run
 from pipeline.analyze.perception import decode_job
 from pipeline.media import DecodeJob
 from tests.analyze.build import TABLES, config, prepared, rows
@@ -38,7 +38,7 @@ def eager(work: Any, first: int, end: int, settings: Any) -> DecodeJob:
 def test_equal_rows_in_any_number_of_segments(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "decode_job", eager)
+    monkeypatch.setattr(run, "decode_job", eager)
     path = shared_path("data", "videos", "formats", name)
     times = [t for t in truth()[name] if t is not None]
     length = max(times[-1] - times[0], 0.1)
