@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from deltalake.table import TableOptimizer
 
 from pipeline import retry
 from pipeline.config import LakeConfig
@@ -179,6 +181,38 @@ def test_a_snapshot_that_is_kept_is_opened_anew_now_and_then(
         kept.append(lake.latest("events"))
     assert [a is b for a, b in pairwise(kept)] == [True, False, True, True, False, True, True]
     assert kept[-1].version() == lake.table("events").version() == 8
+
+
+def test_small_files_of_a_batch_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at a video's history opens each: over 900 videos their planning and commits doubled in cost."""
+    monkeypatch.setattr(tables, "_MERGED_EVERY", 8)
+    lake = Lake.open(tmp_path)
+    stale = lake.table("analyses")
+    ends = [analyse(lake, f"v{number}", rows=stage_rows(2, 1)) for number in range(20)]
+    for name, commits in (("analyses", 40), ("videos", 20)):
+        assert lake.table(name).version() == commits + commits // 8
+        assert len(lake.table(name).file_uris()) <= 8
+    found = query(tmp_path, "SELECT video_id, revision, status FROM analyses ORDER BY video_id, revision")
+    assert found["video_id"].to_pylist() == sorted(2 * [f"v{number}" for number in range(20)])
+    assert found["revision"].to_pylist() == 20 * [1, 2]
+    assert found["status"].to_pylist() == 20 * ["running", "ok"]
+    # Who decided by what was there before still loses.
+    rows = records.analyses_table([ends[3].analysis])
+    with pytest.raises(ConflictError):
+        lake.append_if_unchanged(stale, "analyses", rows, [("v3", 2)])
+
+
+def test_putting_files_together_harms_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MERGED_EVERY", 2)
+
+    def fails(*_: object, **__: object) -> None:
+        raise DeltaError("the server stumbled")
+
+    monkeypatch.setattr(TableOptimizer, "compact", fails)
+    lake = Lake.open(tmp_path)
+    for number in range(5):
+        analyse(lake, f"v{number}", rows=stage_rows(2, 1))
+    assert query(tmp_path, "SELECT count(*) AS n FROM analyses").to_pylist() == [{"n": 10}]
 
 
 def test_a_lake_from_before_thumbnails_is_read_and_gets_them(
