@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the lake's queries need digests and no config, which is slo
     from pipeline.config import Config
 
 PERCEPTION_VERSION = 3
-TRACKING_VERSION = 5
+TRACKING_VERSION = 6
 EVENTS_VERSION = 5
 STILL_VERSION = 2
 """Each is raised when the program gives other rows for the same input, config and weights. That of still

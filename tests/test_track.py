@@ -254,6 +254,15 @@ def test_camera_motion_is_followed() -> None:
     assert centre == pytest.approx(400 + place, abs=3)
 
 
+@pytest.mark.parametrize("late", [15, 45])
+def test_false_boxes_where_an_object_comes_back_do_not_take_it(late: int) -> None:
+    """Somebody is hidden for 0.3 s and comes back `late` pixels short of where they should be."""
+    boxes = [figure(i, 200 + 8 * i - (late if i > 20 else 0), 500) for i in range(60) if not 20 <= i < 23]
+    boxes += [figure(i, 384 - late, 500, score=0.6) for i in (18, 19, 20)]
+    _, objects = track(*tables(60, boxes))
+    assert objects["num_frames"].to_pylist() == [60]
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_shaken_camera_is_felt_from_the_boxes(every: int) -> None:
     """Eight people on a pavement, filmed by somebody who stumbles: jolts of half a box height."""

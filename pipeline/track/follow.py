@@ -28,6 +28,7 @@ class FollowSettings:
     low_score: float  # from here on a box may continue a track
     max_gap_s: float  # seconds without a box after which a track is no longer followed
     first_gap_s: float = 0.4  # a new track may be lost that long, and as long again as it was seen
+    proven: int = 6  # observations from which a track is taken for an object rather than for noise
     double_iou: float = 0.65  # a new box that overlaps a better one more is no new object
     weighing: Weighing = field(default_factory=Weighing)
 
@@ -146,23 +147,36 @@ class Follower:
         self, frame: Frame, group: NDArray[np.int64], mean: Array, variance: Array
     ) -> NDArray[np.bool_]:
         """Match boxes to tracks, the confident ones first; returns which boxes were taken."""
-        weighing = self._settings.weighing
         dt = frame.t - self._last_t
-        gain = gains(mean, variance, frame.z, self._looks(frame), weighing)
+        gain = gains(mean, variance, frame.z, self._looks(frame), self._settings.weighing)
         gain[self._group[:, None] != group[None]] = -np.inf
-        falling = -frame.scores
-        count = int(falling.searchsorted(-self._settings.start_score, side="right"))
-        usable = int(falling.searchsorted(-self._settings.low_score, side="right"))
-        rows, columns = assign(gain[:, :count])
-        if usable > count:
-            free = np.setdiff1d(np.arange(len(self.tracks)), rows)
-            less = weighing.most_cost - weighing.most_cost_low
-            more_rows, more = assign(gain[free, count:usable] - less)
-            rows, columns = np.concatenate([rows, free[more_rows]]), np.concatenate([columns, more + count])
+        rows, columns = self._assign(gain, frame.scores)
         self._observe(frame, rows, columns, dt)
         taken = np.zeros(len(frame.z), np.bool_)
         taken[columns] = True
         return taken
+
+    def _assign(self, gain: Array, scores: Array) -> tuple[Ints, Ints]:
+        """Rows and columns of (T, D) that belong together, in three rounds.
+
+        First boxes that are sure to proven tracks: a young track may be noise, so it does not take the box of
+        a track whose prediction fits less well (DeepSORT and ByteTrack, too, ask it last, arXiv 1703.07402,
+        2110.06864). Then they to any, and what is left of all to boxes that are doubtful.
+        """
+        weighing = self._settings.weighing
+        proven, anyone = self._state.age >= self._settings.proven, np.ones(len(gain), np.bool_)
+        sure = scores >= self._settings.start_score
+        doubtful = ~sure & (scores >= self._settings.low_score)
+        less = weighing.most_cost - weighing.most_cost_low
+        rows, columns = np.empty(0, np.intp), np.empty(0, np.intp)
+        for tracks, boxes, short in ((proven, sure, 0.0), (anyone, sure, 0.0), (anyone, doubtful, less)):
+            i, j = np.flatnonzero(tracks), np.flatnonzero(boxes)
+            if not len(i) or not len(j):
+                continue
+            row, column = assign(gain[np.ix_(i, j)] - short)
+            rows, columns = np.concatenate([rows, i[row]]), np.concatenate([columns, j[column]])
+            proven[i[row]] = anyone[i[row]] = sure[j[column]] = False
+        return rows, columns
 
     def _observe(self, frame: Frame, rows: Ints, columns: Ints, dt: Array) -> None:
         if not len(rows):
