@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.cells import CELLS, step
-from models.event_config import GRID_CHANNELS, GRID_COLUMNS, GRID_ROWS, EventModelConfig, Floats, Part
+from models.event_config import (
+    GRID_CHANNELS,
+    GRID_COLUMNS,
+    GRID_ROWS,
+    GRID_SIZE,
+    EventModelConfig,
+    Floats,
+    Part,
+)
 from models.files import CheckpointError, read_checkpoint
 
 State = tuple[Floats, Floats]
@@ -27,6 +35,11 @@ _GAINS = np.array((64.0, 1000.0), np.float32)
 _TOP_CHANGES = (1, 3, 6, 12, 24, 64)
 _CHANGE_GAIN = 20.0
 """The CNN's vector has unit length and 64 numbers; from frame to frame they change by 0.01."""
+
+_CUT = 0.5
+"""How far the CNN's vector moves where one shot ends and another begins. Within the clips of
+`shared/data/fights/train` 999 of 1,000 steps are below 0.48; from the end of a clip of one source to the
+beginning of one of another 99 of 100 are above 0.51."""
 
 
 def look(parts: tuple[Part, ...], embeddings: Floats) -> Floats:
@@ -48,6 +61,15 @@ def inputs(config: EventModelConfig, embeddings: Floats) -> Floats:
     if wanted is not None and given != wanted:
         raise ValueError(f"embeddings have {given} numbers, the event model expects {wanted}")
     return look(config.parts, embeddings)
+
+
+def cuts(embeddings: Floats) -> NDArray[np.bool_]:
+    """Between which neighbours of (T, D) one shot ends and another begins, (T - 1,).
+
+    Known by the CNN's numbers: of embeddings that are motion grids alone it cannot be told.
+    """
+    moved = np.diff(embeddings[:, :-GRID_SIZE], axis=0)
+    return np.asarray(np.linalg.norm(moved, axis=1) > _CUT)
 
 
 def _view(part: Part, values: Floats) -> Floats:

@@ -137,7 +137,7 @@ class EventsConfig(Model):
         ("fight",),
         "event models: shipped names, .safetensors files, or https:// or s3:// ...#sha256=<their digests>",
     )
-    # Of the ordinary clips that `fight` was trained on, 53% reach 0.5 somewhere and 6% reach 0.9.
+    # Of the ordinary clips that `fight` was trained on, 55% reach 0.5 somewhere and 8% reach 0.9.
     min_score: float = result(0.9, "event models: score that opens an interval", ge=0, le=1)
     min_duration_s: float = result(0.5, "event models: shorter intervals are dropped", ge=0)
 

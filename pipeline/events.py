@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.cells import sigmoid
-from models.event_network import EventNetwork, State, load_event_network
+from models.event_network import EventNetwork, State, cuts, load_event_network
 from models.files import CheckpointError, file_digest, weights_path
 from pipeline.config import EventsConfig
 from pipeline.errors import ModelError
@@ -27,13 +27,14 @@ _CLOSE_SHARE, _LEAST_SHARE, _LIKELY = 0.9, 0.7, 0.5
 the label is more likely there than not, but for no less than `_LEAST_SHARE` of it."""
 
 MAX_GAP_S = 2.0
-"""Frames farther apart are no neighbours: intervals end, a causal model forgets."""
+"""Frames farther apart are no neighbours: intervals end, models forget."""
 
 _BLOCK = 64  # frames of a causal block
 _BATCH = 16  # windows that are scored together
 
 Floats = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
+Shots = npt.NDArray[np.int64]
 Scored = tuple[Times, Floats]  # (N,) seconds and (N, labels) scores in 0..1, of frames in order
 
 
@@ -211,6 +212,9 @@ class Intervals:
 class FrameScorer:
     """Scores of every frame of one video, later than the frames come but the same however they are cut.
 
+    A model sees each shot for itself: where the picture becomes another, nothing is known of before, as at
+    the start of a video, and so it is after a gap.
+
     Frames on a finer grid than the model was trained on (by half and more) are thinned out to its rate; the
     frames between get no score.
     """
@@ -220,12 +224,16 @@ class FrameScorer:
         self._sample_fps = sample_fps
         self._tick = -1
         self._newest = -np.inf
+        self._shot = 0
+        self._last: tuple[float, Floats] | None = None  # time and embedding (D,) of the last frame
         self._scorer: _Scorer = _Blocks(model) if model.config.causal else _Windows(model)
 
     def update(self, frames: pa.Table) -> Iterator[Scored]:
         """Take frames, columns sample, t and embedding of FRAMES; times and scores that are certain now."""
         t, embeddings = self._take(frames)
-        return _checked(self._scorer.push(t, embeddings)) if len(t) else iter(())
+        if not len(t):
+            return iter(())
+        return _checked(self._scorer.push(t, embeddings, self._shots(t, embeddings)))
 
     def finish(self) -> Iterator[Scored]:
         """The rest."""
@@ -241,6 +249,18 @@ class FrameScorer:
         self._newest = float(t[-1])
         keep = self._thinned(frames["sample"].to_numpy(), t)
         return t[keep], _matrix(frames["embedding"])[keep]
+
+    def _shots(self, t: Times, embeddings: Floats) -> Shots:
+        """The number of each frame's shot, (N,)."""
+        begins = np.zeros(len(t), bool)
+        begins[1:] = (np.diff(t) > MAX_GAP_S) | cuts(embeddings)
+        if self._last is not None:
+            last_t, last = self._last
+            begins[0] = t[0] - last_t > MAX_GAP_S or cuts(np.stack([last, embeddings[0]]))[0]
+        self._last = float(t[-1]), embeddings[-1].copy()
+        shot = self._shot + np.cumsum(begins)
+        self._shot = int(shot[-1])
+        return shot
 
     def _thinned(self, sample: npt.NDArray[np.int64], t: Times) -> npt.NDArray[np.bool_]:
         if 0 < self._sample_fps < 1.5 * self._fps:
@@ -274,27 +294,28 @@ def _checked(parts: Iterator[Scored]) -> Iterator[Scored]:
 
 
 class _Scorer(Protocol):
-    def push(self, t: Times, embeddings: Floats) -> Iterator[Scored]: ...
+    def push(self, t: Times, embeddings: Floats, shot: Shots) -> Iterator[Scored]: ...
 
     def finish(self) -> Iterator[Scored]: ...
 
 
 class _Blocks:
-    """A causal model: blocks of `_BLOCK` frames, counted from the start or the last gap."""
+    """A causal model: blocks of `_BLOCK` frames, counted from the shot's start."""
 
     def __init__(self, model: EventNetwork) -> None:
         self._model = model
         self._state: State | None = None
-        self._last_t: float | None = None  # of the last frame that was scored
+        self._last_shot = 0  # of the last frame that was scored
         self._t: Times = np.empty(0)
         self._embeddings: Floats = np.empty((0, 0), np.float32)
+        self._shot: Shots = np.empty(0, np.int64)
 
-    def push(self, t: Times, embeddings: Floats) -> Iterator[Scored]:
+    def push(self, t: Times, embeddings: Floats, shot: Shots) -> Iterator[Scored]:
         if len(self._t):
             t, embeddings = np.concatenate([self._t, t]), np.concatenate([self._embeddings, embeddings])
-        apart = np.diff(t, prepend=t[0] if self._last_t is None else self._last_t) > MAX_GAP_S
+            shot = np.concatenate([self._shot, shot])
         begin = 0
-        for stop in [*np.flatnonzero(apart).tolist(), len(t)]:
+        for stop in [*np.flatnonzero(np.diff(shot, prepend=self._last_shot)).tolist(), len(t)]:
             ends = [*range(begin + _BLOCK, stop + 1, _BLOCK), *([stop] if stop < len(t) else [])]
             for end in ends:
                 if end > begin:
@@ -303,13 +324,13 @@ class _Blocks:
             if stop < len(t):
                 self._state = None
         if begin:
-            self._last_t = float(t[begin - 1])
-        self._t, self._embeddings = t[begin:], embeddings[begin:]
+            self._last_shot = int(shot[begin - 1])
+        self._t, self._embeddings, self._shot = t[begin:], embeddings[begin:], shot[begin:]
 
     def finish(self) -> Iterator[Scored]:
         if len(self._t):
             yield self._score(self._t, self._embeddings)
-        self._t, self._state, self._last_t = np.empty(0), None, None
+        self._t, self._state = np.empty(0), None
 
     def _score(self, t: Times, embeddings: Floats) -> Scored:
         block = np.zeros((_BLOCK, embeddings.shape[1]), np.float32)
@@ -321,7 +342,8 @@ class _Blocks:
 class _Windows:
     """Any other model: window k covers `hop` * k to `hop` * (k + 2) seconds and scores its middle half.
 
-    Windows are scored in batches of `_BATCH`, of which batch m holds windows m * _BATCH and following.
+    Of a window with frames of several shots each shot's are a sequence of their own. Windows are scored in
+    batches, of which batch m holds windows m * _BATCH and following.
     """
 
     def __init__(self, model: EventNetwork) -> None:
@@ -330,12 +352,14 @@ class _Windows:
         self._num_steps = int(np.ceil(model.config.window_s * model.config.sample_fps * 1.5)) + 2
         self._t: Times = np.empty(0)
         self._embeddings: Floats = np.empty((0, 0), np.float32)
+        self._shot: Shots = np.empty(0, np.int64)
         self._batch = -1  # of the window that scores the frame at 0 s
 
-    def push(self, t: Times, embeddings: Floats) -> Iterator[Scored]:
+    def push(self, t: Times, embeddings: Floats, shot: Shots) -> Iterator[Scored]:
         if len(self._t):
             t, embeddings = np.concatenate([self._t, t]), np.concatenate([self._embeddings, embeddings])
-        self._t, self._embeddings = t, embeddings
+            shot = np.concatenate([self._shot, shot])
+        self._t, self._embeddings, self._shot = t, embeddings, shot
         self._pass_over_gap()
         while len(self._t) and self._t[-1] >= self._end_of_batch():
             yield from self._next_batch()
@@ -353,21 +377,23 @@ class _Windows:
         return np.floor(t / self._hop_s - 0.5).astype(np.int64)
 
     def _next_batch(self) -> Iterator[Scored]:
-        first = self._batch * _BATCH
-        numbers = np.arange(first, first + _BATCH)
-        begins = np.searchsorted(self._t, numbers * self._hop_s)
-        ends = np.searchsorted(self._t, (numbers + 2) * self._hop_s)
-        if (ends > begins).any():
+        own = self._window_of(self._t)
+        chosen = np.flatnonzero(own // _BATCH == self._batch)
+        if len(chosen):
+            # A sequence for each pair of window and shot that has frames to score.
+            pairs = np.stack([own[chosen], self._shot[chosen]])
+            (window, shot), row = np.unique(pairs, axis=1, return_inverse=True)
+            begins = np.maximum(self._t.searchsorted(window * self._hop_s), self._shot.searchsorted(shot))
+            ends = np.minimum(
+                self._t.searchsorted((window + 2) * self._hop_s),
+                self._shot.searchsorted(shot, side="right"),
+            )
             scores = self._score(begins, ends)
-            own = self._window_of(self._t)
-            chosen = np.flatnonzero((own >= first) & (own < first + _BATCH))
-            window = own[chosen] - first
-            if len(chosen):
-                yield self._t[chosen], scores[window, chosen - begins[window]]
+            yield self._t[chosen], scores[row, chosen - begins[row]]
         self._batch += 1
         # The next batch's first window begins one hop before this one's last ends.
         keep = int(np.searchsorted(self._t, self._batch * _BATCH * self._hop_s))
-        self._t, self._embeddings = self._t[keep:], self._embeddings[keep:]
+        self._t, self._embeddings, self._shot = self._t[keep:], self._embeddings[keep:], self._shot[keep:]
         self._pass_over_gap()
 
     def _pass_over_gap(self) -> None:
@@ -377,10 +403,17 @@ class _Windows:
             self._batch = max(self._batch, first // _BATCH)
 
     def _score(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Floats:
-        lengths = ends - begins
+        """Scores (rows, steps, labels) of the frames from `begins` to `ends`, (rows,)."""
+        longest = int((ends - begins).max())
         # One shape for all, unless a stream has more frames in a window than its rate allows.
-        steps = self._num_steps * int(np.ceil(max(lengths.max(), 1) / self._num_steps))
-        windows = np.zeros((_BATCH, steps, self._embeddings.shape[1]), np.float32)
-        for row, begin, end in zip(windows, begins, ends, strict=True):
-            row[: end - begin] = self._embeddings[begin:end]
-        return sigmoid(self._model.logits(windows, lengths))
+        steps = self._num_steps * -(-longest // self._num_steps)
+        out = []
+        for first in range(0, len(begins), _BATCH):
+            some = slice(first, first + _BATCH)
+            windows = np.zeros((_BATCH, steps, self._embeddings.shape[1]), np.float32)
+            lengths = np.zeros(_BATCH, np.int64)
+            for row, (begin, end) in enumerate(zip(begins[some], ends[some], strict=True)):
+                windows[row, : end - begin] = self._embeddings[begin:end]
+                lengths[row] = end - begin
+            out.append(self._model.logits(windows, lengths))
+        return sigmoid(np.concatenate(out))

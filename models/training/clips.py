@@ -63,7 +63,7 @@ def joined_windows(
     settings: TrainSettings,
     random: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Windows cut anywhere from clips joined at random.
+    """Windows cut anywhere from clips joined at random, without a cut to be seen.
 
     Returns:
         As many windows as there are clips, (B, T, D), and which labels are present in each frame,
@@ -76,8 +76,10 @@ def joined_windows(
         rows: list[Tensor] = []
         while sum(map(len, parts)) < 2 * steps:
             n = int(random.integers(len(features)))
-            parts.append(augment(features[n], config, settings, random))
-            _show_cut(parts[-1][0], config, random)
+            clip = augment(features[n], config, settings, random)
+            if parts:
+                _go_on(clip, parts[-1][-1], config)
+            parts.append(clip)
             rows.append(targets[n].expand(len(parts[-1]), -1))
         begin = int(random.integers(0, steps))
         windows.append(torch.from_numpy(np.concatenate(parts)[begin : begin + steps]))
@@ -85,17 +87,18 @@ def joined_windows(
     return torch.stack(windows), torch.stack(present)
 
 
-def _show_cut(frame: Features, config: EventModelConfig, random: np.random.Generator) -> None:
-    """Motion as it is measured between two pictures that have nothing to do with each other.
+def _go_on(clip: Features, before: Features, config: EventModelConfig) -> None:
+    """Let a clip go on from the frame before it, (D,), as if one camera had taken both.
 
-    In videos joined from clips the cells' means at a cut are 0.2 to 0.4 in both channels. A clip's own first
-    frame has none, so a model would meet cuts for the first time in use, and take them for brisk movement.
+    Where the picture becomes another a model begins anew, so what it has to find by itself are events that
+    begin and end within a shot.
     """
     for part in config.parts:
-        if part.view in ("grid", "ranks"):
-            level = random.uniform(0.15, 0.5, GRID_CHANNELS)
-            cells = random.exponential(1, (GRID_ROWS * GRID_COLUMNS, GRID_CHANNELS)) * level
-            frame[part.start : part.stop] = cells.reshape(-1)
+        own = slice(part.start, part.stop)
+        if part.view == "changes":
+            clip[:, own] += before[own] - clip[0, own]
+        elif part.view != "plain":
+            clip[0, own] = clip[min(1, len(clip) - 1), own]  # a clip's first frame has no motion
 
 
 @torch.no_grad()

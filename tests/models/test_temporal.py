@@ -371,15 +371,23 @@ def test_joined_windows_say_which_frames_are_of_which_clip():
     assert both
 
 
-def test_the_first_frame_of_a_joined_clip_moves_as_at_a_cut():
-    config = EventModelConfig(("a",), window_s=2.0)
-    clips = [np.zeros((10, GRID_SIZE), np.float32)]
+def test_no_cut_is_to_be_seen_where_clips_are_joined():
+    """The CNN's numbers go on from where they were, and motion does not stop for a frame."""
+    config = EventModelConfig(("a",), parts=(CHANGES, MOTION), window_s=2.0)
     still = TrainSettings(speed=1, gain=1, crop=1)
-    windows, _ = joined_windows(clips, torch.ones(1, 1), config, still, np.random.default_rng(0))
-    level = windows[0].mean(dim=1)
-    assert int((level > 0.1).sum()) == 2
-    assert int((level == 0).sum()) == 18
-    assert clips[0].max() == 0
+    clips = [np.full((10, 64 + GRID_SIZE), level, np.float32) for level in (0.1, 0.7)]
+    for clip in clips:
+        clip[:, :64] += 0.01 * np.arange(10)[:, None]
+        clip[0, -GRID_SIZE:] = 0
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        windows, _ = joined_windows(clips, torch.tensor([[0.0], [1.0]]), config, still, random)
+        steps = windows[..., :64].diff(dim=1)
+        assert steps.min() > -1e-6
+        assert steps.max() < 0.011
+        moving = windows[..., -GRID_SIZE:].amin(dim=2) > 0.09
+        assert moving[:, 1:].all()  # what comes first in all has nothing before it
+    assert clips[1][0, 0] == np.float32(0.7)
 
 
 def test_joining_teaches_where_an_event_begins():
