@@ -254,7 +254,7 @@ def test_camera_motion_is_followed() -> None:
     assert centre == pytest.approx(400 + place, abs=3)
 
 
-@pytest.mark.parametrize("late", [15, 45])
+@pytest.mark.parametrize("late", [25, 45])
 def test_false_boxes_where_an_object_comes_back_do_not_take_it(late: int) -> None:
     """Somebody is hidden for 0.3 s and comes back `late` pixels short of where they should be."""
     boxes = [figure(i, 200 + 8 * i - (late if i > 20 else 0), 500) for i in range(60) if not 20 <= i < 23]

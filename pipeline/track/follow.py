@@ -29,6 +29,7 @@ class FollowSettings:
     max_gap_s: float  # seconds without a box after which a track is no longer followed
     first_gap_s: float = 0.4  # a new track may be lost that long, and as long again as it was seen
     proven: int = 6  # observations from which a track is taken for an object rather than for noise
+    proven_nats: float = 3.0  # by which a younger one has to fit a box better to go before it
     double_iou: float = 0.65  # a new box that overlaps a better one more is no new object
     weighing: Weighing = field(default_factory=Weighing)
 
@@ -159,21 +160,24 @@ class Follower:
     def _assign(self, gain: Array, scores: Array) -> tuple[Ints, Ints]:
         """Rows and columns of (T, D) that belong together, in three rounds.
 
-        First boxes that are sure to proven tracks: a young track may be noise, so it does not take the box of
-        a track whose prediction fits less well (DeepSORT and ByteTrack, too, ask it last, arXiv 1703.07402,
-        2110.06864). Then they to any, and what is left of all to boxes that are doubtful.
+        First boxes that are sure to proven tracks, unless a young one fits a box by far better: it may be
+        noise, as which DeepSORT and ByteTrack, too, ask it last (arXiv 1703.07402, 2110.06864). Then they to
+        any track, and to what tracks are left the boxes that are doubtful.
         """
-        weighing = self._settings.weighing
-        proven, anyone = self._state.age >= self._settings.proven, np.ones(len(gain), np.bool_)
-        sure = scores >= self._settings.start_score
-        doubtful = ~sure & (scores >= self._settings.low_score)
+        settings, weighing = self._settings, self._settings.weighing
+        proven, anyone = self._state.age >= settings.proven, np.ones(len(gain), np.bool_)
+        sure = scores >= settings.start_score
+        doubtful = ~sure & (scores >= settings.low_score)
+        least = gain[~proven].max(axis=0, initial=-np.inf) - settings.proven_nats
+        first = np.where(gain >= least, gain, -np.inf)
         less = weighing.most_cost - weighing.most_cost_low
         rows, columns = np.empty(0, np.intp), np.empty(0, np.intp)
-        for tracks, boxes, short in ((proven, sure, 0.0), (anyone, sure, 0.0), (anyone, doubtful, less)):
+        rounds = ((proven, sure, first), (anyone, sure, gain), (anyone, doubtful, gain - less))
+        for tracks, boxes, worth in rounds:
             i, j = np.flatnonzero(tracks), np.flatnonzero(boxes)
             if not len(i) or not len(j):
                 continue
-            row, column = assign(gain[np.ix_(i, j)] - short)
+            row, column = assign(worth[np.ix_(i, j)])
             rows, columns = np.concatenate([rows, i[row]]), np.concatenate([columns, j[column]])
             proven[i[row]] = anyone[i[row]] = sure[j[column]] = False
         return rows, columns

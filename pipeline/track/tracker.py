@@ -25,7 +25,7 @@ EPOCHS_PER_LOOKAHEAD = 5
 MIN_OBSERVED = 3
 """Boxes below which a track is taken for noise, however long it lasts."""
 
-MIN_QUALITY = 0.55
+MIN_QUALITY = 0.65
 """Share of the video's typical score that a track's score must have, see `Tracker._quality`."""
 
 
