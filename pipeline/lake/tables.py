@@ -40,7 +40,7 @@ OUTBOX = "_outbox"
 """Folder of messages that are still to be delivered."""
 
 AFTER_COMMIT = PostCommitHookProperties(cleanup_expired_logs=False)
-"""Old log entries are removed by compaction alone: who writes rows needs no right to delete."""
+"""Old log entries are left to compaction (and `Lake._merge`): who writes rows needs no right to delete."""
 
 _NO_LAKE = "check --lake, or fill one with `marey analyze`"
 
