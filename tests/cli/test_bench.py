@@ -66,5 +66,6 @@ def test_the_limit_is_what_takes_most() -> None:
     assert speed.near == pytest.approx(10 / speed.bound_s)
     assert speed.near_started == pytest.approx(8 / speed.bound_s)
     text = table(speed)
+    assert "| cnn | 200.0 | 20.0 | 8.00 | 50 |" in text  # CPU seconds of all frames, too
     assert "| whole | 100.0 | 10.0 | 16.00 | 50 |" in text
     assert f"The limit is {speed.limit}" in text
