@@ -15,7 +15,10 @@ from flows.submit import live_runs
 from flows.tags import PROCESS, is_gone
 
 SILENT = timedelta(minutes=3)
-"""A run without heartbeat for so long, or pending for so long, has no process any more."""
+"""A run without heartbeat for so long has no process any more."""
+
+PENDING = timedelta(minutes=15)
+"""A run may be pending for so long: a pod waits until its machine is there and has its image."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ def lost(client: SyncPrefectClient, run: FlowRun) -> str:
     if tag and (gone := is_gone(tag)) is not None:
         return f"its {tag} is gone" if gone else ""
     since = run.state.timestamp if run.state is not None else run.created
-    if since is None or datetime.now(UTC) - since < SILENT or _heard(client, run):
+    limit = PENDING if run.state is not None and run.state.is_pending() else SILENT
+    if since is None or datetime.now(UTC) - since < limit or _heard(client, run):
         return ""
-    return f"no sign of life for {int(SILENT.total_seconds())} s"
+    return f"no sign of life for {int(limit.total_seconds())} s"
 
 
 def _heard(client: SyncPrefectClient, run: FlowRun) -> bool:

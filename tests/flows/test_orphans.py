@@ -1,0 +1,39 @@
+"""How long a run may be silent before its heartbeats are asked for; `tests/services` has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Pending, Running
+
+from flows.orphans import lost
+
+NOBODY = "http://127.0.0.1:9/api"
+
+
+@pytest.mark.parametrize(
+    ("state", "minutes", "asked"),
+    [
+        (Running, 2.9, False),
+        (Running, 3.1, True),
+        (Pending, 14.9, False),  # a pod that waits for its machine
+        (Pending, 15.1, True),
+    ],
+)
+def test_patience_depends_on_whether_a_run_has_begun(
+    state: Callable[[], State], minutes: float, asked: bool
+) -> None:
+    since = datetime.now(UTC) - timedelta(minutes=minutes)
+    run = FlowRun(flow_id=uuid4(), state=state().model_copy(update={"timestamp": since}))
+    with SyncPrefectClient(NOBODY) as client:
+        if asked:
+            with pytest.raises(httpx.ConnectError):
+                lost(client, run)
+        else:
+            assert lost(client, run) == ""
