@@ -231,9 +231,7 @@ class FrameScorer:
     def update(self, frames: pa.Table) -> Iterator[Scored]:
         """Take frames, columns sample, t and embedding of FRAMES; times and scores that are certain now."""
         t, embeddings = self._take(frames)
-        if not len(t):
-            return iter(())
-        return _checked(self._scorer.push(t, embeddings, self._shots(t, embeddings)))
+        return _checked(self._push(t, embeddings)) if len(t) else iter(())
 
     def finish(self) -> Iterator[Scored]:
         """The rest."""
@@ -249,6 +247,9 @@ class FrameScorer:
         self._newest = float(t[-1])
         keep = self._thinned(frames["sample"].to_numpy(), t)
         return t[keep], _matrix(frames["embedding"])[keep]
+
+    def _push(self, t: Times, embeddings: Floats) -> Iterator[Scored]:
+        yield from self._scorer.push(t, embeddings, self._shots(t, embeddings))
 
     def _shots(self, t: Times, embeddings: Floats) -> Shots:
         """The number of each frame's shot, (N,)."""

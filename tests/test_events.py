@@ -252,6 +252,13 @@ def test_frames_that_do_not_fit_are_refused(frames: pa.Table, error: type[Except
         detector.finish()
 
 
+def test_embeddings_that_change_their_length_are_refused():
+    detector = EventDetector(model_of(), EventsConfig())
+    detector.update(frames_of(np.zeros((5, 4))))
+    with pytest.raises(ModelError, match="does not fit the embeddings"):
+        detector.update(frames_of(np.zeros((5, 3)), shift=0.5))
+
+
 def test_a_missing_model_is_named():
     with pytest.raises(ModelError, match="'no-such-model' cannot be used"):
         load_event_model("no-such-model")
