@@ -1,8 +1,8 @@
 """Event models on frame embeddings: scores per frame, and intervals from them.
 
 The events do not depend on how the frames are cut into updates, to the last bit: a causal model runs over
-blocks of a fixed number of frames, any other over windows that lie fixed on the time axis, always in tensors
-of one shape.
+blocks of a fixed number of frames, any other over windows that lie fixed on the time axis, in tensors whose
+shape the frames alone decide.
 """
 
 from __future__ import annotations
@@ -350,7 +350,6 @@ class _Windows:
     def __init__(self, model: EventNetwork) -> None:
         self._model = model
         self._hop_s = model.config.window_s / 2
-        self._num_steps = int(np.ceil(model.config.window_s * model.config.sample_fps * 1.5)) + 2
         self._t: Times = np.empty(0)
         self._embeddings: Floats = np.empty((0, 0), np.float32)
         self._shot: Shots = np.empty(0, np.int64)
@@ -406,15 +405,13 @@ class _Windows:
     def _score(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Floats:
         """Scores (rows, steps, labels) of the frames from `begins` to `ends`, (rows,)."""
         longest = int((ends - begins).max())
-        # One shape for all, unless a stream has more frames in a window than its rate allows.
-        steps = self._num_steps * -(-longest // self._num_steps)
-        out = []
+        scores = np.zeros((len(begins), longest, len(self._model.config.labels)), np.float32)
         for first in range(0, len(begins), _BATCH):
-            some = slice(first, first + _BATCH)
-            windows = np.zeros((_BATCH, steps, self._embeddings.shape[1]), np.float32)
+            some = range(first, min(first + _BATCH, len(begins)))
             lengths = np.zeros(_BATCH, np.int64)
-            for row, (begin, end) in enumerate(zip(begins[some], ends[some], strict=True)):
-                windows[row, : end - begin] = self._embeddings[begin:end]
-                lengths[row] = end - begin
-            out.append(self._model.logits(windows, lengths))
-        return sigmoid(np.concatenate(out))
+            lengths[: len(some)] = (ends - begins)[some]
+            windows = np.zeros((_BATCH, lengths.max(), self._embeddings.shape[1]), np.float32)
+            for row, n in enumerate(some):
+                windows[row, : lengths[row]] = self._embeddings[begins[n] : ends[n]]
+            scores[some, : lengths.max()] = sigmoid(self._model.logits(windows, lengths))[: len(some)]
+        return scores
