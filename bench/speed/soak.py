@@ -75,7 +75,7 @@ def quarters(lake: Path, looks: list[Look]) -> str:
         (r["committed_at"].timestamp(), r["frames_sampled"]) for r in query(str(lake), sql).to_pylist()
     )
     began, ended = done[0][0], done[-1][0]
-    if ended - began < 8 * EVERY_S:
+    if ended - began < 8 * PROBES * EVERY_S:  # a quarter has a probe then
         raise SystemExit("too short to tell: give more --minutes")
     quarter = (ended - began) / 4
     both = (began, ended - quarter)

@@ -23,7 +23,6 @@ class Weighing:
     tail: float = 4.0  # degrees of freedom of the likelihood's tail: reality errs more than the model thinks
     floor: float = 0.04  # share of the box's height that every prediction errs besides
     most_cost: float = 0.0  # negative log-likelihood per box from which a new object is the better guess
-    most_cost_low: float = 0.0  # the same for doubtful detections
     buffer: float = 0.3  # share of its size by which a box is widened on each side before overlap, as C-BIoU
     overlap: float = 2.0  # nats for full overlap
     appearance: float = 3.0  # nats for equal appearance against unrelated, where both have one

@@ -160,20 +160,18 @@ class Follower:
     def _assign(self, gain: Array, scores: Array) -> tuple[Ints, Ints]:
         """Rows and columns of (T, D) that belong together, in three rounds.
 
-        First boxes that are sure to proven tracks, unless a young one fits a box by far better: it may be
-        noise, as which DeepSORT and ByteTrack, too, ask it last (arXiv 1703.07402, 2110.06864). Then they to
-        any track, and to what tracks are left the boxes that are doubtful.
+        First sure boxes go to proven tracks, unless a young track fits a box better by far. A young one may
+        be noise; DeepSORT and ByteTrack, too, ask it last (arXiv 1703.07402, 2110.06864). Then sure boxes go
+        to any track that is left, and then doubtful ones.
         """
-        settings, weighing = self._settings, self._settings.weighing
+        settings = self._settings
         proven, anyone = self._state.age >= settings.proven, np.ones(len(gain), np.bool_)
         sure = scores >= settings.start_score
         doubtful = ~sure & (scores >= settings.low_score)
         least = gain[~proven].max(axis=0, initial=-np.inf) - settings.proven_nats
         first = np.where(gain >= least, gain, -np.inf)
-        less = weighing.most_cost - weighing.most_cost_low
         rows, columns = np.empty(0, np.intp), np.empty(0, np.intp)
-        rounds = ((proven, sure, first), (anyone, sure, gain), (anyone, doubtful, gain - less))
-        for tracks, boxes, worth in rounds:
+        for tracks, boxes, worth in ((proven, sure, first), (anyone, sure, gain), (anyone, doubtful, gain)):
             i, j = np.flatnonzero(tracks), np.flatnonzero(boxes)
             if not len(i) or not len(j):
                 continue
