@@ -147,6 +147,8 @@ def open_brought(
 
         def take(place: int, outputs: Outputs) -> None:
             found[place] = [(b.copy(), s.copy()) for b, s in zip(*read(outputs, spec), strict=True)]
+            if len(found[place]) != size:
+                raise ValueError(f"{size} pictures gave boxes of {len(found[place])}")
 
         try:
             run(parts, take)
@@ -180,7 +182,12 @@ def _onnxruntime(model: Path, spec: Spec, threads: int) -> _Run:
 
     def run(parts: Inputs, take: Take) -> None:
         for place, part in enumerate(parts):
-            take(place, session.run(None, {first.name: _prepare(part, spec)}))
+            try:
+                outputs = session.run(None, {first.name: _prepare(part, spec)})
+            except Exception as exc:  # as above
+                said = " ".join(str(exc).split())[:200]
+                raise CheckpointError(f"{model} does not run on pictures of {spec.input}: {said}") from exc
+            take(place, outputs)
 
     batch = first.shape[0] if isinstance(first.shape[0], int) else 0
     return run, batch, f"onnxruntime {onnxruntime.__version__} float32"
@@ -291,7 +298,8 @@ def _fastestdet(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
 def _boxes_scores_labels(outputs: Outputs, spec: Spec) -> tuple[Array, Array]:
     """Boxes (N, A, 4), xyxy in input pixels, scores (N, A), labels (N, A); or without N."""
     boxes, values, labels = (np.asarray(o) for o in outputs[:3])
-    boxes, values, labels = boxes.reshape(-1, *boxes.shape[-2:]), np.atleast_2d(values), np.atleast_2d(labels)
+    values, labels = np.atleast_2d(values), np.atleast_2d(labels)
+    boxes = boxes.reshape(*values.shape, 4)  # A may be 0
     scores = [np.where(np.isin(labels, numbers), values, 0) for numbers in spec.classes.values()]
     return boxes.astype(np.float32), np.stack(scores, axis=-1).astype(np.float32)
 

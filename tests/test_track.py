@@ -88,6 +88,15 @@ def tables_of_scene(seed: int, detector: DetectorSettings, **scene_settings):
     return tables(len(scene.t), list(rows), fps=1 / (scene.t[1] - scene.t[0]))
 
 
+@pytest.mark.parametrize("fps", [10, 1, 0.7, 0.5])
+def test_whoever_comes_later_is_followed_however_slow_the_grid(fps: float) -> None:
+    rows = [figure(n, 300, 500, score=0.9) for n in range(60)]
+    rows += [figure(n, 900, 500, score=0.9) for n in range(30, 60)]
+    _, objects = track(*tables(60, rows, fps=fps))
+    found = [(row["t_start"] * fps, row["num_frames"]) for row in objects.to_pylist()]
+    assert found == [(0, 60), (pytest.approx(30), 30)]
+
+
 # -- nothing, and next to nothing ------------------------------------------------------------------------
 
 

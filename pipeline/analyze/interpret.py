@@ -21,7 +21,7 @@ from pipeline.lake.layout import VECTORS
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis, Place, place_rows
 from pipeline.lake.schema import DETECTIONS, EVENTS
-from pipeline.rules import RuleEngine
+from pipeline.rules import RuleEngine, sample_step_s
 
 FLUSH_BYTES = 8_000_000
 """Rows of one video and table above this are appended before its end, so that memory does not grow with
@@ -237,8 +237,9 @@ class EventFinder:
     def __init__(self, plan: VideoPlan, tools: Tools) -> None:
         video, config = plan.name.video_id, tools.config
         rules = config.rules_for(plan.name.camera)
-        sample_s = 1 / config.video.sample_fps if config.video.sample_fps else 0.0
-        self._rules = RuleEngine(rules, plan.frame_size, video, sample_s) if rules else None
+        # Nobody is followed over longer, whatever a container says of its rate.
+        step_s = min(sample_step_s(config.video.sample_fps, plan.name.fps_mean), config.track.max_gap_s)
+        self._rules = RuleEngine(rules, plan.frame_size, video, step_s) if rules else None
         self._models = [
             EventDetector(
                 model,

@@ -20,7 +20,7 @@ from models.files import CheckpointError, detector_path, file_digest, weights_pa
 from pipeline import ids
 from pipeline.config import CLASSES, Config, PerceiveConfig
 from pipeline.errors import ModelError, UsageError
-from pipeline.events import behind_another_detector, load_event_model
+from pipeline.events import MAX_GAP_S, behind_another_detector, load_event_model
 from pipeline.perceive import resolved
 
 if TYPE_CHECKING:
@@ -102,10 +102,12 @@ class Tools:
         return Ids(perception_id, tracking, analysis)
 
     def warnings(self, perceived: Analysis | None) -> list[str]:
-        """What to tell the user of the event models over this perception; None: over a new one."""
+        """What to tell the user of the models over this perception; None: over a new one."""
         digests = self.perception_digests if perceived is None else json.loads(perceived.weights or "{}")
         detector = digests.get("encoder", digests.get("detector"))
         lines = [behind_another_detector(n, model, detector) for n, model in self.event_models.items()]
+        if perceived is None:
+            lines += [_without_embeddings(self.config), _too_sparse(self.config.video.sample_fps)]
         return [line for line in lines if line is not None]
 
     def weights_json(self, perceived: Analysis | None) -> str:
@@ -114,6 +116,24 @@ class Tools:
         kept = {role: old[role] for role in ("detector", "encoder") if role in old}
         events = {f"events.{stem}": digest for stem, digest in self.event_digests.items()}
         return json.dumps(self.digests | kept | events)
+
+
+def _without_embeddings(config: Config) -> str | None:
+    if config.perceive.embeddings or not config.events.models:
+        return None
+    return (
+        f"event models ({', '.join(config.events.models)}) find nothing without embeddings: "
+        "set perceive.embeddings = true for them, or events.models = [] to go without"
+    )
+
+
+def _too_sparse(sample_fps: float) -> str | None:
+    if not sample_fps or 1 / sample_fps <= MAX_GAP_S:
+        return None
+    return (
+        f"video.sample_fps = {sample_fps:g}: frames more than {MAX_GAP_S:g} s apart tell too little of each "
+        "other to follow objects or score events; there will be detections, but no tracks, objects or events"
+    )
 
 
 def num_decoders(config: Config) -> int:

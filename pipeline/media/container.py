@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 from av.container import Flags, InputContainer
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError, SourceError
@@ -21,6 +22,8 @@ ALLOWED_FORMATS = (
 other files (concat, hls, dash, sdp, image2, ...) are not among them."""
 
 ALLOWED_PROTOCOLS = "file"
+
+_NO_RECORDING = Disposition.attached_pic | Disposition.timed_thumbnails
 
 _ENCRYPTION_MARKS = (b"encv", b"pssh", b"sinf")
 _PEEK_BYTES = 1 << 20
@@ -110,10 +113,25 @@ def _looks_encrypted(path: str | Path) -> bool:
     return head[4:8] == b"ftyp" and any(mark in part for mark in _ENCRYPTION_MARKS for part in (head, tail))
 
 
+def _largest(container: InputContainer) -> Stream | None:
+    """The largest video stream that can be decoded; of equal ones, and of none, what FFmpeg takes.
+
+    FFmpeg by itself prefers the stream of which it saw most frames: a small preview beside the recording.
+    """
+    best = container.streams.best("video")
+    moving = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & _NO_RECORDING
+    ]
+    size = {s.index: s.codec_context.width * s.codec_context.height for s in moving}
+    return max(moving, key=lambda s: (size[s.index], s is best), default=best)
+
+
 def _choose_stream(container: InputContainer, path: str | Path, limits: Limits) -> VideoStream:
     if len(container.streams) > limits.max_streams:
         raise _too_many_streams(path, len(container.streams), limits)
-    stream = container.streams.best("video")
+    stream = _largest(container)
     if stream is None:
         kinds = ", ".join(sorted({s.type for s in container.streams}))
         raise MediaError(f"{path} has no video stream", got=kinds or "no stream", code="media_no_video")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import string
 from pathlib import Path
 from typing import BinaryIO
@@ -15,19 +16,22 @@ _MOST_BETWEEN_BYTES = 512
 these formats that were measured it never was above 400."""
 
 _BETWEEN = {
-    # By format: where after a packet the next part of the container begins, and how larger ones may begin.
-    "avi": (0, (b"ix", b"idx1", b"JUNK", b"LIST", b"RIFF")),
-    "flv": (4, (b"\x12",)),  # script data, after the size of the tag before
-    # Void, CRC-32, SeekHead, Info, Tracks, Cues, Tags, Chapters, Attachments, another EBML header
-    "matroska": (
-        0,
-        (
-            *(b"\xec", b"\xbf", b"\x11\x4d\x9b\x74", b"\x15\x49\xa9\x66", b"\x16\x54\xae\x6b"),
-            *(b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x10\x43\xa7\x70", b"\x19\x41\xa4\x69"),
-            b"\x1a\x45\xdf\xa3",
-        ),
+    # By format: what larger parts of the container may begin with, where a packet ends.
+    # Parts of a RIFF file begin at even places; chunks of one stream may lie together, read by turns.
+    "avi": re.compile(rb".?(?:ix|idx1|JUNK|LIST|RIFF|[0-9]{2}(?:d[bc]|wb|pc|tx))", re.DOTALL),
+    "flv": re.compile(rb".{4,5}\x12", re.DOTALL),  # script data, after the size of the tag before
+    # A block's head of 4 bytes is not counted in its packet. Void, CRC-32, BlockAdditions, SeekHead, Info,
+    # Tracks, Cues, Tags, Chapters, Attachments, another EBML header; Segment and Cluster hold what follows.
+    "matroska": re.compile(
+        rb"(?:.{4})?(?:\xec|\xbf|\x75\xa1|\x11\x4d\x9b\x74|\x15\x49\xa9\x66|\x16\x54\xae\x6b|\x1c\x53\xbb\x6b"
+        rb"|\x12\x54\xc3\x67|\x10\x43\xa7\x70|\x19\x41\xa4\x69|\x1a\x45\xdf\xa3"
+        rb"|(?P<holds>\x18\x53\x80\x67|\x1f\x43\xb6\x75))",
+        re.DOTALL,
     ),
 }
+
+_HEAD_BYTES = 24
+"""Enough for the head of any of these parts."""
 
 _TS_PACKET_BYTES = (188, 192, 204)
 _BOX_NAME = frozenset((string.ascii_letters + string.digits + " -_").encode() + b"\xa9")
@@ -40,24 +44,38 @@ class Skipped:
     def __init__(self, path: str | Path, format_name: str) -> None:
         self._path = path
         self._between = next((_BETWEEN[name] for name in format_name.split(",") if name in _BETWEEN), None)
-        self._end: int | None = None  # where the packet before ends in the file
+        self._in_ebml = "matroska" in format_name
+        self._begin, self._end = -1, -1  # where the packet before begins and ends in the file
 
     def before(self, packet: av.Packet[av.stream.Stream]) -> bool:
         """Whether bytes were skipped before the packet; all packets have to be told, of every stream."""
         if self._between is None or packet.pos is None:
             return False
-        before, self._end = self._end, packet.pos + packet.size
-        if before is None or packet.pos - before <= _MOST_BETWEEN_BYTES:
+        if packet.pos == self._begin:  # laced: frames of one block all have the block's place
+            self._end += packet.size
             return False
-        offset, known = self._between
+        at, self._begin, self._end = self._end, packet.pos, packet.pos + packet.size
+        if at < 0 or packet.pos - at <= _MOST_BETWEEN_BYTES:
+            return False
         try:
             with open(self._path, "rb") as file:
-                file.seek(before + offset)
-                head = file.read(5)
+                return packet.pos - self._known_until(file, at, packet.pos) > _MOST_BETWEEN_BYTES
         except OSError:  # it has vanished; whoever asked for it will notice
             return False
-        # The parts of a RIFF file begin at even places.
-        return not (head.startswith(known) or head[1:].startswith(known))
+
+    def _known_until(self, file: BinaryIO, at: int, end: int) -> int:
+        """Where the parts of the container end that follow each other from `at` on."""
+        while at < end:
+            file.seek(at)
+            head = file.read(_HEAD_BYTES)
+            found = self._between.match(head) if self._between else None
+            if found is None:
+                return at
+            if not self._in_ebml:
+                return end  # their lengths are not looked at
+            length, size = _sized(head[found.end() :])
+            at += found.end() + length + (0 if found["holds"] else size or 0)
+        return at
 
 
 def ends_early(path: str | Path, format_name: str) -> bool:
@@ -87,13 +105,17 @@ def _matroska_bytes(head: bytes) -> int:
     """Bytes that a Matroska file promises; 0 if it does not say."""
     if head[:4] != _EBML or (at := head.find(_SEGMENT)) < 0 or at + 5 > len(head):
         return 0
-    length = 9 - head[at + 4].bit_length()  # of the size field, told by its first bit that is set
+    length, size = _sized(head[at + 4 :])
+    return 0 if size is None else at + 4 + length + size
+
+
+def _sized(head: bytes) -> tuple[int, int | None]:
+    """Bytes of the length of an EBML element, with which `head` begins, and of its content if it says."""
+    length = 9 - head[0].bit_length() if head else 9  # told by its first bit that is set
     if length > 8:
-        return 0
-    field = head[at + 4 : at + 4 + length]
-    size = int.from_bytes(field, "big") & ((1 << 7 * length) - 1)
-    unknown = size == (1 << 7 * length) - 1
-    return 0 if unknown else at + 4 + length + size
+        return 0, None
+    size = int.from_bytes(head[:length], "big") & ((1 << 7 * length) - 1)
+    return length, None if size == (1 << 7 * length) - 1 else size
 
 
 def _fragments_break_off(file: BinaryIO, size: int) -> bool:

@@ -30,6 +30,8 @@ _REASONS: dict[Cause, str] = {
     "media": "met damaged media",
 }
 
+_INSTALLATION = "see whether this Python has what they need: python -c 'import av, cv2, numpy'"
+
 
 @dataclass
 class _Task:
@@ -134,6 +136,7 @@ class Feed:
 
         Raises:
             ValueError: a job asks for a picture larger than `max_pixels`.
+            WorkerError: processes cannot be started, or end before they begin.
         """
         self._break_off()
         queue, busy = iter(jobs), self._busy
@@ -248,7 +251,13 @@ class Feed:
                 yield from self._failed(process, "timeout")
 
     def _failed(self, process: DecodingProcess, cause: Cause) -> Iterator[Item]:
-        """Replace the process; try its job again, or end the job with a gap."""
+        """Replace the process; try its job again, or end the job with a gap.
+
+        Raises:
+            WorkerError: no process can take any job, which says nothing of the file.
+        """
+        if cause == "crash" and (ended := process.never_began()) is not None:
+            raise WorkerError("decoding processes end before they begin", got=ended, remedy=_INSTALLATION)
         task = self._busy[process]
         ended = self._end(process)
         logger.warning("decoding %s: the process %s (%s)", task.job.path, _REASONS[cause], ended)

@@ -24,6 +24,9 @@ _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "
 _MAX_MESSAGE_BYTES = 1 << 20
 _MEMORY_EVERY_S = 0.5
 
+_EXIT_S = 2.0
+"""Seconds from the end of a process's connection to that of the process."""
+
 _START_S = 60.0
 """Seconds a new process has for its imports, which take 0.4 s on a free core, before stalls count."""
 
@@ -112,6 +115,17 @@ class DecodingProcess:
         # What is resident costs nothing to ask for and is no less than its share, which the kernel sums up.
         return resident_bytes(self.pid) > max_memory_bytes and memory_bytes(self.pid) > max_memory_bytes
 
+    def never_began(self) -> str | None:
+        """How it ended before it could take any job; None if it could, or was killed.
+
+        For a process whose connection is closed, so that it ends by itself if anything.
+        """
+        if self._ready:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_S)
+        return self.end() if (self._process.poll() or 0) > 0 else None
+
     def finish(self, job: DecodeJob) -> None:
         """Note that a job has ended well; the process may keep its file open."""
         self.last_job = job
@@ -169,4 +183,7 @@ def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     # One process per core: the libraries' own threads would only get in each other's way.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return kept | threads | {"PYTHONPATH": str(Path(pipeline.__file__).resolve().parent.parent)}
+    # As ours finds them, from another working directory.
+    ours = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    paths = [Path(pipeline.__file__).resolve().parent.parent, *map(os.path.abspath, ours)]
+    return kept | threads | {"PYTHONPATH": os.pathsep.join(map(str, paths))}

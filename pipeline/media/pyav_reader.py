@@ -348,7 +348,7 @@ def _duration_hint(container: InputContainer, stream: VideoStream) -> float | No
 def _creation_time(*metadata: dict[str, str]) -> datetime | None:
     """The first creation time that is one: clocks that were never set say 1904 or 1970."""
     for tags in metadata:
-        with contextlib.suppress(KeyError, ValueError):
+        with contextlib.suppress(KeyError, ValueError, OverflowError):
             created = datetime.fromisoformat(tags["creation_time"])
             created = created.replace(tzinfo=created.tzinfo or UTC).astimezone(UTC)
             if created.year > 1970:

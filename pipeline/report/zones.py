@@ -16,6 +16,7 @@ from pipeline.lake.query import query
 from pipeline.report import web
 from pipeline.report.gather import Record, find, gather
 from pipeline.report.scene import scene_of
+from pipeline.rules import sample_step_s
 
 SCRIPTS = ("base.js", "count.js", "zones.js")
 
@@ -82,8 +83,8 @@ def write_zones(records: Sequence[Record], out: Path, rules: Sequence[Rule] | No
 
 def _hold_s(record: Record) -> float:
     """Seconds for which an object may be unseen inside, as the rules take it, which follows the samples."""
-    fps = record.config.get("video", {}).get("sample_fps")
-    return max(1.0, 1.5 / fps) if fps else 1.0
+    sample_fps = record.config.get("video", {}).get("sample_fps")
+    return max(1.0, 1.5 * sample_step_s(sample_fps, record.video["fps_mean"]))
 
 
 def _drawn(rule: Rule) -> bool:

@@ -123,8 +123,8 @@ class Follower:
     def _clock(self, t: float) -> None:
         self._num_frames += 1
         if np.isfinite(self._now):
-            step = t - self._now
-            self._step_s = step if self._step_s == 0 else self._step_s + 0.1 * (min(step, 1.0) - self._step_s)
+            step = min(t - self._now, self._settings.max_gap_s)
+            self._step_s = step if self._step_s == 0 else self._step_s + 0.1 * (step - self._step_s)
         self._now = t
 
     def _end_lost(self, t: float) -> None:

@@ -165,6 +165,25 @@ def test_an_event_model_of_another_detector_is_told_once(folder: Path, lake: Pat
         assert len(told.notes) == wanted
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"perceive__embeddings": False}, "find nothing without embeddings: set perceive.embeddings = true"),
+        ({"video__sample_fps": 0.4}, "video.sample_fps = 0.4: frames more than 2 s apart"),
+        ({"video__sample_fps": 0.5}, None),
+        ({"perceive__embeddings": False, "events__models": []}, None),
+    ],
+)
+def test_what_cannot_find_anything_is_told(
+    folder: Path, tmp_path: Path, settings: dict[str, object], said: str | None
+) -> None:
+    told = Told()
+    analyze([str(folder / "short.mp4")], str(tmp_path / "lake"), config(folder, **settings), reporter=told)
+    notes = [note for note in told.notes if "another detector" not in note]
+    assert len(notes) == (said is not None)
+    assert said is None or said in notes[0]
+
+
 def test_a_process_keeps_the_network_for_its_next_run(folder: Path, tmp_path: Path) -> None:
     """A shard is a run; loading the network for each would cost more than Prefect does."""
     weights = tmp_path / "own.safetensors"

@@ -265,6 +265,27 @@ def test_children_see_no_credentials_and_no_open_files(
     assert "torch" not in maps
 
 
+def test_children_find_packages_where_the_parent_does(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where they do not, it is the installation's fault, not the file's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "packages"]))
+    with Feed(1, max_pixels=64 * 48) as feed:
+        assert [item for item in feed.run([job(video)]) if isinstance(item, SampledFrame)]
+        (child,) = feed.pids
+        found = Path(f"/proc/{child}/environ").read_text().split("PYTHONPATH=")[1].split("\0")[0]
+        assert found.split(os.pathsep) == [str(ROOT), str(tmp_path / "packages")]
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "av.py").write_text("raise ImportError('no FFmpeg here')")
+    with (
+        Feed(1, max_pixels=64 * 48) as feed,
+        pytest.raises(WorkerError, match="end before they begin") as met,
+    ):
+        list(feed.run([job(video)]))
+    assert "no FFmpeg here" in str(met.value)
+
+
 def test_an_interrupt_reaches_the_consumer_and_ends_the_children(video: Path) -> None:
     fault = Fault("hang", 5, attempts=2)
     timer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])

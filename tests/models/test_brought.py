@@ -63,6 +63,43 @@ def write_constant(folder: Path, text: str = TEXT) -> Path:
     return path
 
 
+def write_choosy(folder: Path, batched: bool, batch: int | str = 1) -> Path:
+    """An ONNX file that finds a box in white pictures and none in black ones."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    lead, axis = ((1,), 1) if batched else ((), 0)
+    known = {
+        "one": np.array([1]),
+        "grey": np.array([100], np.float32),
+        "all boxes": np.array([4, 4, 20, 28], np.float32).reshape(*lead, 1, 4),
+        "all scores": np.full((*lead, 1), 0.9, np.float32),
+        "all labels": np.zeros((*lead, 1), np.int64),
+    }
+    kinds = {"boxes": TensorProto.FLOAT, "scores": TensorProto.FLOAT, "labels": TensorProto.INT64}
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["top"], keepdims=0),
+        helper.make_node("Reshape", ["top", "one"], ["top of all"]),
+        helper.make_node("Greater", ["top of all", "grey"], ["white"]),
+        *(helper.make_node("Compress", [f"all {name}", "white"], [name], axis=axis) for name in kinds),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "choosy",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, 32, 64])],
+        [
+            helper.make_tensor_value_info(name, kind, [*lead, "n", *([4] if name == "boxes" else [])])
+            for name, kind in kinds.items()
+        ],
+        [numpy_helper.from_array(value, name) for name, value in known.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    path = folder / "choosy.onnx"
+    save(model, path)
+    path.with_suffix(".toml").write_text(TEXT)
+    return path
+
+
 def test_yolox_cells_become_boxes_of_our_classes() -> None:
     out = np.zeros((1, 21, 5 + 4), np.float32)  # 16 + 4 + 1 cells
     out[0, 6] = [0.5, 0.25, np.log(2), np.log(1), 0.8, 0.1, 0.3, 0.9, 0.5]  # column 2, row 1 of stride 8
@@ -164,6 +201,36 @@ def test_what_is_no_detector_is_refused_by_name(tmp_path: Path, runtime: str) ->
 
 
 @needs_onnx
+def test_a_picture_of_another_size_than_the_network_takes_is_refused(tmp_path: Path) -> None:
+    path = write_constant(tmp_path, TEXT.replace("[64, 32]", "[32, 32]"))
+    perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime="torch"))
+    with pytest.raises(ModelError, match=r"does not run on pictures of \(32, 32\)"):
+        perceiver(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@needs_onnx
+@pytest.mark.parametrize("runtime", ["auto", "torch"])
+@pytest.mark.parametrize("batched", [True, False])
+def test_networks_that_give_only_what_they_found_may_find_nothing(
+    tmp_path: Path, runtime: str, batched: bool
+) -> None:
+    perceiver = Perceiver(
+        PerceiveConfig(detector=str(write_choosy(tmp_path, batched)), embeddings=False, runtime=runtime)
+    )
+    pictures = np.zeros((3, 32, 64, 3), np.uint8)
+    pictures[1] = 255
+    assert [one.boxes.tolist() for one in perceiver(pictures)] == [[], [[4, 4, 20, 28]], []]
+
+
+@needs_onnx
+def test_boxes_of_fewer_pictures_than_were_given_are_refused(tmp_path: Path) -> None:
+    path = write_choosy(tmp_path, batched=False, batch="N")
+    perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime="torch"))
+    with pytest.raises(ModelError, match="3 pictures gave boxes of 1"):
+        perceiver(np.zeros((3, 32, 64, 3), np.uint8))
+
+
+@needs_onnx
 def test_another_description_is_another_detector(tmp_path: Path) -> None:
     path = write_constant(tmp_path)
     first = brought_digest(path)
@@ -222,3 +289,22 @@ def test_a_video_is_analysed_with_it(tmp_path: Path) -> None:
     ]
     objects = query(lake, "SELECT class FROM objects ORDER BY class").to_pylist()
     assert [row["class"] for row in objects] == ["cycle", "person"]
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("sample_fps", "last_t"), [(10.0, 72.5), (0.0, 73.75)]
+)  # no tick shows the last frame
+def test_who_stays_in_a_slow_video_stays(tmp_path: Path, sample_fps: float, last_t: float) -> None:
+    """Of a stream slower than the grid rules are told the way between its frames, not between ticks."""
+    clip = write_video(tmp_path / "a.mp4", range(0, 75_000, 1250), size=(128, 64))
+    path = write_constant(tmp_path)
+    rules = [
+        {"name": "both", "kind": "occupancy", "min_count": 2, "zone": [[0, 0], [1, 0], [1, 1], [0, 1]]},
+        {"name": "crowd", "kind": "crowding", "min_count": 2, "min_duration_s": 30},
+    ]
+    given = {"perceive.detector": str(path), "events.models": [], "video.sample_fps": sample_fps}
+    lake = str(tmp_path / "lake")
+    analyze([str(clip)], lake, load(None, {**given, "rules": rules}))
+    events = query(lake, "SELECT label, t_start, t_end FROM events ORDER BY label").to_pylist()
+    assert [tuple(event.values()) for event in events] == [("both", 0.0, last_t), ("crowd", 0.0, last_t)]

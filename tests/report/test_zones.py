@@ -159,7 +159,7 @@ def test_occupancy_with_a_sample_a_second_counts_as_the_rules_do() -> None:
     rule = Rule.model_validate({"name": "a", "kind": "occupancy", "zone": zone})
     engine = RuleEngine((rule,), (WIDTH, HEIGHT), "v", 1.0)
     [event] = pa.concat_tables([engine.update(tracks), engine.finish()]).to_pylist()
-    record = SimpleNamespace(config={"video": {"sample_fps": 1.0}})
+    record = SimpleNamespace(config={"video": {"sample_fps": 1.0}}, video={"fps_mean": 25.0})
     script = f"""
       const {{tracks, shape, options}} = JSON.parse(require("fs").readFileSync(0));
       console.log(JSON.stringify(counting.occupancy(tracks, shape, {WIDTH}, {HEIGHT}, options)));

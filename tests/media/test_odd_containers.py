@@ -1,0 +1,176 @@
+"""Whole files of rare structure: none is called damaged, and the right stream is read."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.media import DecodeJob, JobEnd, decode_inline
+from pipeline.media.probe import probe
+
+SIZE = 64, 48
+
+
+def noise(index: int) -> np.ndarray:
+    """Pictures that take more bytes than what may lie between two packets without a look."""
+    return np.random.default_rng(index).integers(0, 255, (*SIZE[::-1], 3), np.uint8)
+
+
+def end_of(path: Path) -> JobEnd:
+    *_, end = decode_inline(DecodeJob("job", str(path), sample_fps=0.0, width=64, height=48))
+    assert isinstance(end, JobEnd)
+    return end
+
+
+def element(name: str, content: bytes | int) -> bytes:
+    """An EBML element (RFC 8794): its ID in hex, the length of its content in 8 bytes, the content."""
+    if isinstance(content, int):
+        content = content.to_bytes(4, "big")
+    return bytes.fromhex(name) + (1 << 56 | len(content)).to_bytes(8, "big") + content
+
+
+def laced(path: Path, num_frames: int = 50, lace: int = 8) -> Path:
+    """Matroska (RFC 9559) of JPEGs at 25 frames/s and PCM, of which a block holds several frames."""
+    clusters: list[bytes] = []
+    for n in range(num_frames):
+        if n % 10 == 0:
+            clusters.append(element("E7", 40 * n))
+        at = struct.pack(">h", 40 * (n % 10))
+        jpeg = cv2.imencode(".jpg", noise(n))[1].tobytes()
+        clusters[-1] += element("A3", b"\x81" + at + b"\x80" + jpeg)
+        if n % lace == 0:  # 0x84: key frame, all of one size
+            clusters[-1] += element("A3", b"\x82" + at + b"\x84" + bytes([lace - 1]) + bytes(640 * lace))
+    picture = element("E0", element("B0", SIZE[0]) + element("BA", SIZE[1]))
+    sound = element("E1", element("B5", struct.pack(">d", 8000.0)) + element("9F", 1) + element("6264", 16))
+    tracks = [
+        element("D7", 1) + element("73C5", 1) + element("83", 1) + element("86", b"V_MJPEG") + picture,
+        element("D7", 2) + element("73C5", 2) + element("83", 2) + element("86", b"A_PCM/INT/LIT") + sound,
+    ]
+    segment = [
+        element("1549A966", element("2AD7B1", 1_000_000)),
+        element("1654AE6B", b"".join(element("AE", track) for track in tracks)),
+        *(element("1F43B675", cluster) for cluster in clusters),
+    ]
+    path.write_bytes(
+        element("1A45DFA3", element("4282", b"matroska")) + element("18538067", b"".join(segment))
+    )
+    return path
+
+
+def transparent(path: Path, num_frames: int = 50) -> Path:
+    """WebM with an alpha channel, which lies in BlockAdditions behind each block."""
+    with av.open(str(path), "w", container_options={"cluster_time_limit": "400"}) as container:
+        stream: Any = container.add_stream("libvpx-vp9", rate=25, options={"crf": "10", "b": "0"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuva420p"
+        for n in range(num_frames):
+            rgba = np.concatenate([noise(n), noise(n + 1000)[..., :1]], axis=-1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format="yuva420p")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def apart(path: Path, num_frames: int = 50) -> Path:
+    """AVI with all pictures before all sound, as editors write it."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        sound: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for n in range(num_frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(n))))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 8000, n * 320
+            container.mux(sound.encode(silence))
+        container.mux([*stream.encode(None), *sound.encode(None)])
+    data = path.read_bytes()
+    at = data.index(b"movi") - 8
+    end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+    chunks, begin = [], at + 12
+    while begin < end:
+        length = int.from_bytes(data[begin + 4 : begin + 8], "little")
+        chunks.append(data[begin : begin + 8 + length + length % 2])
+        begin += len(chunks[-1])
+    chunks.sort(key=lambda chunk: chunk[:4])  # 00dc, 01wb
+    index, place = b"", 4
+    for chunk in chunks:
+        index += chunk[:4] + struct.pack("<II", 16, place) + chunk[4:8]
+        place += len(chunk)
+    moved = data[:at] + b"LIST" + struct.pack("<I", place) + b"movi" + b"".join(chunks)
+    moved += b"idx1" + struct.pack("<I", len(index)) + index
+    path.write_bytes(moved[:4] + struct.pack("<I", len(moved) - 8) + moved[8:])
+    return path
+
+
+@pytest.mark.parametrize(("make", "suffix"), [(laced, ".mkv"), (transparent, ".webm"), (apart, ".avi")])
+def test_nothing_is_missing(make: Any, suffix: str, tmp_path: Path) -> None:
+    end = end_of(make(tmp_path / f"v{suffix}"))
+    assert (end.frames_decoded, end.frames_failed, end.gaps, end.error) == (50, 0, (), None)
+
+
+@pytest.mark.parametrize(("make", "suffix"), [(laced, ".mkv"), (transparent, ".webm"), (apart, ".avi")])
+def test_a_lost_stretch_is_still_seen(make: Any, suffix: str, tmp_path: Path) -> None:
+    path = make(tmp_path / f"v{suffix}")
+    data = bytearray(path.read_bytes())
+    begin, end = len(data) * 40 // 100, len(data) * 55 // 100
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    found = end_of(path)
+    assert found.frames_failed > 0
+    assert found.gaps
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+@pytest.mark.parametrize("sizes", [((64, 48), (128, 96)), ((128, 96), (64, 48))])
+def test_the_largest_video_stream_is_read(
+    suffix: str, sizes: tuple[tuple[int, int], ...], tmp_path: Path
+) -> None:
+    """The small one has three times as many frames, which FFmpeg would rather have."""
+    path = tmp_path / f"v{suffix}"
+    with av.open(str(path), "w") as container:
+        streams: list[Any] = []
+        for width, height in sizes:
+            stream: Any = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 25)
+            streams.append(stream)
+        for n in range(50):
+            for stream in streams:
+                if stream.width == 64 or n % 3 == 0:
+                    frame = av.VideoFrame.from_ndarray(np.full((stream.height, stream.width, 3), n, np.uint8))
+                    frame.pts, frame.time_base = n, Fraction(1, 25)
+                    container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    info = probe(path)
+    assert (info.width_px, info.height_px) == (128, 96)
+    assert end_of(path).frames_decoded == 17
+
+
+def test_a_picture_that_is_attached_is_no_recording(tmp_path: Path) -> None:
+    path = tmp_path / "v.mkv"
+    cover = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
+    with av.open(str(path), "w") as container:
+        container.add_attachment("cover.jpg", "image/jpeg", cover)
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for n in range(25):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(n))))
+        container.mux(stream.encode(None))
+    assert (probe(path).width_px, end_of(path).frames_decoded) == (64, 25)
+
+
+def test_a_creation_time_beyond_the_calendar_is_none_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata["creation_time"] = "0001-01-01T00:00:00+01:00"
+        stream: Any = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        container.mux([*stream.encode(av.VideoFrame.from_ndarray(noise(0))), *stream.encode(None)])
+    created = probe(path).creation_time  # the track's, which the muxer made up
+    assert created is None or created.year > 1970
