@@ -301,3 +301,25 @@ def test_a_day_of_video_takes_no_more_memory_than_a_minute():
         engine.update(table(*rows))
         most.append(engine.num_remembered)
     assert max(most[-60:]) <= max(most[:5])
+
+
+@pytest.mark.parametrize("cuts", [(), (100,), (399, 400, 401), (150, 450)])
+def test_over_missing_frames_nobody_comes_or_goes(cuts: tuple[int, ...]):
+    """60 s are lost: what stood before and stands after is another track, and has neither gone nor come."""
+    car = [*standing(1, 0, 20), *standing(2, 80, 120)]
+    bags = [*standing(3, 0, 9, 450), *standing(4, 82, 120, 550)]
+    rows = table(car, bags)
+    rules = (zone("appear", name="new"), zone("disappear", name="lost"))
+    engine, told, found = RuleEngine(rules, SIZE, "v1"), False, []
+    for begin, end in zip((0, *cuts), (*cuts, rows.num_rows), strict=True):
+        part = rows.slice(begin, end - begin)
+        if not told and part["t"][-1].as_py() >= 80:
+            engine.lose(20.0, 80.0)
+            told = True
+        found.append(engine.update(part))
+    found.append(engine.finish(120.0))
+    events = pa.concat_tables(found).to_pylist()
+    assert [(e["label"], e["t_start"], e["track_ids"]) for e in events] == [
+        ("lost", 9, [3]),
+        ("new", 82, [4]),
+    ]

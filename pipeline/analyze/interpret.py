@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
 from pipeline.errors import StorageError
-from pipeline.events import EventDetector
+from pipeline.events import MAX_GAP_S, EventDetector
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
 from pipeline.lake.current import RUN
@@ -218,15 +219,15 @@ def find_events(
     """Events alone, from the stored tracks and frames of an analysis."""
     began = time.perf_counter()
     finder = EventFinder(plan, tools)
+    if finder.needs_times:
+        run = analysis.perception_run_id or ""
+        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date, ("sample", "t")):
+            finder.pass_by(frames)
     for tracks in _whole(lake, analysis, "tracks"):
         rows.add("events", finder.by_rules(tracks))
     if finder.needs_frames:
         for frames in _stored(lake, analysis, tools, "frames"):
             rows.add("events", finder.by_models(frames))
-    elif finder.needs_end:
-        run = analysis.perception_run_id or ""
-        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date, ("sample", "t")):
-            finder.pass_by(frames)
     rows.add("events", finder.finish(None))
     watch.timed("events", began)
 
@@ -240,6 +241,7 @@ class EventFinder:
         # Nobody is followed over longer, whatever a container says of its rate.
         step_s = min(sample_step_s(config.video.sample_fps, plan.name.fps_mean), config.track.max_gap_s)
         self._rules = RuleEngine(rules, plan.frame_size, video, step_s) if rules else None
+        self._longest_s = max(MAX_GAP_S, 1.5 * step_s)  # between frames of which none is missing
         self._models = [
             EventDetector(
                 model,
@@ -251,8 +253,8 @@ class EventFinder:
             )
             for name, model in tools.event_models.items()
         ]
-        # Whether a rule asks for the time of the video's last frame.
-        self.needs_end = any(rule.kind == "disappear" for rule in rules)
+        # Whether a rule asks for the times of the frames.
+        self.needs_times = any(rule.kind in ("appear", "disappear") for rule in rules)
         self._end_t: float | None = None  # of the newest frame
 
     @property
@@ -260,19 +262,25 @@ class EventFinder:
         return bool(self._models)
 
     def pass_by(self, frames: pa.Table) -> None:
-        """Note how far the video goes."""
-        if frames.num_rows:
-            self._end_t = frames["t"][-1].as_py()
+        """Note how far the video goes, and where frames are missing."""
+        if not frames.num_rows:
+            return
+        t = frames["t"].to_numpy()
+        before = t if self._end_t is None else np.concatenate([[self._end_t], t])
+        if self._rules:
+            for k in np.flatnonzero(np.diff(before) > self._longest_s).tolist():
+                self._rules.lose(float(before[k]), float(before[k + 1]))
+        self._end_t = float(t[-1])
 
     def by_rules(self, tracks: pa.Table) -> pa.Table:
         return self._rules.update(tracks) if self._rules else _no_events()
 
     def by_models(self, frames: pa.Table) -> pa.Table:
-        self.pass_by(frames)
         parts = [model.update(frames) for model in self._models]
         return pa.concat_tables(parts) if parts else _no_events()
 
     def update(self, frames: pa.Table, tracks: pa.Table) -> pa.Table:
+        self.pass_by(frames)
         return pa.concat_tables([self.by_rules(tracks), self.by_models(frames)])
 
     def finish(self, tracks: pa.Table | None) -> pa.Table:

@@ -23,7 +23,9 @@ lie there. An object that vanishes inside a zone has not left it: no zone_exit, 
 was last seen. Dwelling is what others call loitering.
 
 An object disappears when it is last seen inside the zone more than 10 s before the video's last sampled
-frame: nearer to the end nobody can tell. It does not appear in the video's first second.
+frame: nearer to the end nobody can tell. It does not appear in the video's first second. Where frames are
+missing for more than 2 s (and one and a half times the way to the next), the video ends and begins anew in
+this respect.
 Occupancy and crowding, which is occupancy by two or more, and that of the whole picture without a zone, take
 an object as present for up to 1 s unseen, and pass over times of up to 1 s with too few (with fewer than 1.5
 samples a second, one and a half times the way to the next). `track_ids` are those inside when they were most.

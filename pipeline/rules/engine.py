@@ -22,6 +22,9 @@ from pipeline.rules.steps import Finding, Follower, Rows, by_object
 FORGET_S = 10.0
 """An object not seen for longer is gone; should its id come back, it is another object."""
 
+Lost = list[tuple[float, float]]
+"""Stretches without a frame, from the last before to the first after them, in seconds and in order."""
+
 _Key = tuple[int, int, tuple[int, ...]]  # row at which the event was certain, rule, tracks: their order
 
 
@@ -61,15 +64,23 @@ class RuleEngine:
             sample_s: seconds from sample to sample, where they may be long: nobody is seen in between.
         """
         self._video_id = video_id
+        self._lost: Lost = []
         self._rules = [(rule, digest(rule.model_dump(mode="json"))[:12]) for rule in rules]
-        self._runners = [_runner(rule, frame_size, sample_s) for rule in rules]
+        self._runners = [_runner(rule, frame_size, sample_s, self._lost) for rule in rules]
         self._num_rows = 0
         self._newest = -np.inf
 
     @property
     def num_remembered(self) -> int:
         """Objects, pairs and moments that are remembered: what memory follows."""
-        return sum(runner.num_remembered for runner in self._runners)
+        return sum(runner.num_remembered for runner in self._runners) + len(self._lost)
+
+    def lose(self, begin_t: float, end_t: float) -> None:
+        """Note that there is no frame between two times, before rows later than that are given.
+
+        What is last seen before and first seen after has neither gone nor come: nobody can tell.
+        """
+        self._lost.append((begin_t, end_t))
 
     def update(self, tracks: pa.Table) -> pa.Table:
         """Take the next rows.
@@ -86,6 +97,8 @@ class RuleEngine:
         if tracks.num_rows == 0:
             return events_table([])
         rows = Rows.of(tracks, self._num_rows)
+        while self._lost and self._lost[0][1] < rows.t[0] - 2 * FORGET_S:
+            del self._lost[0]
         if rows.t[0] < self._newest or (np.diff(rows.t) < 0).any():
             raise ValueError("track rows must come in order of t")
         self._newest = float(rows.t[-1])
@@ -129,13 +142,13 @@ class RuleEngine:
         }
 
 
-def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float) -> Runner:
+def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float, lost: Lost) -> Runner:
     border: Border | None = zone_of(rule, frame_size) if rule.zone is not None else None
     if rule.kind in ("occupancy", "crowding"):
         return CountRunner(rule, border, sample_s)
     if rule.kind == "approach":
         return PairRunner(rule, border, sample_s)
-    return ObjectRunner(rule, border, frame_size)
+    return ObjectRunner(rule, border, frame_size, lost)
 
 
 @dataclass
@@ -148,8 +161,8 @@ class _Object:
 class ObjectRunner:
     """A rule that looks at one object at a time."""
 
-    def __init__(self, rule: Rule, border: Border | None, frame_size: tuple[int, int]) -> None:
-        self._rule, self._frame_size = rule, frame_size
+    def __init__(self, rule: Rule, border: Border | None, frame_size: tuple[int, int], lost: Lost) -> None:
+        self._rule, self._frame_size, self._lost = rule, frame_size, lost
         self._border = line_of(rule, frame_size) if rule.kind == "line_crossing" else border
         self._objects: dict[int, _Object] = {}
 
@@ -164,7 +177,7 @@ class ObjectRunner:
                 yield from self._end(track, rows)
                 known = None
             if known is None:
-                known = self._objects[track] = _Object(self._follower(), kind)
+                known = self._objects[track] = _Object(self._follower(float(steps.t[0])), kind)
             known.last_t = float(steps.t[-1])
             yield from _told(track, known, known.follower.push(steps))
         now = rows.t[-1] - FORGET_S
@@ -173,11 +186,11 @@ class ObjectRunner:
 
     def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track, known in self._objects.items():
-            there = end_t - FORGET_S <= known.last_t
+            there = end_t - FORGET_S <= known.last_t or self._seen_to_a_loss(known.last_t)
             yield from _told(track, known, known.follower.end(row, over=there))
         self._objects.clear()
 
-    def _follower(self) -> Follower:
+    def _follower(self, first_t: float) -> Follower:
         rule, border = self._rule, self._border
         if rule.kind == "stopped":
             return StopFollower(rule, border)
@@ -187,12 +200,19 @@ class ObjectRunner:
             raise ValueError(f"rule {rule.name!r} of kind {rule.kind} has no line or zone")
         if rule.kind == "line_crossing":
             return LineFollower(rule, border)
-        return PresenceFollower(rule) if rule.kind in ("appear", "disappear") else StayFollower(rule, border)
+        if rule.kind in ("appear", "disappear"):
+            begin_t = max((end for _, end in self._lost if end <= first_t), default=0.0)
+            return PresenceFollower(rule, begin_t)
+        return StayFollower(rule, border)
 
     def _end(self, track: int, rows: Rows) -> Iterator[Finding]:
         known = self._objects.pop(track)
         row = int(rows.row[np.searchsorted(rows.t - FORGET_S, known.last_t, "right")])
-        yield from _told(track, known, known.follower.end(row, over=False))
+        yield from _told(track, known, known.follower.end(row, over=self._seen_to_a_loss(known.last_t)))
+
+    def _seen_to_a_loss(self, last_t: float) -> bool:
+        """Whether frames are missing so soon after an object was last seen that nobody can tell."""
+        return any(last_t <= begin <= last_t + FORGET_S for begin, _ in self._lost)
 
 
 def _told(track: int, known: _Object, findings: list[Finding]) -> Iterator[Finding]:

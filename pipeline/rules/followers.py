@@ -124,10 +124,13 @@ class StayFollower:
 
 
 class PresenceFollower:
-    """appear and disappear: where an object is first and last seen, if it is seen for long enough."""
+    """appear and disappear: where an object is first and last seen, if it is seen for long enough.
 
-    def __init__(self, rule: Rule) -> None:
-        self._appears = rule.kind == "appear"
+    Frames before it was first seen go back to `begin_t` seconds.
+    """
+
+    def __init__(self, rule: Rule, begin_t: float) -> None:
+        self._appears, self._begin_t = rule.kind == "appear", begin_t
         self._min_s = rule.min_duration_s
         self._first_t: float | None = None
         self._last: tuple[float, float, float, float, bool] | None = None  # t, x, y, score, inside
@@ -137,7 +140,7 @@ class PresenceFollower:
         if self._first_t is None:
             self._first_t = float(steps.t[0])
             self._first = self._row(steps, 0)
-            self._waiting = self._appears and self._first[4] and self._first_t > START_S
+            self._waiting = self._appears and self._first[4] and self._first_t - self._begin_t > START_S
         self._last = self._row(steps, -1)
         if not self._waiting:
             return []

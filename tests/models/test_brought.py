@@ -12,7 +12,7 @@ import pytest
 
 from models.brought import LAYOUTS, Spec, brought_digest, open_brought, read_spec
 from models.files import CheckpointError
-from pipeline.analyze import analyze
+from pipeline.analyze import analyze, reinterpret
 from pipeline.analyze.tools import Tools
 from pipeline.config import PerceiveConfig, load
 from pipeline.errors import ModelError
@@ -308,3 +308,21 @@ def test_who_stays_in_a_slow_video_stays(tmp_path: Path, sample_fps: float, last
     analyze([str(clip)], lake, load(None, {**given, "rules": rules}))
     events = query(lake, "SELECT label, t_start, t_end FROM events ORDER BY label").to_pylist()
     assert [tuple(event.values()) for event in events] == [("both", 0.0, last_t), ("crowd", 0.0, last_t)]
+
+
+@needs_onnx
+def test_who_stands_over_a_lost_stretch_neither_goes_nor_comes(tmp_path: Path) -> None:
+    """60 s of the video are missing; rules that are applied later say the same."""
+    times = [*range(0, 5000, 100), *range(65_000, 70_000, 100)]
+    clip = write_video(tmp_path / "a.mp4", times, size=(128, 64))
+    all_over = [[0, 0], [1, 0], [1, 1], [0, 1]]
+    rules = [{"name": kind, "kind": kind, "zone": all_over} for kind in ("appear", "disappear")]
+    given = {"perceive.detector": str(write_constant(tmp_path)), "events.models": []}
+    with_rules, without = load(None, {**given, "rules": rules}), load(None, given)
+    at_once, later = str(tmp_path / "at-once"), str(tmp_path / "later")
+    analyze([str(clip)], at_once, with_rules)
+    analyze([str(clip)], later, without)
+    reinterpret(later, with_rules)
+    for lake in (at_once, later):
+        assert query(lake, "SELECT count(*) AS n FROM objects")["n"].to_pylist() == [4]
+        assert query(lake, "SELECT label, t_start FROM events").to_pylist() == []
