@@ -5,9 +5,11 @@ What is to be told is put into the lake before the commit and removed when it wa
     <lake>/_outbox/<attempt_id>.json
 
 A worker that is killed in between leaves it there, and the next run delivers it. So may a message come twice,
-with the same `Id`. The form is that of Amazon Rekognition Video's completion message where the fields match
-(JobId, Status, API, JobTag, Timestamp, Video); see its Developer Guide, "Reference: Video analysis results
-notification".
+with the same `Id`. One that a receiver refuses for what it holds would be refused each time, and the others
+with it: it is given up, and a line says so.
+
+The form is that of Amazon Rekognition Video's completion message where the fields match (JobId, Status, API,
+JobTag, Timestamp, Video); see its Developer Guide, "Reference: Video analysis results notification".
 """
 
 from __future__ import annotations
@@ -23,16 +25,16 @@ from urllib.parse import urlsplit
 import urllib3
 
 from pipeline.config import NotifyConfig
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, TransientError
 from pipeline.lake import Lake
 from pipeline.lake.lookup import histories
 from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.tables import OUTBOX
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
-_TRIES = urllib3.Retry(
-    3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None
-)
+_PAUSES_S = (0.0, 1.0, 2.0)  # between four tries
+_LATER = (429, 500, 502, 503, 504)
+_OF_RECEIVER = (401, 402, 403, 404, 405, 407, 408, 410, 425, 429)  # of 4xx; the others are about the message
 _OLD = timedelta(days=1)  # an attempt that has not ended in this time will not be told of
 _REST_S = 60.0  # for which nothing is sent after a failure: a receiver that is away must not hold up the work
 _BLOCK = 500  # messages left behind that are looked up at once
@@ -95,7 +97,8 @@ class Notifier:
             return
         try:
             for message in body["messages"] if body else ():
-                send(self._settings, message)
+                for refusal in send(self._settings, message):
+                    self._say(f"message {message['Id']} is given up: {refusal}")
         except StorageError as exc:
             self._rests_until = time.monotonic() + _REST_S
             self._say(f"messages are not delivered now, a later run tries again: {exc}")
@@ -152,31 +155,49 @@ def _video(uri: str) -> Message:
     return {"Uri": uri, "S3Bucket": bucket, "S3ObjectName": key}
 
 
-def send(settings: NotifyConfig, message: Message) -> None:
+def send(settings: NotifyConfig, message: Message) -> list[str]:
     """Hand a message to the webhook and the queue that are set.
+
+    Returns:
+        Why those that refuse this message for good do so.
 
     Raises:
         StorageError: one of them did not take it. The address is named without what stands after its host.
     """
     body = json.dumps(message, default=str)
+    refusals = []
     if settings.webhook:
-        _post(settings.webhook, body, str(message["Id"]))
+        refusals.append(_post(settings.webhook, body, str(message["Id"])))
     if settings.queue:
         from pipeline.sqs import send as put
 
-        put(settings.queue, body)
+        refusals.append(put(settings.queue, body))
+    return [refusal for refusal in refusals if refusal]
 
 
-def _post(address: str, body: str, key: str) -> None:
+def _post(address: str, body: str, key: str) -> str:
+    """Post a message, again while the receiver stumbles; returns why it refuses it, empty if it took it."""
+    for pause_s in _PAUSES_S:
+        try:
+            return _posted(address, body, key)
+        except TransientError:
+            time.sleep(pause_s)
+    return _posted(address, body, key)
+
+
+def _posted(address: str, body: str, key: str) -> str:
     place = f"webhook {urlsplit(address).hostname}"  # paths and queries of webhooks are often secrets
     headers = {"content-type": "application/json", "idempotency-key": key}
     try:
-        with urllib3.PoolManager(timeout=_TIMEOUT, retries=_TRIES) as pool:
+        with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:  # urllib3 logs what it retries
             status = pool.request("POST", address, body=body.encode(), headers=headers, redirect=False).status
     except urllib3.exceptions.HTTPError as exc:
-        raise StorageError(f"{place} cannot be reached", remedy=type(exc).__name__) from exc
-    if not 200 <= status < 300:
-        raise StorageError(f"{place} does not take it", got=status)
+        raise TransientError(f"{place} cannot be reached", remedy=type(exc).__name__) from exc
+    if 200 <= status < 300:
+        return ""
+    if 400 <= status < 500 and status not in _OF_RECEIVER:
+        return f"{place} refuses it (got {status})"
+    raise (TransientError if status in _LATER else StorageError)(f"{place} does not take it", got=status)
 
 
 def _is_old(rows: Sequence[Analysis]) -> bool:

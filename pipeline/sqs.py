@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from pipeline import s3
 
@@ -18,6 +19,8 @@ WAIT_S = 20
 
 HIDDEN_S = 300
 """Seconds for which a message that was received is not given to others."""
+
+_REFUSALS = ("InvalidMessageContents", "InvalidParameterValue")  # the latter of one that is too large
 
 _HOST = re.compile(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
@@ -106,14 +109,23 @@ class Queue:
         return s3.errors(f"queue {self.url}")
 
 
-def send(url: str, body: str) -> None:
+def send(url: str, body: str) -> str:
     """Put a message into a queue.
+
+    Returns:
+        Why the queue refuses this message for its size or content; empty if it took it.
 
     Raises:
         StorageError: it cannot be reached, or is not there.
     """
     with s3.errors(f"queue {url}"):
-        _client(url).send_message(QueueUrl=url, MessageBody=body)
+        try:
+            _client(url).send_message(QueueUrl=url, MessageBody=body)
+        except ClientError as exc:
+            if s3.error_code(exc) not in _REFUSALS:
+                raise
+            return f"queue {url} refuses it: {exc.response['Error'].get('Message', s3.error_code(exc))}"
+    return ""
 
 
 def _client(url: str) -> Any:

@@ -15,10 +15,14 @@ import pytest
 
 from pipeline import notify
 from pipeline.analyze import analyze
+from pipeline.config import NotifyConfig
 from pipeline.errors import StorageError, UsageError
 from pipeline.lake import Lake
+from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.tables import OUTBOX
+from pipeline.notify import Notifier
 from tests.analyze.build import Ticking, ask, config, prepared, write_clip
+from tests.lake.build import finished, name_of, running
 from tests.s3 import Server, free_port
 
 
@@ -28,21 +32,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Hook:
-    """A web server that keeps what it is sent; `refusing`: it answers 403."""
+    """A web server that keeps what it is sent.
+
+    It answers 403 if it is `refusing`, 422 about the camera `unknown`, 503 as often as it is to stumble.
+    """
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.refusing = False
+        self.unknown = "no such camera"
+        self.stumbles = 0
         self.asked = 0
         hook = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 hook.asked += 1
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if not hook.refusing:
-                    hook.got.append(json.loads(body))
-                self.send_response(403 if hook.refusing else 204)
+                message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                status = hook.status(message["JobTag"])
+                if status == 204:
+                    hook.got.append(message)
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -50,6 +60,12 @@ class Hook:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/planted-token?key=planted-key"
+
+    def status(self, camera: str | None) -> int:
+        if self.stumbles:
+            self.stumbles -= 1
+            return 503
+        return 403 if self.refusing else 422 if camera == self.unknown else 204
 
 
 @pytest.fixture
@@ -140,6 +156,66 @@ def test_a_receiver_that_is_away_is_not_asked_for_each_message(
     hook.refusing = False
     analyze(videos, str(lake), settings)
     assert sorted(message["Video"]["Uri"] for message in hook.got) == videos
+
+
+def one_run(lake: Lake, settings: NotifyConfig, camera: str) -> list[str]:
+    """Deliver what was left, then the message about one video; returns what was said."""
+    said: list[str] = []
+    notifier = Notifier(lake, settings, said.append)
+    notifier.deliver_left()
+    [row] = start_attempts(lake, [running(f"video {camera}", camera=camera)])
+    notifier.expect(finished(row), ())
+    [outcome] = commit(lake, [Ending(analysis=finished(row), names=(name_of(row),))])
+    notifier.committed(outcome.analysis.attempt_id)
+    return said
+
+
+def test_a_message_that_is_refused_for_good_holds_up_no_other(tmp_path: Path, hook: Hook) -> None:
+    """A receiver that is away says nothing of the message; one that answers 422 will each time."""
+    lake, settings = Lake.open(str(tmp_path / "lake")), NotifyConfig(webhook=hook.url)
+    hook.refusing = True
+    for camera in ("yard", "gate"):
+        one_run(lake, settings, camera)
+    assert len(lake.location.names(OUTBOX)) == 2
+    hook.refusing, hook.unknown = False, "yard"
+    [line] = one_run(lake, settings, "hall")
+    assert line.startswith("message ")
+    assert line.endswith(" is given up: webhook 127.0.0.1 refuses it (got 422)")
+    assert [message["JobTag"] for message in hook.got] == ["gate", "hall"]
+    assert lake.location.names(OUTBOX) == []
+
+
+def test_a_queue_that_refuses_a_message(tmp_path: Path, hook: Hook, s3_server: Server) -> None:
+    """It is too large for it; the webhook gets it nevertheless."""
+    attributes = {"MaximumMessageSize": "1024"}
+    url = boto3.client("sqs").create_queue(QueueName=s3_server.bucket(), Attributes=attributes)["QueueUrl"]
+    lake, settings = Lake.open(str(tmp_path / "lake")), NotifyConfig(webhook=hook.url, queue=url)
+    assert one_run(lake, settings, "gate") == []
+    [line] = one_run(lake, settings, "a name of 1100 bytes" * 55)
+    assert f" is given up: queue {url} refuses it: " in line
+    assert len(hook.got) == 2
+    assert lake.location.names(OUTBOX) == []
+
+
+def test_addresses_are_not_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under Prefect warnings of all libraries go to the console."""
+    monkeypatch.setattr(notify, "_PAUSES_S", (0.0,))
+    caplog.set_level("INFO")
+    address = f"http://127.0.0.1:{free_port()}/services/planted-token?key=planted-key"
+    with pytest.raises(StorageError, match=r"^webhook 127\.0\.0\.1 cannot be reached: NewConnectionError$"):
+        notify.send(NotifyConfig(webhook=address), {"Id": "1"})
+    assert "planted" not in caplog.text
+
+
+def test_a_receiver_that_stumbles_is_asked_again(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "_PAUSES_S", (0.0, 0.0, 0.0))
+    hook.stumbles = 3
+    assert notify.send(NotifyConfig(webhook=hook.url), {"Id": "1", "JobTag": "gate"}) == []
+    assert (hook.asked, len(hook.got)) == (4, 1)
+    hook.stumbles = 4
+    with pytest.raises(StorageError, match=r"does not take it \(got 503\)"):
+        notify.send(NotifyConfig(webhook=hook.url), {"Id": "1", "JobTag": "gate"})
+    assert (hook.asked, len(hook.got)) == (8, 1)
 
 
 def test_to_a_queue(folder: Path, tmp_path: Path, s3_server: Server) -> None:
