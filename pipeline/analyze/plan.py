@@ -139,12 +139,19 @@ class Planner:
                 return None
             if not self.options.dry_run:
                 now = self.spool.get(now)
+        plan = self._planned(now)
+        reads = plan.step is Step.PERCEPTION and plan.error is None and not self.options.dry_run
+        if reads and now.path is None:  # what its rows were to be taken from went since the look-up
+            return self._planned(self.spool.get(now))
+        return plan
+
+    def _planned(self, source: Source) -> VideoPlan:
         self._met = None
-        name, error = self._identify(now)
+        name, error = self._identify(source)
         if name.content_id in self._denied:
-            what = f"{now.uri}: this content was forgotten and is refused"
+            what = f"{source.uri}: this content was forgotten and is refused"
             raise SourceError(what, remedy="leave it out", code="denied")
-        return self._decided(now, name, error)
+        return self._decided(source, name, error)
 
     def _decided(self, source: Source, name: VideoName, error: MareyError | None) -> VideoPlan:
         ids = self.tools.ids(name.content_id, name.camera)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.analyze import Options, analyze, reinterpret
+from pipeline.analyze.plan import Planner, VideoPlan
 from pipeline.lake import Lake
-from pipeline.sources import Spool
-from tests.analyze.build import ask, config, counts, rows
+from pipeline.sources import Source, Spool
+from tests.analyze.build import ask, config, counts, rows, write_clip
 from tests.s3 import Server
 
 
@@ -98,3 +99,28 @@ def test_a_damaged_object_is_named_by_its_key(
     assert [row["error"] for row in ask(lake, "SELECT error FROM analyses WHERE status = 'failed'")] == [
         result.error
     ]
+
+
+def test_rows_that_go_before_they_are_taken(
+    folder: Path, tmp_path: Path, s3_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker replaces the perception that was to be taken over: then the video itself is read."""
+    bucket, lake = s3_server.bucket(), str(tmp_path / "lake")
+    clip = write_clip(tmp_path / "clip.mp4", 1).read_bytes()
+    s3_server.client().put_object(Bucket=bucket, Key="cam/20250301.mp4", Body=clip)
+    uri = f"s3://{bucket}/cam/20250301.mp4"
+    assert [r.state for r in analyze([uri], lake, config(folder)).results] == ["ok"]
+    plan, other = Planner.plan, config(folder, perceive__min_score=0.5)
+    upgraded: list[str] = []
+
+    def late(self: Planner, source: Source) -> VideoPlan | None:
+        if not upgraded:
+            upgraded.append(uri)
+            upgraded.extend(r.state for r in analyze([uri], lake, other, Options(upgrade=True)).results)
+        return plan(self, source)
+
+    monkeypatch.setattr(Planner, "plan", late)
+    renamed = config(folder, cameras=[{"pattern": "{camera}/{recorded_at:%Y%m%d}"}])
+    [result] = analyze([uri], lake, renamed).results
+    assert upgraded == [uri, "ok"]
+    assert (result.state, result.error, result.note) == ("ok", None, "")
