@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline import s3
-from pipeline.errors import InputError, MareyError, SourceError, UsageError
+from pipeline.errors import InputError, MareyError, SourceError, StorageError, UsageError
 from pipeline.lake.location import Location
 from pipeline.sources import Source, bucket, find
 from pipeline.sources.source import VIDEO_SUFFIXES, suffix
@@ -80,12 +80,15 @@ def _work_on(message: Message, prefix: str, lake: str, queue: Queue, submit: Sub
 
 
 def _refuse(message: Message, queue: Queue, exc: Exception, say: Say) -> None:
-    if message.tries < MAX_TRIES:
-        queue.again(message, message.tries)
-    elif queue.bury(message, str(exc)):
-        say(f"a message went to the dead-letter queue: {exc}")
-    else:
-        say(f"a message is left in a queue without dead-letter queue: {exc}")
+    try:
+        if message.tries < MAX_TRIES:
+            queue.again(message, message.tries)
+        elif queue.bury(message, str(exc)):
+            say(f"a message went to the dead-letter queue: {exc}")
+        else:
+            say(f"a message is left in a queue without dead-letter queue: {exc}")
+    except StorageError as away:  # the message comes again by itself
+        _wait_out(away, say)
 
 
 def check_source(uri: str, *, may_be_absent: bool = False) -> None:

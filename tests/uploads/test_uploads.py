@@ -235,6 +235,25 @@ def test_poison_goes_to_the_dead_letter_queue_with_the_reason(
     assert said == [line for line in said if line.startswith("a message went to the dead-letter queue: ")]
 
 
+def test_a_queue_that_is_away_while_a_message_is_given_back(
+    site: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message comes again by itself; those behind it are worked on."""
+    monkeypatch.setattr(watching, "_PAUSE_S", 0.0)
+
+    def lost(self: Queue, message: sqs.Message, after_s: int) -> None:
+        raise TransientError("the queue is away")
+
+    monkeypatch.setattr(Queue, "again", lost)
+    site.sqs.send_message(QueueUrl=site.url, MessageBody="what is this")
+    site.put("up/gate.mp4")
+    got: list[str] = []
+    said: list[str] = []
+    run(site, lambda items: got.extend(item.uri for item in items), rounds=1, said=said)
+    assert (got, said) == ([f"s3://{site.bucket}/up/gate.mp4"], ["waiting: the queue is away"])
+    assert site.left() == 1
+
+
 def test_a_queue_that_is_not_there(site: Place) -> None:
     with pytest.raises(StorageError, match=r"queue .*-gone: "):
         Queue(f"{site.url}-gone")
