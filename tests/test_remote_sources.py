@@ -65,6 +65,10 @@ def test_prefixes_objects_and_globs(bucket: str, put: Any) -> None:
     assert uris([f"{top}/x/**/*.ts"]) == uris([f"{top}/x/y/z/?.ts"]) == uris([f"{top}/x/y/z/[!ab].ts"]) == [c]
     assert uris([f"{top}/**"]) == [a, b, c, f"{top}/xx/other.mp4"]
     assert uris([f"{top}/x/", a, a]) == [a, b, c]
+    # As on a disk: a folder that matches stands for what lies below it.
+    assert uris([f"{top}/x/*"]) == uris([f"{top}/[x]/"]) == uris([f"{top}/[x]"]) == [a, b, c]
+    assert uris([f"{top}/x*/"]) == uris([f"{top}/x*"]) == [a, b, c, f"{top}/xx/other.mp4"]
+    assert uris([f"{top}/*/y/"]) == [b, c]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert uris([f"{top}/x/"], since=tomorrow) == []
     assert uris([a], since=tomorrow) == [a]
@@ -75,6 +79,8 @@ def test_what_is_not_there(bucket: str, put: Any) -> None:
     assert find([f"s3://{bucket}/none/"]) == []
     with pytest.raises(UsageError, match="there is no object s3://"):
         find([f"s3://{bucket}/none.mp4"])
+    with pytest.raises(UsageError, match=r"there is no object s3://.*/cam\*/"):
+        find([f"s3://{bucket}/cam*/"])
     found = find([f"s3://{bucket}/none.mp4", f"s3://{bucket}/a.mp4"])
     assert [type(entry) for entry in found] == [Missing, Source]
     with pytest.raises(StorageError, match="bucket no-such-bucket: the bucket does not exist"):

@@ -20,24 +20,23 @@ _WILD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^/\]]+\])")
 def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
     """The objects that an input names: one of that key, else those below it, else those that match it.
 
-    An empty prefix (a bucket, or a key that ends with a slash) is no error.
+    What lies below a folder that matches is named, too, as on a disk. An empty prefix (a bucket, or a key
+    that ends with a slash) is no error.
 
     Raises:
+        UsageError: it is no s3:// URI, or no glob.
         StorageError: the bucket cannot be read.
     """
     bucket, key = s3.split(uri)
     s3.region(bucket)
-    if not key or key.endswith("/"):
-        return list(_listed(bucket, key, since))
-    if (one := _head(bucket, key)) is not None:
+    folder = key if not key or key.endswith("/") else f"{key}/"
+    if folder != key and (one := _head(bucket, key)) is not None:
         return [one]
-    found = list(_listed(bucket, f"{key}/", since))
-    if not found and (wild := _GLOB.search(key)):
-        pattern = _pattern(key)
-        found = [
-            entry for entry in _listed(bucket, key[: wild.start()], since) if pattern.fullmatch(_key(entry))
-        ]
-    if found:
+    found, wild = list(_listed(bucket, folder, since)), _GLOB.search(key)
+    if not found and wild:
+        pattern, listed = _pattern(key), _listed(bucket, key[: wild.start()], since)
+        found = [entry for entry in listed if pattern.fullmatch(_key(entry))]
+    if found or (folder == key and not wild):
         return found
     error = SourceError(
         f"there is no object {uri}, and none below it", remedy="check the key", code="missing"
@@ -125,15 +124,16 @@ def _key(source: Source) -> str:
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    """A glob as a regular expression: only `**` goes across slashes."""
+    """A glob as a regular expression, which takes what lies below a match; only `**` goes across slashes."""
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = (
         signs.get(
             part, f"[^{part[2:]}" if part.startswith("[!") else part if part[:1] == "[" else re.escape(part)
         )
-        for part in _WILD.split(key)
+        for part in _WILD.split(key.removesuffix("/"))
     )
+    below = "/.*" if key.endswith("/") else "(?:/.*)?"
     try:
-        return re.compile("".join(parts), re.DOTALL)
+        return re.compile("".join(parts) + below, re.DOTALL)
     except re.error as exc:
         raise UsageError("no pattern of keys", got=key, remedy=str(exc)) from exc

@@ -150,6 +150,8 @@ def test_what_a_source_names(site: Place) -> None:
         (f"{top}/up", ["up/a.mp4"]),
         (f"{top}/up/", ["up/a.mp4"]),
         (f"{top}/up*/*.mp4", ["up/a.mp4", "up2/a.mp4"]),
+        (f"{top}/up*/", ["up/a.mp4", "up2/a.mp4"]),
+        (f"{top}/u?", ["up/a.mp4"]),
         (f"{top}/up/a.mp4", ["up/a.mp4"]),
     ):
         for key in ("a.mp4", "up/a.mp4", "up2/a.mp4"):
