@@ -48,7 +48,7 @@ from pipeline.analyze.plan import final
 from pipeline.config import Config
 from pipeline.errors import MareyError, ModelError, StorageError, UsageError
 from pipeline.lake.location import Location
-from pipeline.sources import Missing, find
+from pipeline.sources import Missing, Source, find
 
 __all__ = ["AnalysisFailed", "analyze_batch", "analyze_shard", "analyze_video"]
 
@@ -76,7 +76,7 @@ def _batch_run_name() -> str:
 
 
 def _shard_run_name() -> str:
-    return report.named(task_run.parameters["uris"])
+    return report.named(task_run.parameters["inputs"])
 
 
 def may_succeed_later(_task: object, _run: object, state: State[Any]) -> bool:
@@ -96,7 +96,7 @@ def may_succeed_later(_task: object, _run: object, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
     timeout_seconds=TIMEOUT_S,
 )
-def analyze_shard(uris: list[str], lake: str, config: Config, options: Options) -> State[Any]:
+def analyze_shard(inputs: list[str], lake: str, config: Config, options: Options) -> State[Any]:
     """Analyse some videos into a lake; the state's data are the results, or an AnalysisFailed."""
     logger = get_run_logger()
     reporter = LogReporter(logger)
@@ -104,7 +104,7 @@ def analyze_shard(uris: list[str], lake: str, config: Config, options: Options) 
         options = replace(options, retry_failed=True)
     try:
         with one_per_gpu(config, logger.info):
-            results: Sequence[VideoResult] = analyze(uris, lake, config, options, reporter).results
+            results: Sequence[VideoResult] = analyze(inputs, lake, config, options, reporter).results
         videos = report.plain(report.with_stored_rows(lake, results))
     except Exception as exc:
         if not isinstance(exc, MareyError):
@@ -262,13 +262,14 @@ def _run(
     for entry in entries:
         if isinstance(entry, Missing):
             batch.videos += _not_done([entry.uri], str(entry.error), entry.error.code)
-    parts = list(shards([entry.uri for entry in entries if not isinstance(entry, Missing)], shard_size))
+    parts = list(shards([entry for entry in entries if isinstance(entry, Source)], shard_size))
     progress = _Progress(len(parts), len(entries))
-    for uris in parts:
+    for part in parts:
+        uris, asked = [source.uri for source in part], [source.asked for source in part]
         if batch.stopped:
             batch.leave(uris)
         else:
-            batch.take(uris, analyze_shard(uris, lake, config, options, return_state=True))
+            batch.take(uris, analyze_shard(asked, lake, config, options, return_state=True))
             progress.step()
     return batch.end()
 
@@ -304,10 +305,10 @@ def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
-def shards(uris: Sequence[str], size: int) -> Iterator[list[str]]:
+def shards(sources: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
     """The videos in groups of at most `size`, in order."""
-    for start in range(0, len(uris), size):
-        yield list(uris[start : start + size])
+    for start in range(0, len(sources), size):
+        yield sources[start : start + size]
 
 
 def _told(error: Exception) -> str:

@@ -28,6 +28,7 @@ from flows.tags import tag_run
 from pipeline import allowed
 from pipeline.analyze import ranges as work
 from pipeline.config import Config
+from pipeline.sources import name_of
 
 QUEUE = "ranges"
 """Queue that comes before uploads: what is begun is finished first."""
@@ -72,7 +73,7 @@ def perceive_together(
     if len(parts) < 2:
         return
     log = get_run_logger()
-    log.info("perceived in %d ranges of %d segments: %s", len(parts), range_segments, video)
+    log.info("perceived in %d ranges of %d segments: %s", len(parts), range_segments, name_of(video))
     with server() as client:
         runs = {part: _submitted(client, video, lake, settings, part) for part in parts[1:]}
         _perceive(video, lake, config, parts[0])
@@ -87,7 +88,8 @@ def _perceive(video: str, lake: str, config: Config, part: work.Range) -> int:
     log = get_run_logger()
     with one_per_gpu(config, log.info):
         count = work.perceive_range(video, lake, config, part, LogReporter(log))
-    log.info("segments perceived in ticks %d to %d of %s: %d", part.first, part.end, video, count)
+    text = "segments perceived in ticks %d to %d of %s: %d"
+    log.info(text, part.first, part.end, name_of(video), count)
     return count
 
 

@@ -276,6 +276,18 @@ def test_a_file_on_a_web_server(web: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert spool.get(found).size_bytes == 3
 
 
+def test_two_addresses_of_one_name_are_refused(web: str) -> None:
+    """As of a recorder that tells its clips apart behind `?`. With user and password it is the same file."""
+    a, b = (f"http://{web}/download.mp4?sign=s3cret&clip={clip}" for clip in "ab")
+    with pytest.raises(UsageError) as caught:
+        find([a, b])
+    assert str(caught.value) == (
+        f"http://{web}/download.mp4 is named twice, by addresses that differ behind `?`: "
+        "that is no part of a video's name: give one, or copy them to names of their own"
+    )
+    assert uris([a, a, a.replace("//", "//u:p@"), f"{a}#t=1"]) == [f"http://{web}/download.mp4"]
+
+
 def test_a_server_without_ranges_costs_no_memory(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read before it broke off is passed over, not kept."""
     monkeypatch.setattr(_Web, "body", bytes(64_000_000))

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.errors import SourceError, UsageError
 from pipeline.sources import files
 from pipeline.sources.files import look
-from pipeline.sources.source import Missing, Source, camera_and_time
+from pipeline.sources.source import Missing, Source, camera_and_time, is_web, name_of
 from pipeline.sources.spool import Spool
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "find",
     "look",
     "look_again",
+    "name_of",
     "renewed",
 ]
 
@@ -40,9 +42,10 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
 
     Raises:
         UsageError: no input exists at all (its code is that of the first), a directory holds no video (code
-            `empty`), or a scheme is not supported.
+            `empty`), a scheme is not supported, or two addresses of web servers have one name.
         StorageError: a bucket or server cannot be reached.
     """
+    _refuse_namesakes(inputs)
     found: dict[str, Source | Missing] = {}
     for item in inputs:
         for entry in _expand(item, since):
@@ -53,6 +56,18 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
         first = errors[0]
         raise UsageError(first.what, got=first.got, remedy=first.remedy, code=first.code)
     return entries
+
+
+def _refuse_namesakes(inputs: Sequence[str]) -> None:
+    """Refuse addresses that differ behind `?` only: one would be taken for the other, or replace it."""
+    queries: dict[str, str] = {}
+    for item in filter(is_web, inputs):
+        uri, query = name_of(item), urlsplit(item).query
+        if queries.setdefault(uri, query) != query:
+            raise UsageError(
+                f"{uri} is named twice, by addresses that differ behind `?`",
+                remedy="that is no part of a video's name: give one, or copy them to names of their own",
+            )
 
 
 def look_again(uri: str) -> Source:
@@ -106,7 +121,7 @@ def _expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
         from pipeline.sources import bucket  # loads boto3, which local inputs spare
 
         return bucket.expand(item, since)
-    if scheme in ("https", "http"):
+    if is_web(item):
         from pipeline.sources import web
 
         return [web.look(item)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.config import CameraPattern
 from pipeline.errors import MareyError, SourceError
@@ -34,6 +35,11 @@ class Source:
     )  # what a web server is asked for, query and all
 
     @property
+    def asked(self) -> str:
+        """The input by which this video is found again; its query may be a secret."""
+        return self.address or self.uri
+
+    @property
     def is_remote(self) -> bool:
         return "://" in self.uri
 
@@ -59,6 +65,19 @@ class Missing:
 
 class ChangedError(Exception):
     """The bytes are no longer those of the version that was asked for."""
+
+
+def is_web(address: str) -> bool:
+    """Whether an input is on a web server."""
+    return address.startswith(("https://", "http://"))
+
+
+def name_of(address: str) -> str:
+    """The URI of an input: of one on a web server without user, password, query and fragment."""
+    if not is_web(address):
+        return address
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def suffix(uri: str) -> str:

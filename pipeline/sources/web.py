@@ -15,7 +15,7 @@ import urllib3
 from pipeline import allowed
 from pipeline.errors import SourceError, TransientError, UsageError
 from pipeline.retry import patiently
-from pipeline.sources.source import ChangedError, Missing, Source
+from pipeline.sources.source import ChangedError, Missing, Source, name_of
 
 CHUNK_BYTES = 1 << 20
 _REDIRECTS = urllib3.Retry(None, connect=0, read=0, redirect=5, status=0, other=0)
@@ -24,7 +24,7 @@ _LATER = (408, 425, 429, 500, 502, 503, 504)
 
 def look(address: str) -> Source | Missing:
     """A file on a web server as it is now."""
-    uri = _uri(address)
+    uri = name_of(address)
     try:
         return patiently(lambda: _look(uri, address))
     except (SourceError, TransientError) as exc:
@@ -79,10 +79,10 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
         answer = _pool().request(method, address, headers=headers, preload_content=False)
     except _ForbiddenError as exc:
         raise SourceError(f"{uri} may not be asked", remedy=str(exc), code="forbidden") from exc
-    except urllib3.exceptions.LocationParseError as exc:
-        raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from exc
+    except urllib3.exceptions.LocationParseError:  # the texts of these two hold the query
+        raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from None
     except urllib3.exceptions.HTTPError as exc:
-        raise TransientError(f"{uri} cannot be reached", remedy=type(exc).__name__) from exc
+        raise TransientError(f"{uri} cannot be reached", remedy=type(exc).__name__) from None
     if answer.status in (200, 206):
         return answer
     answer.close()
@@ -141,11 +141,6 @@ def _checked(connection: socket.socket) -> socket.socket:
 @cache
 def _pool() -> urllib3.PoolManager:
     return _Pools()
-
-
-def _uri(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _size(answer: urllib3.BaseHTTPResponse) -> int | None:

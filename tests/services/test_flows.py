@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +327,49 @@ def test_killed_decoder_is_tried_again(
     [task] = rest.ended_task_runs(prefect_api, rest.flow_run(prefect_api, state))
     assert (task["state_name"], task["run_count"]) == ("Failed", 2)
     assert endings(tmp_path / "lake") == [("gate.mp4", "failed", "timeout")] * 2
+
+
+@contextmanager
+def signed(video: Path) -> Iterator[str]:
+    """The address of a video on a web server that answers only to those who know its query."""
+    body, query_string = video.read_bytes(), "sign=planted-key"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != f"/{video.name}?{query_string}":
+                self.send_error(403)
+                return
+            probed = self.headers.get("Range") == "bytes=0-0"
+            sent = body[:1] if probed else body
+            self.send_response(206 if probed else 200)
+            self.send_header("Content-Length", str(len(sent)))
+            self.send_header("Content-Range", f"bytes 0-0/{len(body)}")
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/{video.name}?{query_string}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_signed_address(prefect_api: str, footage: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    """A shard asks by the whole address; but for the run's parameters nothing tells its query."""
+    lake = tmp_path / "lake"
+    with signed(footage / "gate.mp4") as address:
+        state = analyze_batch([address], str(lake), settings, return_state=True)
+    assert state.message == "1 video: 1 ok"
+    assert frames_by_name(lake) == {"gate.mp4": 2 * SAMPLE_FPS}
+    run = rest.flow_run(prefect_api, state)
+    [task] = rest.ended_task_runs(prefect_api, run)
+    assert (run["name"], task["name"]) == ("gate.mp4", "gate.mp4")
+    lines = rest.wait_for(lambda: rest.log_lines(prefect_api, run))
+    told = [run | {"parameters": {}}, task, lines, rest.artifacts(prefect_api, run), state.result()]
+    assert "planted" not in json.dumps(told)
+    assert not [path for path in lake.rglob("*") if path.is_file() and b"planted" in path.read_bytes()]
