@@ -4,7 +4,7 @@
     ├── UsageError          wrong arguments or config; nothing was begun      exit 2   never retried
     ├── InputError          one input cannot be analysed                      exit 1   never retried
     │   ├── MediaError      the file is not a video that can be decoded
-    │   └── SourceError     the file is missing, empty, or changed meanwhile
+    │   └── SourceError     the file is missing, cannot be had, or changed meanwhile
     ├── ModelError          weights or a model file are missing or wrong      exit 2   never retried
     ├── WorkerError         a decoding process hung, crashed or grew          exit 1   retried
     └── StorageError        lake, bucket or server cannot be reached          exit 3   retried

@@ -48,6 +48,7 @@ _REASONS = {
     "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
     "IllegalLocationConstraintException": "the bucket is in another region: set AWS_REGION",
     "301": "the bucket is in another region: set AWS_REGION",
+    "InvalidObjectState": "it is in an archive: restore it first",
     "InvalidBucketName": "the bucket's name is not allowed",
     "SlowDown": "the server is overloaded: run again later",
     "ServiceUnavailable": "the server is overloaded: run again later",
@@ -179,12 +180,17 @@ def region(bucket: str) -> str:
         StorageError: it is not, or not for these credentials.
     """
     if bucket not in _regions:
-        found = _head(bucket)
+        found = check(bucket)
         _regions[bucket] = str(found.get("BucketRegion") or client().meta.region_name)
     return _regions[bucket]
 
 
-def _head(bucket: str) -> dict[str, Any]:
+def check(bucket: str) -> dict[str, Any]:
+    """Ask the bucket whether it is there now; returns its answer.
+
+    Raises:
+        StorageError: it is not, or not for these credentials.
+    """
     what = f"bucket {bucket}"
     try:
         found: dict[str, Any] = ask(what, partial(client().head_bucket, Bucket=bucket))

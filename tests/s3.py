@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import boto3
+import urllib3
 from botocore.config import Config
 
 from pipeline import s3
@@ -121,3 +124,49 @@ def faulty(server: Server, seed: int, rate: float = 0.2) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@contextmanager
+def refusing(server: Server, answers: Mapping[str, tuple[int, str]]) -> Iterator[Server]:
+    """The server behind a proxy that answers by an error, its status and code, where a path holds a word."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            for word, (status, code) in answers.items():
+                if word in self.path:
+                    self.answer(
+                        status, {}, f"<Error><Code>{code}</Code><Message>planned</Message></Error>".encode()
+                    )
+                    return
+            url, body = (
+                server.endpoint + self.path,
+                self.rfile.read(int(self.headers.get("Content-Length", 0))),
+            )
+            with urllib3.PoolManager(retries=False) as pool:
+                found = pool.request(
+                    self.command, url, body=body, headers=dict(self.headers), decode_content=False
+                )
+            self.answer(found.status, dict(found.headers), found.data)
+
+        do_HEAD = do_PUT = do_POST = do_GET
+
+        def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(body))} | dict(headers)).items():
+                if name.lower() not in ("connection", "transfer-encoding", "server", "date"):
+                    self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=proxy.serve_forever)
+    thread.start()
+    try:
+        yield server.behind(f"http://127.0.0.1:{proxy.server_port}")
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+        thread.join()

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from pipeline import retry, s3
 from pipeline.config import CameraPattern
-from pipeline.errors import SourceError, StorageError, UsageError
+from pipeline.errors import SourceError, StorageError, TransientError, UsageError
 from pipeline.sources import Missing, Source, Spool, camera_and_time, find
 from pipeline.sources import bucket as on_s3
-from tests.s3 import Server
+from tests.s3 import Server, free_port, refusing
 
 ODD_KEYS = (
     "cam 1/2025/03/01/a+b.mp4",
@@ -146,6 +147,36 @@ def test_one_that_vanished(s3_server: Server, bucket: str, put: Any) -> None:
         spool.get(listed)
 
 
+def test_an_object_that_cannot_be_read_costs_itself_only(
+    s3_server: Server, bucket: str, put: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose encryption key is gone, or whose disk is; its bucket answers, so the others are read."""
+    good, locked, lost = put("good.mp4"), put("locked.mp4"), put("lost.mp4")
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    monkeypatch.setattr(retry, "RETRY_S", 0.2)
+    answers = {"locked": (400, "KMS.DisabledException"), "lost": (503, "SlowDown")}
+    with refusing(s3_server, answers) as server, Spool(10**6) as spool:
+        server.use(monkeypatch.setenv)
+        found = [entry for entry in find([f"s3://{bucket}/"]) if isinstance(entry, Source)]
+        assert [entry.uri for entry in found] == [good, locked, lost]
+        for entry, code, told in zip(
+            found[1:], ("unreadable", "transient"), ("planned", "over"), strict=True
+        ):
+            with pytest.raises(SourceError, match=rf"{entry.uri} cannot be read: .*{told}") as caught:
+                spool.get(entry)
+            assert caught.value.code == code
+        assert spool.get(found[0]).content_id == content("good.mp4")
+
+        named = find([good, locked, lost])
+        assert [type(entry) for entry in named] == [Source, Missing, Missing]
+        with pytest.raises(UsageError, match="cannot be read: Bad Request"):
+            find([locked])
+        with pytest.raises(TransientError, match="overloaded"):
+            find([locked, lost])
+    with Spool(10**6) as spool, pytest.raises(StorageError, match=rf"bucket {bucket}: the server cannot be"):
+        spool.get(found[0])
+
+
 def test_the_disk_is_bounded(bucket: str, put: Any) -> None:
     for number in range(8):
         put(f"{number}.mp4", str(number) * 1000)
@@ -213,8 +244,12 @@ class _Web(BaseHTTPRequestHandler):
     etag = '"1"'
     breaks = 0
     ranges = True
+    busy = False
 
     def do_GET(self) -> None:
+        if self.busy and self.headers.get("Range") != "bytes=0-0":
+            self.send_error(503)
+            return
         if self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", "/cam/a%20b.mp4?sign=s3cret")
@@ -274,6 +309,54 @@ def test_a_file_on_a_web_server(web: str, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(_Web, "body", b"new")
         monkeypatch.setattr(_Web, "etag", '"2"')
         assert spool.get(found).size_bytes == 3
+
+
+def test_a_file_that_does_not_come_costs_itself_only(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "RETRY_S", 0.2)
+    [found] = find([f"http://{web}/a.mp4?sign=s3cret"])
+    assert isinstance(found, Source)
+    monkeypatch.setattr(_Web, "breaks", 10**6)
+    with Spool(10**7) as spool:
+        with pytest.raises(SourceError, match=r"a\.mp4 came in part only: run again") as caught:
+            spool.get(found)
+        assert caught.value.code == "transient"
+        monkeypatch.setattr(_Web, "breaks", 0)
+        assert spool.get(found).content_id == hashlib.sha256(_Web.body).hexdigest()[:32]
+
+
+def test_a_server_is_waited_for_in_vain_once(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand files of a server that is gone are not to cost a thousand minutes."""
+    found = [entry for name in "ab" for entry in find([f"http://{web}/{name}.mp4?sign=s3cret"])]
+    monkeypatch.setattr(_Web, "busy", True)
+    waited_s = []
+    with Spool(10**7) as spool:
+        for entry, retry_s in zip(found, (0.5, 60.0), strict=True):
+            assert isinstance(entry, Source)
+            monkeypatch.setattr(retry, "RETRY_S", retry_s)
+            began = time.monotonic()
+            with pytest.raises(SourceError, match=r"cannot be read \(got 503\): the server is overloaded"):
+                spool.get(entry)
+            waited_s.append(time.monotonic() - began)
+        monkeypatch.setattr(_Web, "busy", False)
+        assert isinstance(found[1], Source)
+        assert spool.get(found[1]).size_bytes == len(_Web.body)
+    assert waited_s[0] >= 0.5
+    assert waited_s[1] < 20
+
+
+def test_a_server_that_is_away(web: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has may well exist: beside others it is one that failed, alone it is the server's fault."""
+    monkeypatch.setattr(retry, "RETRY_S", 0.1)
+    away, local = f"http://127.0.0.1:{free_port()}/a.mp4?sign=s3cret", tmp_path / "b.mp4"
+    local.write_bytes(b"x")
+    [missing, there] = find([away, str(local)])
+    assert isinstance(missing, Missing)
+    assert (missing.error.code, type(there)) == ("transient", Source)
+    told = f"{away.partition('?')[0]} cannot be reached: MaxRetryError"
+    for inputs in ([away], [f"http://{web}/refused.mp4", away]):
+        with pytest.raises(StorageError) as caught:
+            find(inputs)
+        assert (str(caught.value), caught.value.exit_code) == (told, 3)
 
 
 def test_two_addresses_of_one_name_are_refused(web: str) -> None:

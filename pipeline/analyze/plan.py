@@ -129,7 +129,7 @@ class Planner:
 
         Raises:
             SourceError: the file vanished or cannot be read, or its content is refused; no row tells.
-            StorageError: its server cannot be reached.
+            StorageError: its bucket cannot be reached.
         """
         now = renewed(source)  # it may have been written to since it was listed
         if isinstance(now, Missing):

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.errors import SourceError, UsageError
+from pipeline.errors import MareyError, SourceError, TransientError, UsageError
 from pipeline.sources import files
 from pipeline.sources.files import look
 from pipeline.sources.source import Missing, Source, camera_and_time, is_web, name_of
@@ -43,7 +43,8 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
     Raises:
         UsageError: no input exists at all (its code is that of the first), a directory holds no video (code
             `empty`), a scheme is not supported, or two addresses of web servers have one name.
-        StorageError: a bucket or server cannot be reached.
+        StorageError: a bucket cannot be reached; or none of the inputs can be had, one at least because
+            its server is away.
     """
     _refuse_namesakes(inputs)
     found: dict[str, Source | Missing] = {}
@@ -53,9 +54,17 @@ def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source
     entries = list(found.values())
     errors = [entry.error for entry in entries if isinstance(entry, Missing)]
     if errors and len(errors) == len(entries):
-        first = errors[0]
-        raise UsageError(first.what, got=first.got, remedy=first.remedy, code=first.code)
+        raise _none_at_all(errors)
     return entries
+
+
+def _none_at_all(errors: Sequence[SourceError]) -> MareyError:
+    """The error of a call of which no input can be had: what a server that is away has may well exist."""
+    for error in errors:
+        if error.code == TransientError.code:
+            return TransientError(error.what, got=error.got, remedy=error.remedy)
+    first = errors[0]
+    return UsageError(first.what, got=first.got, remedy=first.remedy, code=first.code)
 
 
 def _refuse_namesakes(inputs: Sequence[str]) -> None:

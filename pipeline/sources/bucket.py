@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 from botocore.exceptions import ClientError
 
 from pipeline import s3
-from pipeline.errors import SourceError, UsageError
+from pipeline.errors import SourceError, StorageError, TransientError, UsageError
+from pipeline.retry import pauses
 from pipeline.sources.source import VIDEO_SUFFIXES, ChangedError, Missing, Source, suffix
 
 CHUNK_BYTES = 1 << 20
@@ -30,8 +32,12 @@ def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
     bucket, key = s3.split(uri)
     s3.region(bucket)
     folder = key if not key or key.endswith("/") else f"{key}/"
-    if folder != key and (one := _head(bucket, key)) is not None:
-        return [one]
+    if folder != key:
+        try:
+            if (one := _head(bucket, key)) is not None:
+                return [one]
+        except SourceError as exc:
+            return [Missing(uri, exc)]
     found, wild = list(_listed(bucket, folder, since)), _GLOB.search(key)
     if not found and wild:
         pattern, listed = _pattern(key), _listed(bucket, key[: wild.start()], since)
@@ -79,33 +85,45 @@ def stream(source: Source, offset: int) -> Iterator[bytes]:
 
     Raises:
         ChangedError: the object is of another version.
-        SourceError: it may not be read.
         TransientError: the server stumbled; what was given is right.
-        StorageError: the bucket cannot be read.
+        StorageError: it cannot be read; `blamed` says whether that is for the object or the bucket.
     """
     bucket, key = s3.split(source.uri)
-    what = f"{source.uri} cannot be read"
-    with s3.errors(what):
+    with s3.errors(f"{source.uri} cannot be read"):
         try:
             asked = {"Range": f"bytes={offset}-"} if offset else {}
             answer = s3.client().get_object(Bucket=bucket, Key=key, IfMatch=f'"{source.etag}"', **asked)
         except ClientError as exc:
-            if s3.error_code(exc) in ("AccessDenied", "403", "InvalidObjectState"):
-                reason = "it is in an archive" if "State" in s3.error_code(exc) else "access is denied"
-                raise SourceError(what, remedy=reason, code="unreadable") from exc
-            if isinstance(s3.told(what, exc), s3.NoObjectError | s3.PreconditionError):
+            if isinstance(s3.told("", exc), s3.NoObjectError | s3.PreconditionError):
                 raise ChangedError from exc
             raise
         yield from answer["Body"].iter_chunks(CHUNK_BYTES)
 
 
+def patience(uri: str) -> Iterator[float]:
+    """Pauses between tries to read an object."""
+    return pauses()
+
+
+def blamed(uri: str, error: StorageError) -> SourceError:
+    """What an error about an object means: if its bucket answers, it is this object's alone.
+
+    Raises:
+        StorageError: the bucket cannot be reached, or not with these credentials.
+    """
+    s3.check(s3.split(uri)[0])
+    code = error.code if isinstance(error, TransientError) else "unreadable"
+    return SourceError(error.what, got=error.got, remedy=error.remedy, code=code)
+
+
 def _head(bucket: str, key: str) -> Source | None:
+    uri = f"s3://{bucket}/{key}"
     try:
-        found = s3.ask(
-            f"s3://{bucket}/{key} cannot be read", lambda: s3.client().head_object(Bucket=bucket, Key=key)
-        )
+        found = s3.ask(f"{uri} cannot be read", partial(s3.client().head_object, Bucket=bucket, Key=key))
     except s3.NoObjectError:
         return None
+    except StorageError as exc:
+        raise blamed(uri, exc) from exc
     return _source(bucket, key, found["ContentLength"], found["LastModified"], found["ETag"])
 
 

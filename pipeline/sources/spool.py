@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.errors import SourceError, TransientError
+from pipeline.errors import SourceError, StorageError, TransientError
 from pipeline.ids import digest
 from pipeline.retry import pauses
 from pipeline.sources.source import VIDEO_SUFFIXES, ChangedError, Missing, Source, suffix
@@ -86,8 +86,9 @@ class Spool:
         """The input with its copy and content_id, and of a later version if it has changed since.
 
         Raises:
-            SourceError: it cannot be had, or is larger than the spool.
-            StorageError: its server cannot be reached.
+            SourceError: it cannot be had, or is larger than the spool. Its code is `transient` where the
+                server stumbled over it for too long.
+            StorageError: its bucket cannot be reached.
         """
         with self._change:
             self._want(source)
@@ -189,6 +190,8 @@ class Spool:
                     raise now.error from None
                 source = now
                 continue
+            except StorageError as exc:
+                raise kind.blamed(source.uri, exc) from exc
             return replace(source, path=self._copy(source), content_id=content)
         raise SourceError(f"{source.uri} keeps changing while it is read", remedy="run again", code="changed")
 
@@ -203,7 +206,7 @@ class Spool:
 
     def _copied(self, source: Source, kind: ModuleType) -> str:
         """Read an input to its copy, going on where the server broke off; returns the content_id."""
-        sha, offset, tries = hashlib.sha256(), 0, pauses()
+        sha, offset, tries = hashlib.sha256(), 0, kind.patience(source.uri)
         with self._copy(source).open("wb") as file:
             while True:
                 before = offset

@@ -6,32 +6,33 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import urllib3
 
 from pipeline import allowed
-from pipeline.errors import SourceError, TransientError, UsageError
-from pipeline.retry import patiently
+from pipeline.errors import SourceError, StorageError, TransientError, UsageError
+from pipeline.retry import patiently, pauses
 from pipeline.sources.source import ChangedError, Missing, Source, name_of
 
 CHUNK_BYTES = 1 << 20
 _REDIRECTS = urllib3.Retry(None, connect=0, read=0, redirect=5, status=0, other=0)
 _LATER = (408, 425, 429, 500, 502, 503, 504)
+_given_up: set[str] = set()  # servers that stumbled for too long, until they answer
 
 
 def look(address: str) -> Source | Missing:
-    """A file on a web server as it is now."""
+    """A file on a web server as it is now; missing with the code `transient` if the server is away."""
     uri = name_of(address)
+    once = partial(_look, uri, address)
     try:
-        return patiently(lambda: _look(uri, address))
-    except (SourceError, TransientError) as exc:
-        error = (
-            exc if isinstance(exc, SourceError) else SourceError(exc.what, remedy=exc.remedy, code="missing")
-        )
-        return Missing(uri, error)
+        return once() if _server(uri) in _given_up else patiently(once)
+    except TransientError as exc:
+        return Missing(uri, blamed(uri, exc))
+    except SourceError as exc:
+        return Missing(uri, exc)
 
 
 def stream(source: Source, offset: int) -> Iterator[bytes]:
@@ -55,6 +56,17 @@ def stream(source: Source, offset: int) -> Iterator[bytes]:
         raise TransientError(f"{source.uri} came in part only", remedy="run again") from exc
     finally:
         answer.close()
+
+
+def patience(uri: str) -> Iterator[float]:
+    """Pauses between tries; none where a server was waited for in vain: each file would cost a minute."""
+    return iter(()) if _server(uri) in _given_up else pauses()
+
+
+def blamed(uri: str, error: StorageError) -> SourceError:
+    """What an error that stayed means: this file cannot be had, others may well be."""
+    _given_up.add(_server(uri))
+    return SourceError(error.what, got=error.got, remedy=error.remedy, code=error.code)
 
 
 def _look(uri: str, address: str) -> Source:
@@ -84,6 +96,7 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     except urllib3.exceptions.HTTPError as exc:
         raise TransientError(f"{uri} cannot be reached", remedy=type(exc).__name__) from None
     if answer.status in (200, 206):
+        _given_up.discard(_server(uri))
         return answer
     answer.close()
     if answer.status in _LATER:
@@ -141,6 +154,10 @@ def _checked(connection: socket.socket) -> socket.socket:
 @cache
 def _pool() -> urllib3.PoolManager:
     return _Pools()
+
+
+def _server(uri: str) -> str:
+    return urlsplit(uri).netloc
 
 
 def _size(answer: urllib3.BaseHTTPResponse) -> int | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from pipeline import retry
 from pipeline.analyze import Options, analyze, reinterpret
 from pipeline.analyze.plan import Planner, VideoPlan
 from pipeline.lake import Lake
 from pipeline.sources import Source, Spool
 from tests.analyze.build import ask, config, counts, rows, write_clip
-from tests.s3 import Server
+from tests.s3 import Server, refusing
 
 
 @pytest.fixture
@@ -99,6 +104,49 @@ def test_a_damaged_object_is_named_by_its_key(
     assert [row["error"] for row in ask(lake, "SELECT error FROM analyses WHERE status = 'failed'")] == [
         result.error
     ]
+
+
+def test_inputs_that_cannot_be_read_cost_themselves_only(
+    folder: Path, archive: str, s3_server: Server, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whose encryption key is disabled, and one of a web server that says how long it is and no more."""
+    monkeypatch.setattr(retry, "RETRY_S", 0.2)
+    client = s3_server.client()
+    client.put_object(Bucket=archive, Key="x/locked.mp4", Body=b"x")
+    local = str(folder / "long.mp4")
+    with refusing(s3_server, {"locked": (400, "KMS.DisabledException")}) as server, stumbling() as web:
+        server.use(monkeypatch.setenv)
+        summary = analyze([f"{web}/a.mp4", f"s3://{archive}/x/", local], str(lake), config(folder))
+    assert summary.exit_code() == 1
+    assert [(r.uri, r.state, r.error_code) for r in summary.results] == [
+        (f"{web}/a.mp4", "failed", "transient"),
+        (f"s3://{archive}/x/locked.mp4", "failed", "unreadable"),
+        (local, "ok", None),
+    ]
+
+
+@contextmanager
+def stumbling() -> Iterator[str]:
+    """A web server that answers who asks for one byte, and 503 who asks for more."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            probed = self.headers.get("Range") == "bytes=0-0"
+            self.send_response(206 if probed else 503)
+            self.send_header("Content-Length", str(int(probed)))
+            self.send_header("Content-Range", "bytes 0-0/1000")
+            self.end_headers()
+            self.wfile.write(b"x" * probed)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_rows_that_go_before_they_are_taken(

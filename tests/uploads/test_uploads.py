@@ -31,7 +31,7 @@ from pipeline.uploads.sweep import Sweeper, is_being_written
 from tests.analyze.build import config, prepared
 from tests.helpers import ROOT
 from tests.lake.build import running
-from tests.s3 import Server
+from tests.s3 import Server, refusing
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +253,21 @@ def test_a_queue_that_is_away_while_a_message_is_given_back(
     said: list[str] = []
     run(site, lambda items: got.extend(item.uri for item in items), rounds=1, said=said)
     assert (got, said) == ([f"s3://{site.bucket}/up/gate.mp4"], ["waiting: the queue is away"])
+    assert site.left() == 1
+
+
+def test_an_object_that_cannot_be_read_holds_up_no_other(
+    site: Place, s3_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is encrypted with a key of its owner's: asked for, S3 answers 400."""
+    site.put("up/locked.mp4")
+    site.put("up/gate.mp4")
+    got: list[str] = []
+    said: list[str] = []
+    with refusing(s3_server, {"locked": (400, "InvalidRequest")}) as server:
+        server.use(monkeypatch.setenv)
+        run(site, lambda items: got.extend(item.uri for item in items), rounds=1, said=said)
+    assert (got, said) == ([f"s3://{site.bucket}/up/gate.mp4"], [])
     assert site.left() == 1
 
 
