@@ -167,8 +167,9 @@ class Run:
         result = skipped(plan, dry_run=self.options.dry_run)
         if result is None:
             return False
-        named = result.state in ("current", "other_config") and not self.options.dry_run
-        if named and not planner.is_known(plan.name):
+        # Of a failure, too: whoever asks for undone names is to find it under each of them.
+        decided = result.state != "planned" and not self.options.dry_run
+        if decided and not planner.is_known(plan.name):
             put_names(self.lake, [plan.name])
         self.done(result)
         return True

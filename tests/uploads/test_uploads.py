@@ -84,6 +84,19 @@ def test_what_the_lake_says(folder: Path, tmp_path: Path) -> None:
     assert later.key != again.key
 
 
+def test_a_failure_is_one_under_every_name(tmp_path: Path) -> None:
+    """Two recorders that wrote nothing, and a copy of a damaged file: no name is submitted for ever."""
+    lake, folder = str(tmp_path / "lake"), tmp_path / "in"
+    folder.mkdir()
+    for name, data in (("a.mp4", b""), ("b.mp4", b""), ("c.mp4", b"torn"), ("d.mp4", b"torn")):
+        (folder / name).write_bytes(data)
+    found = sweep_once([str(folder)], lake)
+    assert len(found) == 4
+    results = analyze([item.uri for item in found], lake, Config()).results
+    assert [result.state for result in results] == ["failed"] * 4
+    assert sweep_once([str(folder)], lake) == []
+
+
 class Place:
     """A bucket with its queue and dead-letter queue."""
 
