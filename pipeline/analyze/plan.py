@@ -306,7 +306,7 @@ def _hash(source: Source) -> str:
 
 def _last_failure(plan: VideoPlan) -> Analysis | None:
     ended = [row for row in plan.history.rows if row.perception_id == plan.ids.perception]
-    return ended[-1] if ended and ended[-1].status == "failed" else None
+    return ended[-1] if ended and ended[-1].failed else None
 
 
 def _retriable(row: Analysis) -> bool:

@@ -73,6 +73,11 @@ class Analysis:
     def succeeded(self) -> bool:
         return self.status in SUCCESS
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed; a file that changed while it was read says nothing of what it holds now."""
+        return self.status == "failed" and self.error_code != "changed"
+
     def ended(self, status: str, **values: Any) -> Self:
         """The row that ends this attempt; `revision` and `committed_at` come with its commit."""
         return replace(self, **{"revision": 0, "committed_at": None, **values, "status": status})

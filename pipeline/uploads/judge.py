@@ -57,7 +57,7 @@ def _is_done(source: Source, name: VideoName | None, past: dict[str, History]) -
     if name is None or (name.etag, name.size_bytes) != (source.etag, source.size_bytes):
         return False
     history = past[name.video_id]
-    return history.current is not None or any(row.status == "failed" for row in history.rows[-1:])
+    return history.current is not None or any(row.failed for row in history.rows[-1:])
 
 
 def _key(source: Source, attempts: int) -> str:

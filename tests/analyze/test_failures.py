@@ -17,6 +17,7 @@ from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.forget import forget
 from pipeline.lake.lookup import histories, known_videos
+from pipeline.uploads import sweep_once
 from tests.analyze.build import Ticking, ask, config, counts, rows
 from tests.helpers import shared_path
 from tests.lake.build import running
@@ -134,9 +135,8 @@ def test_a_file_that_changes_meanwhile(folder: Path, lake: Path, tmp_path: Path)
     summary = analyze([str(video)], str(lake), settings, reporter=Ticking(2.6, touch))
     assert outcome(summary) == [("growing.mp4", "failed", "changed")]
     assert {path.name for path in (lake / "_staging").rglob("*.parquet")} <= {"0-19.parquet"}
-    assert [
-        r.state for r in analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
-    ] == ["ok"]
+    assert [item.uri for item in sweep_once([str(tmp_path)], str(lake))] == [str(video)]
+    assert [r.state for r in analyze([str(video)], str(lake), settings).results] == ["ok"]
 
 
 def test_a_file_that_vanishes_meanwhile(folder: Path, lake: Path, tmp_path: Path) -> None:
