@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
@@ -131,13 +131,19 @@ def _stored(lake: Lake, analysis: Analysis, tools: Tools, name: str) -> Iterator
         yield rows
 
 
-def _whole(lake: Lake, analysis: Analysis, name: str) -> Iterator[pa.Table]:
+def _whole(
+    lake: Lake, analysis: Analysis, name: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
     """Rows of an analysis, as many as it counted: none that compaction took meanwhile goes missing unsaid."""
-    found, run = 0, getattr(analysis, RUN[name]) or ""
-    for rows in read_rows(lake, name, analysis.video_id, run, analysis.date):
-        found += rows.num_rows
-        yield rows
-    if found < (getattr(analysis, f"rows_{name}") or 0):
+    found, run, counted = 0, getattr(analysis, RUN[name]) or "", getattr(analysis, f"rows_{name}") or 0
+    # Older programs could leave an analysis of another date than its rows: two workers at copies of a video.
+    for on in (analysis.date, None):
+        for rows in read_rows(lake, name, analysis.video_id, run, on, columns):
+            found += rows.num_rows
+            yield rows
+        if found or not counted:
+            break
+    if found < counted:
         raise StorageError(f"{name} of {analysis.uri} were dropped meanwhile", remedy="run again")
 
 
@@ -220,8 +226,7 @@ def find_events(
     began = time.perf_counter()
     finder = EventFinder(plan, tools)
     if finder.needs_times:
-        run = analysis.perception_run_id or ""
-        for frames in read_rows(lake, "frames", analysis.video_id, run, analysis.date, ("sample", "t")):
+        for frames in _whole(lake, analysis, "frames", ("sample", "t")):
             finder.pass_by(frames)
     for tracks in _whole(lake, analysis, "tracks"):
         rows.add("events", finder.by_rules(tracks))

@@ -156,12 +156,13 @@ class Planner:
     def _decided(self, source: Source, name: VideoName, error: MareyError | None) -> VideoPlan:
         ids = self.tools.ids(name.content_id, name.camera)
         history = self._histories.get(name.video_id)
-        plan = VideoPlan(source, name, ids, Step.PERCEPTION, history or History(), error=error)
+        known = history or History()
+        plan = VideoPlan(source, _dated(name, known), ids, Step.PERCEPTION, known, error=error)
         if history is not None and (decided := self._reused(plan)) and decided.step in _NO_WORK:
             return decided
         # What is worked on is planned on what the lake says now.
         history, other = self._met_now(name)
-        plan = replace(plan, history=history)
+        plan = replace(plan, history=history, name=_dated(name, history))
         if (decided := self._reused(plan)) is not None:
             return decided
         if plan.error is None and (error := self._quarantine(plan)):
@@ -250,7 +251,7 @@ class Planner:
             name = with_info(name, info)
         elif known is not None:
             name = replace(name, **{field: getattr(known, field) for field in _INFO})
-        return self._keep_date(name)
+        return name
 
     def _recording(
         self, source: Source, known: VideoName | None, info: VideoInfo | None
@@ -264,16 +265,6 @@ class Planner:
         if info is None and known is not None and known.recorded_at_source == "container":
             return camera, known.recorded_at, "container"
         return camera, None, None
-
-    def _keep_date(self, name: VideoName) -> VideoName:
-        """The date of a video without a recording time is fixed when it is first analysed."""
-        if name.recorded_at is None:
-            history = self._histories.get(name.video_id)
-            if history is None or not history.rows:
-                history, _ = self._met_now(name)
-            if history.rows:
-                return replace(name, date=history.rows[0].date)
-        return name
 
 
 def vectors_suffice(plan: VideoPlan, tools: Tools, bare: str) -> bool:
@@ -293,6 +284,17 @@ def with_info(name: VideoName, info: VideoInfo, duration_s: float | None = None)
     """A name with what its container says; `duration_s` where it was measured."""
     said = {field: getattr(info, field) for field in _INFO}
     return replace(name, **said | ({} if duration_s is None else {"duration_s": duration_s}))
+
+
+def _dated(name: VideoName, history: History) -> VideoName:
+    """The name with the date under which the video's rows lie.
+
+    Without a recording time it is of the file that was analysed first. Of two workers that began at copies of
+    different age that is the one whose result is current.
+    """
+    if name.recorded_at is not None or not history.rows:
+        return name
+    return replace(name, date=(history.current or history.rows[0]).date)
 
 
 def _hash(source: Source) -> str:

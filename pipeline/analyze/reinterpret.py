@@ -7,7 +7,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -151,6 +151,7 @@ def _plan(run: Run, name: VideoName, history: History, current: Analysis, bare: 
         run.done(VideoResult(name.uri, "current", name.video_id, name.duration_s, counts=counts))
         return None
     step = Step.EVENTS if wanted.tracking == current.tracking_id else Step.TRACKING
+    name = replace(name, date=current.date)  # a copy may have another; rows of a video lie under one
     plan = VideoPlan(_source(name), name, wanted, step, history, perceived=current)
     if not vectors_suffice(plan, run.tools, bare):
         run.reporter.note(f"{name.uri} stays as it is: {_BARE}")

@@ -160,7 +160,7 @@ def read_rows(
     name: str,
     video_id: str,
     run_id: str,
-    on: date,
+    on: date | None,
     columns: Sequence[str] | None = None,
     samples: int = 6000,
 ) -> Iterator[pa.Table]:
@@ -171,7 +171,7 @@ def read_rows(
         name: frames, detections, tracks, objects or events.
         video_id: Whose rows.
         run_id: Which run's, from the analysis.
-        on: The video's `date`, which is the partition.
+        on: The video's `date`, which is the partition; None looks through all.
         columns: Of the stage's schema; all by default.
         samples: Ticks per table given, so that memory does not grow with the video's length. Objects and
             events come in one.
@@ -182,7 +182,9 @@ def read_rows(
     stage = _STAGES[name]
     chosen = pa.schema([stage.field(column) for column in columns or stage.names])
     snapshot = lake.table(name)
-    where = f"video_id = {quoted(video_id)} AND run_id = {quoted(run_id)} AND \"date\" = DATE '{on}'"
+    where = f"video_id = {quoted(video_id)} AND run_id = {quoted(run_id)}"
+    if on is not None:
+        where += f" AND \"date\" = DATE '{on}'"
     if "sample" not in stage.names:
         rows = _select(name, snapshot, stage.names, where)
         if rows.num_rows:

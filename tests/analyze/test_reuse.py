@@ -21,8 +21,24 @@ from pipeline.config import Config, LakeConfig
 from pipeline.errors import StorageError, UsageError
 from pipeline.ids import EVENTS_VERSION
 from pipeline.lake import Lake
+from pipeline.lake.commit import Decision, Ending, commit, start_attempts
 from pipeline.lake.compact import compact
-from tests.analyze.build import FPS, HEIGHT, LINE, WIDTH, ask, config, counts, picture, rows, write_clip
+from pipeline.lake.lookup import current_analyses
+from tests.analyze.build import (
+    FPS,
+    HEIGHT,
+    LINE,
+    TABLES,
+    WIDTH,
+    ZONE,
+    ask,
+    config,
+    counts,
+    picture,
+    rows,
+    write_clip,
+)  # fmt: skip
+from tests.lake.build import running
 from tests.media.make import write_video
 from tests.services.media import write_weights
 
@@ -323,6 +339,55 @@ def test_rows_that_go_while_they_are_read_are_missed(folder: Path, filled: Path)
         Lake.open(str(filled)).table(table).delete("sample >= 30")
         with pytest.raises(StorageError, match=f"{table} of .*short.mp4 were dropped meanwhile: run again"):
             reinterpret(str(filled), config(folder, **change))
+
+
+def again_and_again(video: Path, lake: Path, folder: Path) -> None:
+    """Other rules, and other tracks, by both ways: what is stored is found, and rows lie under one date."""
+    for number, more in enumerate(({"rules": [OTHER_RULE]}, {"rules": []}, {"track__min_track_s": 1.2})):
+        settings = config(folder, **more)
+        summary = (
+            reinterpret(str(lake), settings) if number % 2 else analyzed(video, lake, settings, upgrade=True)
+        )
+        assert [result.state for result in summary.results] == ["ok"]
+
+
+def test_two_workers_at_copies_of_different_age(folder: Path, video: Path, lake: Path) -> None:
+    """The one that began first has the date of its file; the result of the other is of another date."""
+    settings = config(folder)
+    [planned] = analyzed(video, lake, settings, dry_run=True).results
+
+    class BeginsFirst(Silent):
+        def video(self, uri: str, duration_s: float | None) -> None:
+            copy = running(str(planned.video_id), camera=None, uri="/archive/copy.mp4", date=date(2001, 2, 3))
+            start_attempts(Lake.open(lake), [copy])
+
+    assert analyze([str(video)], str(lake), settings, reporter=BeginsFirst()).exit_code() == 0
+    again_and_again(video, lake, folder)
+    on = {tuple(row.values()) for t in TABLES for row in ask(lake, f"SELECT DISTINCT date FROM {t}")}
+    assert on == {tuple(row.values()) for row in ask(lake, "SELECT date FROM analyses_current")}
+
+
+@pytest.mark.parametrize("disappear", [False, True])
+def test_an_analysis_of_another_date_than_its_rows(
+    folder: Path, video: Path, filled: Path, disappear: bool
+) -> None:
+    """As older programs left it after two workers had been at copies of one video: its rows are found."""
+    opened = Lake.open(str(filled))
+    [known] = ask(filled, "SELECT video_id FROM analyses_current")
+    current = current_analyses(opened, [known["video_id"]])[known["video_id"]]
+    moved = replace(current, attempt_id="moved", analysis_id="other", date=date(2001, 2, 3))
+    [outcome] = commit(opened, [Ending(analysis=moved, basis=current.revision)])
+    assert outcome.decision is Decision.COMMITTED
+    rule = ZONE | {"name": "gone", "kind": "disappear"}
+    more: dict[str, Any] = {"rules": [rule], "events__models": []} if disappear else {"rules": []}
+    fresh = filled.parent / "fresh"
+    for settings in (config(folder, **more), config(folder, track__min_track_s=1.2)):
+        assert [result.state for result in reinterpret(str(filled), settings).results] == ["ok"]
+        shutil.rmtree(fresh, ignore_errors=True)
+        analyzed(video, fresh, settings)
+        for table, found in rows(filled).items():
+            plain = [{key: row[key] for key in row if key != "date"} for row in found]
+            assert plain == [{k: row[k] for k in row if k != "date"} for row in rows(fresh)[table]], table
 
 
 def test_touching_a_file_changes_nothing(folder: Path, video: Path, filled: Path) -> None:
