@@ -243,7 +243,7 @@ class Planner:
             etag=source.etag,
             size_bytes=source.size_bytes,
             content_id=content,
-            seen_at=datetime.now(UTC),
+            seen_at=source.seen_at,
             recorded_at=recorded_at,
             recorded_at_source=origin,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +33,9 @@ class Source:
     address: str = field(
         default="", repr=False, compare=False
     )  # what a web server is asked for, query and all
+    seen_at: datetime = field(
+        default_factory=lambda: datetime.now(UTC), repr=False, compare=False
+    )  # when the name led to this version; of a copy: when its reading began
 
     @property
     def asked(self) -> str:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -182,6 +183,7 @@ class Spool:
         kind = _kind(source)
         for _ in range(_VERSIONS):
             self._check_size(source)
+            seen_at = datetime.now(UTC)
             try:
                 content = self._copied(source, kind)
             except ChangedError:
@@ -192,7 +194,7 @@ class Spool:
                 continue
             except StorageError as exc:
                 raise kind.blamed(source.uri, exc) from exc
-            return replace(source, path=self._copy(source), content_id=content)
+            return replace(source, path=self._copy(source), content_id=content, seen_at=seen_at)
         raise SourceError(f"{source.uri} keeps changing while it is read", remedy="run again", code="changed")
 
     def _check_size(self, source: Source) -> None:

@@ -13,9 +13,11 @@ import pytest
 from pipeline import retry
 from pipeline.analyze import Options, analyze, reinterpret
 from pipeline.analyze.plan import Planner, VideoPlan
+from pipeline.config import LakeConfig
 from pipeline.lake import Lake
+from pipeline.lake.compact import compact
 from pipeline.sources import Source, Spool
-from tests.analyze.build import ask, config, counts, rows, write_clip
+from tests.analyze.build import LONG_S, ask, config, counts, rows, write_clip
 from tests.s3 import Server, refusing
 
 
@@ -90,6 +92,30 @@ def test_copies_of_videos_at_work_fit_the_spool(folder: Path, archive: str, s3_s
     failed = states[f"s3://{archive}/in/cam 1/long+ü.mp4"]
     assert (failed.state, failed.error_code) == ("failed", "spool")
     assert states[f"s3://{archive}/in/short.mp4"].state == "ok"
+
+
+def test_an_old_copy_of_an_object_does_not_replace_its_new_version(
+    folder: Path, archive: str, s3_server: Server, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between copy and plan of one worker the object is replaced, and another analyses the new bytes."""
+    uri, settings, get = f"s3://{archive}/in/short.mp4", config(folder), Spool.get
+    new, others = (folder / "long.mp4").read_bytes(), list[str]()
+
+    def late(self: Spool, source: Source) -> Source:
+        copy = get(self, source)
+        monkeypatch.setattr(Spool, "get", get)
+        s3_server.client().put_object(Bucket=archive, Key="in/short.mp4", Body=new)
+        others.extend(result.state for result in analyze([uri], str(lake), settings).results)
+        return copy
+
+    monkeypatch.setattr(Spool, "get", late)
+    analyze([uri], str(lake), settings)
+    assert others == ["ok"]
+    [newest] = ask(lake, "SELECT etag, size_bytes FROM videos")
+    assert newest["size_bytes"] == len(new)
+    compact(str(lake), LakeConfig(history_days=0, grace_h=0))
+    assert len(rows(lake, "_all")["frames"]) == 10 * LONG_S
+    assert [result.state for result in analyze([uri], str(lake), settings).results] == ["current"]
 
 
 def test_a_damaged_object_is_named_by_its_key(
