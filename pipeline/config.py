@@ -22,6 +22,9 @@ from pipeline.keys import compile_pattern
 
 CLASSES = ("person", "cycle", "car", "bus", "truck")
 
+_MAX_DAYS = 36_500
+"""A century, for spans that are counted back from now: much longer ones lead out of the calendar."""
+
 Point = Annotated[tuple[float, float], Field(description="x, y")]
 
 
@@ -222,12 +225,17 @@ class LakeConfig(Model):
     conditional_put: bool = speed(
         True, "refuse a server that ignores If-None-Match; off, only one writer at a time is safe"
     )
-    grace_h: float = speed(24.0, "hours after which an attempt without an end is given up for dead", ge=0)
+    grace_h: float = speed(
+        24.0, "hours after which an attempt without an end is given up for dead", ge=0, le=24 * _MAX_DAYS
+    )
     history_days: float = speed(
-        7.0, "days for which `marey compact` keeps what is no longer current, for --as-of", ge=0
+        7.0, "days for which `marey compact` keeps what is no longer current, for --as-of", ge=0, le=_MAX_DAYS
     )
     keep_vectors_days: float = speed(
-        0.0, "days after which `marey compact` drops the vectors of frames and detections; 0: never", ge=0
+        0.0,
+        "days after which `marey compact` drops the vectors of frames and detections; 0: never",
+        ge=0,
+        le=_MAX_DAYS,
     )
     max_attempts: int = speed(10, "attempts without an end after which a video is left alone", gt=0)
 

@@ -28,7 +28,8 @@ from pipeline.lake.commit import Ending, commit
 from pipeline.lake.current import RUN, newest_results, timestamp
 from pipeline.lake.layout import writer_properties
 from pipeline.lake.lookup import LOST, current_analyses, histories
-from pipeline.lake.query import HISTORY, query
+from pipeline.lake.query import query
+from pipeline.lake.reach import note_whole_since
 from pipeline.lake.records import DROPPED
 from pipeline.lake.rewrite import FILE_BYTES, RunRows, adds, rewrite, runs_in
 from pipeline.lake.schema import PARTITIONED, TABLES
@@ -80,7 +81,7 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
     )
     if not dry_run:
         _abandon(lake, grace)
-        _note_history(lake, since)
+        note_whole_since(lake, since)
         if bound:
             note_runs_without(lake, bound)
     # Whatever begins after this look has runs younger than `grace`, and those stay.
@@ -188,13 +189,6 @@ def _say_dropped(lake: Lake, needed: _Needed) -> None:
             gone = row.ended(status=DROPPED, error="its rows were dropped: no name leads to it any more")
             endings.append(Ending(analysis=gone, basis=going[video]))
         commit(lake, endings)
-
-
-def _note_history(lake: Lake, since: datetime) -> None:
-    """Say how far back `--as-of` can reach from now on, before anything goes."""
-    lake.location.create(f"{HISTORY}/{since:%Y%m%dT%H%M%S%f}", b"")
-    for name in lake.location.names(HISTORY)[:-1]:
-        lake.location.remove(f"{HISTORY}/{name}")
 
 
 def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Iterator[PartitionResult]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
 from pipeline.errors import UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
+from pipeline.lake.reach import whole_since
 from pipeline.lake.tables import Lake, lacking
 from pipeline.retry import patiently
 
@@ -30,10 +31,6 @@ _ARROW = {
     "timestamp[us, tz=UTC]": 'Timestamp(Microsecond, Some("UTC"))',
 }  # fmt: skip
 _WORD = re.compile(r"[a-z]+", re.IGNORECASE)
-
-
-HISTORY = "_history"
-"""Folder of a file whose name says since when what was once current is whole."""
 
 
 def query(
@@ -62,13 +59,12 @@ def query(
 
 
 def _check_history(lake: Lake, as_of: datetime) -> None:
-    for name in lake.location.names(HISTORY):
-        since = datetime.strptime(name, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
-        if as_of < since:
-            remedy = "ask for a later time; lake.history_days says how long compaction keeps it"
-            raise UsageError(
-                f"the lake is whole since {since:%Y-%m-%d %H:%M:%S} UTC only", got=str(as_of), remedy=remedy
-            )
+    since = whole_since(lake)
+    if since is not None and as_of < since:
+        remedy = "ask for a later time; lake.history_days says how long compaction keeps it"
+        raise UsageError(
+            f"the lake is whole since {since:%Y-%m-%d %H:%M:%S} UTC only", got=str(as_of), remedy=remedy
+        )
 
 
 def check_reads(sql: str) -> None:

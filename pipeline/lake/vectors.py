@@ -29,7 +29,8 @@ _TIME_DIGITS = len("01234567-89ab")  # of a UUIDv7 as text
 
 def runs_before(at: datetime) -> str:
     """What sorts above the ids of runs that began before a time, and below all others."""
-    return new_run_id(int(at.astimezone(UTC).timestamp() * 1000))[:_TIME_DIGITS]
+    since_1970_ms = max(0, int(at.astimezone(UTC).timestamp() * 1000))  # ids know no earlier time
+    return new_run_id(since_1970_ms)[:_TIME_DIGITS]
 
 
 def runs_without(lake: Lake) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from pipeline.config import LakeConfig
 from pipeline.errors import UsageError
@@ -248,6 +249,31 @@ def test_as_of_reaches_as_far_as_rows_are_kept(tmp_path: Path) -> None:
         query(tmp_path, count, between)
     assert query(tmp_path, count, datetime.now(UTC)).to_pylist() == [{"n": 60}]
     assert len(lake.location.names("_history")) == 1
+
+
+def test_what_a_killed_compaction_left_tells_nothing(tmp_path: Path) -> None:
+    """A file of its own that never got its name, and a name of a time that none can be asked for."""
+    analyse(Lake.open(tmp_path), "v1")
+    compact(str(tmp_path), USUAL)
+    left = [tmp_path / "_history" / name for name in (".0123456789abcdef.tmp", "9311002T161507069195")]
+    for file in left:
+        file.touch()
+    assert query(tmp_path, "SELECT count(*) AS n FROM videos", datetime.now(UTC)).to_pylist() == [{"n": 1}]
+    compact(str(tmp_path), USUAL)
+    assert not any(file.exists() for file in left)
+    with pytest.raises(UsageError, match="the lake is whole since"):
+        query(tmp_path, "SELECT 1 FROM videos", datetime(2001, 2, 3, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("days", ["history_days", "keep_vectors_days"])
+def test_the_longest_spans_are_within_the_calendar(tmp_path: Path, days: str) -> None:
+    analyse(Lake.open(tmp_path), "v1")
+    compact(str(tmp_path), LakeConfig(**{days: 36_500.0, "grace_h": 24 * 36_500.0}))
+    assert query(tmp_path, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 40}]
+    assert query(tmp_path, "SELECT count(appearance) AS n FROM detections").to_pylist() == [{"n": 40}]
+    for key, value in ((days, 400_000), ("grace_h", 1e9)):
+        with pytest.raises(ValidationError, match="less than or equal to"):
+            LakeConfig(**{key: value})
 
 
 def test_events_of_a_reinterpretation_replace_the_first_ones(tmp_path: Path) -> None:
