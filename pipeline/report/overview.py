@@ -68,7 +68,8 @@ def camera_part(survey: Survey, camera: str | None) -> dict[str, Any]:
         by_label[row["label"]] += row["number"]
         if row["hour"] is not None:
             by_hour[row["hour"]] += row["number"]
-    presence = occupancy(_of(survey.presence, camera), _of(survey.frames, camera))
+    boxes, frames = occupancy(_of(survey.presence, camera), _of(survey.frames, camera))
+    means = {hour: boxes[hour] / frames[hour] for hour in frames}
     paths = _of(survey.paths, camera)
     scene = _scene(_of(survey.videos, camera))
     scene = scene if scene is not None else picture_of(survey.thumbnails.get(camera))
@@ -76,9 +77,9 @@ def camera_part(survey: Survey, camera: str | None) -> dict[str, Any]:
         "name": camera if camera is not None else "no camera",
         "labels": by_label.most_common(),
         "events": bars(by_hour),
-        "occupancy": bars(presence),
+        "occupancy": bars(boxes, frames),
         "classes": [(name, colour_text(name)) for name in sorted({row["class"] for row in paths})],
-        "busiest": max(presence.items(), key=lambda item: item[1], default=None),
+        "busiest": max(means.items(), key=lambda item: item[1], default=None),
         "heat": web.data_uri(heat_picture(_of(survey.heat, camera), scene)),
         "paths": web.data_uri(paths_picture(paths, scene)),
     }
@@ -88,27 +89,31 @@ def _of(rows: Rows, camera: str | None) -> Rows:
     return [row for row in rows if row["camera"] == camera]
 
 
-def occupancy(presence: Rows, frames: Rows) -> dict[datetime, float]:
-    """Mean number of objects in the picture by hour; hours that are not known are left out."""
-    boxes: Counter[datetime] = Counter()
+def occupancy(presence: Rows, frames: Rows) -> tuple[Counted, Counted]:
+    """Boxes and sampled frames by hour, of the hours that have frames; what has no time is left out."""
+    known = {row["hour"]: row["frames"] for row in frames if row["hour"] is not None and row["frames"]}
+    boxes = dict.fromkeys(known, 0.0)
     for row in presence:
-        boxes[row["hour"]] += row["boxes"]
-    return {
-        row["hour"]: boxes[row["hour"]] / row["frames"]
-        for row in frames
-        if row["hour"] is not None and row["frames"]
-    }
+        if row["hour"] in known:
+            boxes[row["hour"]] += row["boxes"]
+    return boxes, known
 
 
-def bars(values: Counted) -> dict[str, Any] | None:
-    """Bars of a chart over the hours of the days from the first to the last; over days, if too many."""
-    if not values:
+def bars(sums: Counted, per: Counted | None = None) -> dict[str, Any] | None:
+    """Bars of a chart over the hours of the days from the first to the last; over days, if too many.
+
+    Args:
+        sums: by hour.
+        per: by the same hours, where bars show means: a day's is its sum of `sums` by that of `per`.
+    """
+    if not sums:
         return None
     step = timedelta(hours=1)
-    first, last = min(values).replace(hour=0), max(values).replace(hour=23)
+    first, last = min(sums).replace(hour=0), max(sums).replace(hour=23)
     if (last - first) / step > MAX_BARS:
-        step, values = timedelta(days=1), _by_day(values)
-        first, last = min(values), max(values)
+        step, sums, per = timedelta(days=1), _by_day(sums), None if per is None else _by_day(per)
+        first, last = min(sums), max(sums)
+    values = sums if per is None else {time: value / per[time] for time, value in sums.items()}
     times = [first + k * step for k in range(int((last - first) / step) + 1)]
     top = max(max(values.values()), 1e-9)
     shown = "%Y-%m-%d" if step.days else "%Y-%m-%d %H:00"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.cli import run
-from pipeline.report.overview import bars, camera_part, heat_picture, paths_picture, write_overview
+from pipeline.report.overview import bars, camera_part, heat_picture, occupancy, paths_picture, write_overview
 from pipeline.report.survey import Choice, Survey, survey
 from tests.lake.build import DAY
 from tests.report.scenes import HEIGHT, HOSTILE, WIDTH, square_lake, square_video
@@ -74,6 +74,31 @@ def test_long_times_are_shown_by_day() -> None:
     chart = bars({datetime(2025, 1, 1, 5, tzinfo=UTC): 1.0, datetime(2025, 3, 1, 7, tzinfo=UTC): 3.0})
     assert chart is not None
     assert (chart["unit"], len(chart["bars"]), chart["top"]) == ("day", 60, 3.0)
+
+
+@pytest.mark.parametrize(("days", "unit"), [(10, "hour"), (20, "day")])
+def test_two_in_every_frame_are_two_on_average_by_hour_and_by_day(days: int, unit: str) -> None:
+    """Also where one hour of a day has more frames than another."""
+    hours = [HOUR.replace(hour=0) + timedelta(hours=n) for n in range(24 * days)]
+    frames = [{"hour": hour, "frames": 36_000 if hour.hour else 10} for hour in hours]
+    presence = [{"hour": row["hour"], "class": "person", "boxes": 2 * row["frames"]} for row in frames]
+    chart = bars(*occupancy(presence, frames))
+    assert chart is not None
+    assert (chart["unit"], chart["top"]) == (unit, 2.0)
+    assert {value for _, value, _ in chart["bars"]} == {2.0}
+
+
+def test_a_day_counts_by_its_frames_and_hours_without_any_not_at_all() -> None:
+    hours = [HOUR, HOUR + timedelta(hours=1), HOUR + timedelta(days=30)]
+    frames = [{"hour": hour, "frames": n} for hour, n in zip(hours, (100, 300, 50), strict=True)]
+    presence = [
+        {"hour": hour, "class": "car", "boxes": n}
+        for hour, n in [(hours[0], 400), (HOUR + timedelta(days=2), 7), (None, 9)]
+    ]
+    chart = bars(*occupancy(presence, [*frames, {"hour": None, "frames": 5}]))
+    assert chart is not None
+    assert (len(chart["bars"]), chart["bars"][0][1], chart["top"]) == (31, 1.0, 1.0)
+    assert sum(value for _, value, _ in chart["bars"]) == 1.0
 
 
 def test_hostile_names_stay_text_and_pages_are_linked(found: Survey, tmp_path: Path) -> None:
