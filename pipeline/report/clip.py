@@ -21,6 +21,7 @@ from pipeline.media.info import VideoInfo
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Frame
 from pipeline.media.scan import Scanner
+from pipeline.report.motion import HOLD_S
 from pipeline.report.overlay import TRAIL_S, Overlay
 
 CRF = "23"
@@ -51,6 +52,7 @@ def annotate(
     rules: Sequence[Rule] = (),
     *,
     trail_s: float = TRAIL_S,
+    hold_s: float = HOLD_S,
     span: tuple[float, float] | None = None,
     progress: Progress | None = None,
     limits: Limits | None = None,
@@ -68,6 +70,7 @@ def annotate(
         events: EVENTS rows of the video.
         rules: the rules whose lines and zones are drawn.
         trail_s: seconds of past that trails show.
+        hold_s: seconds between two samples up to which a box is drawn between them.
         span: begin and end in seconds: only the frames on display in between.
         progress: called now and then.
         limits: on pixels and streams of the video.
@@ -79,7 +82,8 @@ def annotate(
     with PyavReader(video_path, limits or Limits()) as reader:
         if reader.origin is None:
             raise undecodable(video_path)
-        overlay = Overlay(tracks, events, rules, reader.info.width_px, reader.info.height_px, trail_s)
+        size = (reader.info.width_px, reader.info.height_px)
+        overlay = Overlay(tracks, events, rules, *size, trail_s, hold_s)
         if span is not None:
             _seek(video_path, reader, reader.origin, span[0])
         frames: Iterator[Frame] = (event for event in reader.events() if isinstance(event, Frame))

@@ -57,7 +57,8 @@ def write_clip(record: Record, event: Row, out: Path, *, around_s: float, drawn:
         raise StorageError(f"{out} cannot be made", remedy=exc.strerror or str(exc)) from exc
     if drawn:
         path = stem.with_name(stem.name + ".mp4")
-        written = annotate(record.file, path, record.tracks, record.events, record.rules, span=span)
+        drawn_of = (record.tracks, record.events, record.rules)
+        written = annotate(record.file, path, *drawn_of, span=span, hold_s=record.hold_s)
         made = Cut(path, written.t_start, "annotated")
     else:
         made = cut(record.file, stem, span)

@@ -17,6 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.lake import schema
 from pipeline.lake.lookup import SMALL, quoted
 from pipeline.lake.query import query
+from pipeline.report.motion import hold_s
 
 Row = Mapping[str, Any]
 
@@ -62,6 +63,11 @@ class Record:
             return float(known)
         ends = [*self.objects["t_end"].to_pylist(), *self.events["t_end"].to_pylist()]
         return float(max([*ends, *self.sample_times.to_pylist()[-1:], 0.1]))
+
+    @property
+    def hold_s(self) -> float:
+        """Seconds between two samples up to which an object is taken for there between them."""
+        return hold_s(self.config.get("video", {}).get("sample_fps"), self.video["fps_mean"])
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -11,18 +11,39 @@ import pyarrow as pa
 Numbers = npt.NDArray[np.float64]
 
 HOLD_S = 0.5
-"""Of two samples further apart than this nothing is said between them."""
+"""Of two samples further apart than this nothing is said between them, unless sampling itself is slower."""
+
+
+def hold_s(sample_fps: float | None, fps_mean: float | None) -> float:
+    """Seconds up to which a box is drawn between two samples: HOLD_S, or what lies between two in any case.
+
+    The frame on display at a tick is up to a frame older than the tick, and frames come unevenly: half a step
+    more is left for that.
+
+    Args:
+        sample_fps: of the grid; 0 or None if every frame was sampled.
+        fps_mean: of the video; None if it is not known.
+    """
+    rates = sorted(rate for rate in (sample_fps, fps_mean) if rate)
+    if not rates:
+        return HOLD_S
+    step_s = 1 / rates[0]
+    return max(HOLD_S, step_s + max(step_s / 2, 1 / rates[-1] if len(rates) > 1 else 0))
 
 
 @dataclass(frozen=True)
 class Path:
-    """One track: times (N,) in seconds, strictly rising; boxes (N, 4) xyxy in pixels; observed (N,)."""
+    """One track: times (N,) in seconds, strictly rising; boxes (N, 4) xyxy in pixels; observed (N,).
+
+    Of two samples more than `hold_s` seconds apart nothing is said between them.
+    """
 
     track_id: int
     label: str
     times: Numbers
     boxes: Numbers
     observed: npt.NDArray[np.bool_]
+    hold_s: float = HOLD_S
 
     def at(self, t: float) -> tuple[Numbers, bool] | None:
         """The box (4,) at a time, linear between samples, and whether it was observed; None if unknown."""
@@ -31,7 +52,7 @@ class Path:
             return None
         if abs(self.times[k] - t) <= 1e-6:
             return self.boxes[k], bool(self.observed[k])
-        if k + 1 >= len(self.times) or self.times[k + 1] - self.times[k] > HOLD_S:
+        if k + 1 >= len(self.times) or self.times[k + 1] - self.times[k] > self.hold_s:
             return None
         share = (t - self.times[k]) / (self.times[k + 1] - self.times[k])
         return self.boxes[k] + share * (self.boxes[k + 1] - self.boxes[k]), bool(self.observed[k])
@@ -44,8 +65,8 @@ class Path:
         return np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]], axis=1)
 
 
-def paths(tracks: pa.Table) -> list[Path]:
-    """One path per track of a TRACKS table, in order of track_id."""
+def paths(tracks: pa.Table, hold_s: float = HOLD_S) -> list[Path]:
+    """One path per track of a TRACKS table, in order of track_id; `hold_s` as in `Path`."""
     if tracks.num_rows == 0:
         return []
     ordered = tracks.sort_by([("track_id", "ascending"), ("t", "ascending")])
@@ -59,6 +80,6 @@ def paths(tracks: pa.Table) -> list[Path]:
     starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))
     ends = [*starts[1:], len(ids)]
     return [
-        Path(int(ids[a]), labels[a], times[a:b], boxes[a:b], observed[a:b])
+        Path(int(ids[a]), labels[a], times[a:b], boxes[a:b], observed[a:b], hold_s)
         for a, b in zip(starts, ends, strict=True)
     ]

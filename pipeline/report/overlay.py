@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.config import Rule
-from pipeline.report.motion import Path, paths
+from pipeline.report.motion import HOLD_S, Path, paths
 from pipeline.report.palette import EVENT_COLOUR, RULE_COLOUR, Colour, Picture, class_colour, tag, tint
 
 TRAIL_S = 2.5
@@ -65,7 +65,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Overlay:
-    """All that can be drawn over one video of `width` x `height` displayed pixels."""
+    """All that can be drawn over one video of `width` x `height` displayed pixels.
+
+    Boxes stay between samples that are `hold_s` seconds apart at most.
+    """
 
     tracks: pa.Table
     events: pa.Table
@@ -73,6 +76,7 @@ class Overlay:
     width: int
     height: int
     trail_s: float = TRAIL_S
+    hold_s: float = HOLD_S
     letters: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +84,7 @@ class Overlay:
 
     @cached_property
     def _paths(self) -> list[Path]:
-        return paths(self.tracks)
+        return paths(self.tracks, self.hold_s)
 
     @cached_property
     def _captions(self) -> list[Caption]:

@@ -1,7 +1,8 @@
 """Boxes of tracks as small pieces that a page decodes when it needs them.
 
 A piece holds what is drawn during `PIECE_S` seconds: also the samples some seconds before it, for the trails,
-and just after it, to interpolate towards. It is a gzip of these arrays, little endian, one after the other:
+and just after it, to interpolate towards; more of both where samples are farther apart. It is a gzip of these
+arrays, little endian, one after the other:
 
     uint32  rows, runs
     uint32  per run: index of the track among the objects, rows
@@ -20,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.report.motion import HOLD_S
+
 PIECE_S = 60.0
 BEFORE_S, AFTER_S = 3.0, 1.0
 _SCALES = (16, 8, 4, 2, 1)
@@ -34,13 +37,16 @@ class Pieces:
     scale: int
 
 
-def pack(tracks: pa.Table, track_ids: npt.NDArray[np.int64], duration_s: float) -> Pieces:
+def pack(
+    tracks: pa.Table, track_ids: npt.NDArray[np.int64], duration_s: float, hold_s: float = HOLD_S
+) -> Pieces:
     """Pack TRACKS rows.
 
     Args:
         tracks: rows of one video, in any order.
         track_ids: (K,) the ids that runs refer to by index, ascending; tracks beside them are left out.
         duration_s: seconds that the pieces cover.
+        hold_s: seconds between two samples up to which a box is drawn between them.
     """
     rows = tracks.sort_by([("t", "ascending"), ("track_id", "ascending")])
     ids, t = rows["track_id"].to_numpy(), rows["t"].to_numpy()
@@ -56,10 +62,11 @@ def pack(tracks: pa.Table, track_ids: npt.NDArray[np.int64], duration_s: float) 
     far = float(np.abs(boxes).max(initial=1.0))
     scale = next((scale for scale in _SCALES if far * scale < 32767), 1)
     fixed = np.clip(np.round(boxes * scale), -32768, 32767).astype(np.int16)
+    before_s, after_s = max(BEFORE_S, hold_s), max(AFTER_S, hold_s)
     texts = []
     for number in range(max(1, int(np.ceil(duration_s / PIECE_S)))):
         start = number * PIECE_S
-        begin, stop = np.searchsorted(t, [start - BEFORE_S, start + PIECE_S + AFTER_S])
+        begin, stop = np.searchsorted(t, [start - before_s, start + PIECE_S + after_s])
         order = begin + np.argsort(slots[begin:stop], kind="stable")
         texts.append(_piece(slots[order], t[order] - start, fixed[:, order], observed[order]))
     return Pieces(texts, scale)

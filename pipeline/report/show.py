@@ -57,7 +57,7 @@ def write_show(
         StorageError: a file cannot be written.
     """
     objects = record.objects.sort_by("track_id")
-    pieces = pack(record.tracks, objects["track_id"].to_numpy(), record.duration_s)
+    pieces = pack(record.tracks, objects["track_id"].to_numpy(), record.duration_s, record.hold_s)
     beside = sum(map(len, pieces.texts)) > INLINE_CHARACTERS
     source = _video(record, out, copy)
     page = web.render(
@@ -131,6 +131,7 @@ def page_data(
         "counts": counts(record, names),
         "curves": [_curve(curve, record.duration_s) for curve in curves],
         "gaps": [[gap["t_start"], gap["t_end"]] for gap in (record.analysis or {}).get("gaps") or []],
+        "hold_s": record.hold_s,
         "pieces": {"seconds": PIECE_S, "number": len(pieces.texts), "scale": pieces.scale, "beside": beside},
     }
 
@@ -166,10 +167,13 @@ def shapes(record: Record) -> list[dict[str, Any]]:
 
 
 def counts(record: Record, names: Sequence[str]) -> dict[str, Any]:
-    """Mean number of objects in the picture by class, over at most COUNT_BINS equal stretches."""
+    """Mean number of objects in the picture by class, over at most COUNT_BINS equal stretches.
+
+    A stretch is as long as the longest step between samples, so that none lies between two of them.
+    """
     duration = record.duration_s
     times = record.sample_times.to_numpy()
-    bins = max(1, min(COUNT_BINS, int(duration)))
+    bins = max(1, min(COUNT_BINS, int(duration / max(1.0, record.hold_s))))
     edges = np.linspace(0, duration, bins + 1)
     samples = np.maximum(np.histogram(times, edges)[0], 1)
     t, kinds = record.tracks["t"].to_numpy(), record.tracks["class"].to_numpy(zero_copy_only=False)

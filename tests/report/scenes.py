@@ -55,9 +55,9 @@ def square_video(path: Path, start_s: float = 0.0, codec: str = "libx264") -> Pa
     return path
 
 
-def shown_at(tick: int) -> float:
+def shown_at(tick: int, sample_fps: float = SAMPLE_FPS) -> float:
     """Time of the frame on display at a tick of the grid."""
-    return np.floor(tick / SAMPLE_FPS * FPS + 1e-9) / FPS
+    return np.floor(tick / sample_fps * FPS + 1e-9) / FPS
 
 
 def event_id(video: int, event: int) -> str:
@@ -65,15 +65,19 @@ def event_id(video: int, event: int) -> str:
 
 
 def square_rows(
-    label: str = "gate", kind: str = "person", number: int = 1, events: int = 5
+    label: str = "gate",
+    kind: str = "person",
+    number: int = 1,
+    events: int = 5,
+    sample_fps: float = SAMPLE_FPS,
 ) -> dict[str, pa.Table]:
     """Rows of the square as track 7, and events every two seconds."""
-    ticks = range(SECONDS * SAMPLE_FPS)
-    frames = [{"sample": n, "pts": None, "t": shown_at(n), "reused": False} for n in ticks]
+    times = [shown_at(tick, sample_fps) for tick in range(round(SECONDS * sample_fps))]
+    frames = [{"sample": n, "pts": None, "t": t, "reused": False} for n, t in enumerate(times)]
     tracks = [
-        {"track_id": 7, "sample": n, "t": shown_at(n), "class": kind, "score": 0.9, "observed": n % 7 != 3,
-         **dict(zip(("x1", "y1", "x2", "y2"), square(shown_at(n)), strict=True))}
-        for n in ticks
+        {"track_id": 7, "sample": n, "t": t, "class": kind, "score": 0.9, "observed": n % 7 != 3,
+         **dict(zip(("x1", "y1", "x2", "y2"), square(t), strict=True))}
+        for n, t in enumerate(times)
     ]  # fmt: skip
     found = [
         {"event_id": event_id(number, n), "source": "rule", "label": label, "t_start": 2.0 * n + 1.0,
@@ -82,10 +86,9 @@ def square_rows(
         for n in range(events)
     ]  # fmt: skip
     track = {
-        "track_id": 7, "class": kind, "score": 0.9, "t_start": 0.0, "t_end": shown_at(ticks[-1]),
-        "num_frames": len(ticks), "trajectory": [
-            {"t": shown_at(n), "x": square(shown_at(n))[0] + SIDE / 2, "y": square(shown_at(n))[3]}
-            for n in (0, ticks[-1])
+        "track_id": 7, "class": kind, "score": 0.9, "t_start": 0.0, "t_end": times[-1],
+        "num_frames": len(times), "trajectory": [
+            {"t": t, "x": square(t)[0] + SIDE / 2, "y": square(t)[3]} for t in (0.0, times[-1])
         ],
         "mean_speed": 0.5, "top_speed": 0.5, "cut_at_start": True, "cut_at_end": True,
     }  # fmt: skip
@@ -96,12 +99,13 @@ def square_rows(
 
 def square_lake(
     place: Path, video: Path | str, *, label: str = "gate", kind: str = "person", camera: str | None = "gate",
-    number: int = 1, **name: Any,
+    number: int = 1, sample_fps: float = SAMPLE_FPS, **name: Any,
 ) -> str:  # fmt: skip
     """Put the square's video into a lake; returns its video_id."""
     lake = Lake.open(str(place))
     line = {"name": label, "kind": "line_crossing", "line": [[0.5, 0.1], [0.5, 0.9]], "classes": [kind]}
-    config_id = put_config(lake, Config.model_validate({"rules": [line], "events": {"models": []}}))
+    settings = {"rules": [line], "events": {"models": []}, "video": {"sample_fps": sample_fps}}
+    config_id = put_config(lake, Config.model_validate(settings))
     facts = {
         "duration_s": float(SECONDS), "width_px": WIDTH, "height_px": HEIGHT, "codec": "h264",
         "fps_mean": float(FPS), "rotation": 0, "recorded_at": RECORDED + timedelta(hours=number),
@@ -111,7 +115,7 @@ def square_lake(
     video_id = f"{number:032x}"
     analyse(
         lake, video_id, uri=str(video), camera=camera, name=facts | name,
-        rows=square_rows(label, kind, number), config_id=config_id, marey_version="0",
+        rows=square_rows(label, kind, number, sample_fps=sample_fps), config_id=config_id, marey_version="0",
         weights='{"detector": "abc"}',
     )  # fmt: skip
     return video_id

@@ -15,7 +15,8 @@ from pipeline.config import Rule
 from pipeline.errors import MediaError, SourceError, StorageError
 from pipeline.lake.schema import EVENTS, OBJECTS, TRACKS
 from pipeline.report import annotate, timeline_picture
-from pipeline.report.motion import paths
+from pipeline.report.motion import Path as Way
+from pipeline.report.motion import hold_s, paths
 from pipeline.report.overlay import captions
 from pipeline.report.palette import CLASS_COLOURS, EVENT_COLOUR, RULE_COLOUR, class_colour
 from tests.helpers import shared_path
@@ -99,6 +100,34 @@ def test_boxes_are_where_the_tracks_say_also_between_samples(tmp_path: Path) -> 
         column = near(picture, CLASS_COLOURS["person"], 80)[50:76].mean(axis=0)
         assert column[round(left) - 1 : round(left) + 2].max() > 0.8, t
         assert column[round(left) + 5 : round(left) + 24].max() < 0.2, t
+
+
+@pytest.mark.parametrize(
+    "fps", [Fraction(25), Fraction(30000, 1001), Fraction(25, 2), Fraction(6, 5), Fraction(1, 2)]
+)
+@pytest.mark.parametrize("sample_fps", [0, 0.4, 1, 2, 2.5, 3, 10])
+def test_a_box_stays_between_samples_however_far_apart_they_are(fps: Fraction, sample_fps: float) -> None:
+    """The frame on display at each tick is sampled; of a stream slower than the grid each frame once."""
+    shown = np.array([float(n / fps) for n in range(int(60 * fps))])
+    ticks = np.arange(0, 59, 1 / sample_fps) if sample_fps else shown
+    times = np.unique(shown[np.searchsorted(shown, ticks + 1e-9, side="right") - 1])
+    boxes, observed = np.zeros((len(times), 4)), np.ones(len(times), bool)
+    way = Way(1, "person", times, boxes, observed, hold_s(sample_fps, float(fps)))
+    assert all(way.at(t) is not None for t in shown[shown <= times[-1]])
+    gone = np.delete(np.arange(len(times)), range(len(times) // 3, 2 * len(times) // 3))  # unseen for long
+    way = Way(1, "person", times[gone], boxes[gone], observed[gone], hold_s(sample_fps, float(fps)))
+    assert way.at((times[len(times) // 2] + times[len(times) // 2 - 1]) / 2) is None
+
+
+def test_a_clip_of_a_slow_grid_has_its_boxes_in_every_frame(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    ends = tracks().take([0, 3])  # at 0 and 0.6 s
+    annotate(grey_video(tmp_path / "in.mp4"), out, ends, events(), trail_s=0.0, hold_s=hold_s(1.0, 25.0))
+    for t, picture in zip(*read(out), strict=True):
+        left = round(20 + 100 * t)
+        assert (
+            near(picture, CLASS_COLOURS["person"], 80)[50:76, left - 1 : left + 2].mean(axis=0).max() > 0.8
+        ), t
 
 
 def test_filled_boxes_show_corners_only(tmp_path: Path) -> None:

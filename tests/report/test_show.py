@@ -71,6 +71,28 @@ def test_packed_boxes_come_back_to_within_an_eighth_of_a_pixel() -> None:
             np.testing.assert_array_equal(got[:, 5], want[:, 5])
 
 
+def test_pieces_reach_to_the_samples_on_either_side_of_them() -> None:
+    """With a sample every four seconds, too: what is drawn at a piece's ends lies between two of them."""
+    rows = [
+        {"track_id": 1, "sample": n, "t": 2.0 + 4 * n, "class": "car", "score": 0.5, "observed": True,
+         "x1": 0.0, "y1": 0.0, "x2": 9.0, "y2": 9.0}
+        for n in range(45)
+    ]  # fmt: skip
+    pieces = pack(pa.Table.from_pylist(rows, TRACKS), np.array([1]), 180.0, hold_s=6.0)
+    times = unpacked(pieces.texts[1], pieces.scale)[0][:, 0]
+    assert (times[0], times[-1]) == (-6.0, 62.0)
+
+
+@pytest.mark.parametrize("sample_fps", [0.4, 0.8, 1.0, 10.0])
+def test_counts_hold_between_samples_that_are_far_apart(tmp_path: Path, sample_fps: float) -> None:
+    video_id = square_lake(tmp_path / "lake", "/archive/a.mp4", sample_fps=sample_fps)
+    page = write_show(gather(str(tmp_path / "lake"), video_id), tmp_path / "page")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8")).group(1))
+    [values] = data["counts"]["values"]
+    assert set(values) == {1.0}
+    assert data["counts"]["seconds"] * len(values) == pytest.approx(SECONDS)
+
+
 def test_a_video_is_found_by_path_end_of_path_and_id(lake: Path) -> None:
     first = f"{1:032x}"
     for name in (str(lake.parent / "square.mp4"), "square.mp4", first):

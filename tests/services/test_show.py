@@ -166,6 +166,19 @@ def test_hostile_names_are_shown_as_text(browser: Any, tmp_path: Path, name: str
     assert errors == []
 
 
+@pytest.mark.parametrize("sample_fps", [1.0, 0.4])
+def test_boxes_stay_between_samples_that_are_far_apart(
+    browser: Any, tmp_path: Path, sample_fps: float
+) -> None:
+    page, errors = open_page(browser, page_of(tmp_path, "s3://bucket/square.mp4", sample_fps=sample_fps))
+    settle(page)
+    only_boxes(page)
+    for t in (0.6, 4.4, 6.9):
+        seek(page, t)
+        np.testing.assert_allclose(drawn_box(page), square(t), atol=TOLERANCE_PX)
+    assert errors == []
+
+
 def test_without_the_video_the_tracks_play_alone(browser: Any, tmp_path: Path) -> None:
     page, errors = open_page(browser, page_of(tmp_path, "s3://bucket/square.mp4"))
     assert settle(page) == 0

@@ -3,7 +3,7 @@
 marey.tracks = (() => {
   const { seconds, number, scale, beside } = marey.data.pieces;
   const KEPT = 8;
-  const HOLD_S = 0.5; // of two samples farther apart nothing is said between them
+  const holdS = marey.data.hold_s; // of two samples farther apart nothing is said between them
   const loaded = new Map(), waiting = new Map(), arriving = new Map();
 
   marey.arrived = (piece, text) => { arriving.get(piece)?.(text); arriving.delete(piece); };
@@ -74,7 +74,7 @@ marey.tracks = (() => {
     const at = t - run.start, k = marey.above(run.t, at + 1e-4) - 1;
     if (k < 0) return null;
     const exact = at - run.t[k] < 2e-3;
-    if (!exact && (k + 1 >= run.t.length || run.t[k + 1] - run.t[k] > HOLD_S)) return null;
+    if (!exact && (k + 1 >= run.t.length || run.t[k + 1] - run.t[k] > holdS)) return null;
     const share = exact ? 0 : (at - run.t[k]) / (run.t[k + 1] - run.t[k]);
     const found = run.sides.map((side) => (side[k] + (share ? share * (side[k + 1] - side[k]) : 0)) / scale);
     return [...found, run.observed[k]];
