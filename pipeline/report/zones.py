@@ -118,6 +118,8 @@ def _anchors(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _of_video(number: int, rows: pa.Table) -> list[dict[str, Any]]:
+    if rows.num_rows == 0:
+        return []
     ids = rows["track_id"].to_numpy()
     x1, y1, x2, y2, t = (rows[name].to_numpy().astype(np.float64) for name in ("x1", "y1", "x2", "y2", "t"))
     kinds = rows["class"].to_pylist()

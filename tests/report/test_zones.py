@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +170,26 @@ def test_occupancy_with_a_sample_a_second_counts_as_the_rules_do() -> None:
     busy = node(script, given)
     assert (busy["times"], busy["most"]) == (1, 1)
     assert busy["longest"] == pytest.approx(event["t_end"] - event["t_start"], abs=1e-3)
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+def test_a_video_without_tracks_is_part_of_its_scene(tmp_path: Path, empty: int) -> None:
+    """The newest as well as an older one; a video behind the rows that a page holds counts as such."""
+    for number in (1, 2):
+        square_lake(tmp_path / "lake", f"/archive/{number}.mp4", number=number, camera="gate")
+    records = [
+        replace(record, tracks=record.tracks.slice(0, 0))
+        if record.video["video_id"] == f"{empty:032x}"
+        else record
+        for record in find_scene(str(tmp_path / "lake"), "gate")
+    ]
+    html = write_zones(records, tmp_path / "page").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html).group(1))
+    assert [len(track["t"]) for track in data["tracks"]] == [120]
+    html = write_zones(
+        [replace(r, tracks=r.tracks.slice(0, 0)) for r in records], tmp_path / "none"
+    ).read_text()
+    assert '"tracks": []' in html
 
 
 def test_a_camera_is_its_newest_videos_and_rules_are_drawn(tmp_path: Path) -> None:
