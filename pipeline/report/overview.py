@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.report import web
-from pipeline.report.palette import Picture, class_colour, colour_text
+from pipeline.report.palette import Picture, class_colour, colour_text, fitted
 from pipeline.report.scene import first_picture, picture_of
 from pipeline.report.survey import GRID, Rows, Survey
 
@@ -145,14 +145,14 @@ def _ground(scene: Picture | None) -> Picture:
     """The scene in greys and darker, so that colours stand out; plain where there is none."""
     if scene is None:
         return np.full((SIZE[1], SIZE[0], 3), 24, np.uint8)
-    height = round(scene.shape[0] * SIZE[0] / scene.shape[1])
-    small = cv2.resize(scene, (SIZE[0], height), interpolation=cv2.INTER_AREA)
+    size = fitted(scene.shape[1], scene.shape[0], SIZE[0])
+    small = cv2.resize(scene, size, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) // 2
     return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
 
 
 def heat_picture(heat: Rows, scene: Picture | None) -> Picture:
-    """Where the feet of objects were, the warmer the longer, over the scene (H, 640, 3)."""
+    """Where the feet of objects were, the warmer the longer, over the scene (H, W, 3), `fitted` to 640."""
     ground = _ground(scene)
     grid = np.zeros(GRID[::-1], np.float32)
     for row in heat:
@@ -169,7 +169,7 @@ def heat_picture(heat: Rows, scene: Picture | None) -> Picture:
 
 
 def paths_picture(paths: Iterable[Mapping[str, Any]], scene: Picture | None) -> Picture:
-    """Ways that objects took, coloured by class, over the scene (H, 640, 3)."""
+    """Ways that objects took, coloured by class, over the scene (H, W, 3), `fitted` to 640."""
     picture = _ground(scene)
     height, width = picture.shape[:2]
     for row in paths:

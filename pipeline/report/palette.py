@@ -31,7 +31,16 @@ OTHER_COLOURS: tuple[Colour, ...] = (
     (205, 170, 125),
 )
 
+TALLEST = 2
+"""Pictures are at most so many times as tall as they may be wide: an upright strip stays a strip."""
+
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def fitted(width: int, height: int, width_px: int) -> tuple[int, int]:
+    """Width and height of a picture made as large as fits into `width_px` and TALLEST times that."""
+    scale = min(width_px / width, TALLEST * width_px / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def class_colour(name: str) -> Colour:

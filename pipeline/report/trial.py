@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.config import Config, Rule
 from pipeline.errors import StorageError
 from pipeline.lake.query import query
-from pipeline.report.palette import RULE_COLOUR, Picture, tag, text_size, tint
+from pipeline.report.palette import RULE_COLOUR, Picture, fitted, tag, text_size, tint
 from pipeline.report.scene import first_picture, picture_of
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -91,7 +91,9 @@ def _scene(lake: str, videos: Sequence[Mapping[str, Any]]) -> Picture | None:
 def rules_picture(
     scene: Picture | None, rules: Sequence[Rule], counts: Counts, size: tuple[int, int]
 ) -> Picture:
-    """Lines and zones with their numbers over the scene, (H, 960, 3); at its foot the rules without a place.
+    """Lines and zones with their numbers over the scene, (H, W, 3), `fitted` to 960.
+
+    At its foot stand the rules without a place.
 
     Args:
         scene: of any size; None leaves the ground dark.
@@ -99,11 +101,11 @@ def rules_picture(
         counts: of its videos together.
         size: width and height of the videos in displayed pixels.
     """
-    height = round(size[1] * WIDTH_PX / size[0])
-    ground = np.full((height, WIDTH_PX, 3), 24, np.uint8)
+    width, height = fitted(*size, WIDTH_PX)
+    ground = np.full((height, width, 3), 24, np.uint8)
     if scene is not None:
-        ground = np.asarray(cv2.resize(scene, (WIDTH_PX, height), interpolation=cv2.INTER_AREA), np.uint8)
-    scale = np.array([WIDTH_PX, height], float)
+        ground = np.asarray(cv2.resize(scene, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    scale = np.array([width, height], float)
     tags: list[tuple[str, tuple[int, int]]] = []
     for rule in rules:
         points = rule.line or rule.zone

@@ -20,7 +20,7 @@ import cv2
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.errors import StorageError
-from pipeline.report.palette import Picture
+from pipeline.report.palette import TALLEST, Picture, fitted
 
 PICTURE_WIDTH_PX = 960
 _JPEG_QUALITY = 80
@@ -72,11 +72,10 @@ def write(path: Path, text: str) -> None:
 
 
 def data_uri(picture: Picture, width_px: int = PICTURE_WIDTH_PX) -> str:
-    """A picture as a JPEG in a data: address, at most so wide."""
+    """A picture as a JPEG in a data: address, at most so wide and TALLEST times as tall."""
     height, width = picture.shape[:2]
-    if width > width_px:
-        size = (width_px, max(1, round(height * width_px / width)))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if width > width_px or height > TALLEST * width_px:
+        picture = cv2.resize(picture, fitted(width, height, width_px), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     encoded = cv2.imencode(".jpg", picture[..., ::-1], quality)[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -74,6 +76,24 @@ def test_long_times_are_shown_by_day() -> None:
     chart = bars({datetime(2025, 1, 1, 5, tzinfo=UTC): 1.0, datetime(2025, 3, 1, 7, tzinfo=UTC): 3.0})
     assert chart is not None
     assert (chart["unit"], len(chart["bars"]), chart["top"]) == ("day", 60, 3.0)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((17, 4000), (5, 1280)), ((4000, 17), (640, 3))])
+def test_a_strip_of_a_picture_stays_one_in_pages(
+    tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    scene = np.full((*size[::-1], 3), 200, np.uint8)
+    assert heat_picture([], scene).shape == (*shown[::-1], 3)
+    thumbnail = cv2.imencode(".jpg", scene)[1].tobytes()
+    facts = {"width_px": size[0], "height_px": size[1], "thumbnail": thumbnail}
+    square_lake(tmp_path / "lake", "/archive/a.mp4", **facts)
+    out = tmp_path / "report"
+    assert run(["report", "--pages", "--lake", str(tmp_path / "lake"), "--out", str(out)]) == 0
+    page = (out / "videos" / f"{1:032x}" / "index.html").read_text(encoding="utf-8")
+    jpeg = base64.b64decode(re.search(r"data:image/jpeg;base64,([^\"]+)", page)[1])  # type: ignore[index]
+    height, width = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    assert width <= 960
+    assert height <= 1920
 
 
 @pytest.mark.parametrize(("days", "unit"), [(10, "hour"), (20, "day")])

@@ -47,6 +47,11 @@ def test_places_are_drawn_where_the_rules_have_them() -> None:
     assert (rules_picture(None, (), {}, (WIDTH, HEIGHT)) == 24).all()
 
 
+def test_a_strip_has_a_picture_of_bounded_height() -> None:
+    scene = np.full((4000, 17, 3), 255, np.uint8)
+    assert rules_picture(scene, (LINE,), {}, (17, 4000)).shape == (1920, 8, 3)
+
+
 def test_tags_of_one_place_do_not_hide_each_other() -> None:
     rules = tuple(LINE.model_copy(update={"name": f"line {n}"}) for n in range(4))
     picture = rules_picture(None, rules, {}, (WIDTH, HEIGHT))
