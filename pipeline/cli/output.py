@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,21 +23,22 @@ class Format(StrEnum):
 
 
 def write(rows: pa.Table, form: Format, output: Path | None) -> None:
-    """Write rows as text to stdout, or in any format to a file.
+    """Write rows as text to stdout, or in any format to a file; text has times to the microsecond.
 
     Raises:
-        UsageError: Parquet to a terminal, or the file cannot be written.
+        UsageError: Parquet to a terminal, two columns of one name, or the file cannot be written.
         OSError: stdout cannot be written.
     """
     if form is Format.parquet and output is None:
         raise UsageError("--format parquet needs --output FILE")
+    _check_names(rows.schema, "two columns")
     try:
         if form is Format.parquet:
             import pyarrow.parquet as pq
 
             pq.write_table(rows, output)
             return
-        text = {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](rows)
+        text = {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](_in_microseconds(rows))
         if output is None:
             sys.stdout.write(text)
         else:
@@ -45,6 +47,47 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
         if output is None:  # stdout is the command's affair
             raise
         raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+def _check_names(fields: Iterable[pa.Field], what: str) -> None:
+    """Refuse names that stand twice: JSON would lose the first, and few programs read such a file."""
+    import pyarrow as pa
+
+    names = set()
+    for field in fields:
+        if field.name in names:
+            raise UsageError(f"{what} are called {field.name}", remedy="give one another name, with AS")
+        names.add(field.name)
+        if pa.types.is_struct(field.type):
+            _check_names(field.type, f"two fields of {field.name}")
+
+
+def _in_microseconds(rows: pa.Table) -> pa.Table:
+    """The same with nanoseconds cut off: Python's times have none."""
+    import pyarrow as pa
+
+    schema = pa.schema([field.with_type(_microseconds(field.type)) for field in rows.schema])
+    return rows if schema.equals(rows.schema) else rows.cast(schema, safe=False)
+
+
+def _microseconds(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_dictionary(kind):
+        return _microseconds(kind.value_type)
+    if pa.types.is_map(kind):
+        return pa.map_(_microseconds(kind.key_type), _microseconds(kind.item_type))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_microseconds(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_microseconds(field.type)) for field in kind])
+    return kind
 
 
 def to_json(value: Any, indent: int | None = 1) -> str:

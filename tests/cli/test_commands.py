@@ -162,6 +162,59 @@ def test_query_formats(site: Site, tmp_path: Path, capsys: Capture) -> None:
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_columns_of_one_name_are_refused(site: Site, form: str, tmp_path: Path, capsys: Capture) -> None:
+    """JSON would hold one of the two only, and rows of CSV fewer cells than its head."""
+    output = ["--output", str(tmp_path / "out")] if form == "parquet" else []
+    sql = "select o.track_id, e.{} from objects as o join events as e on e.video_id = o.video_id"
+    base = ["--lake", str(site.lake), "--format", form, *output]
+    assert run(["query", sql.format("label, o.class, e.track_ids, o.score, e.score"), *base]) == 2
+    told = "marey: two columns are called score: give one another name, with AS\n"
+    assert capsys.readouterr() == ("", told)
+    assert not (tmp_path / "out").exists()
+    assert run(["query", sql.format("score, o.score as of_object"), *base]) == 0
+    assert run(["query", "select named_struct('a', 1, 'a', 2) as s", *base]) == 2
+    assert "two fields of s are called a" in capsys.readouterr().err
+
+
+_STAMP = "arrow_cast(1001, 'Timestamp(Nanosecond, {})')"
+NANOSECONDS = {
+    _STAMP.format("None"): "1970-01-01T00:00:00.000001",
+    _STAMP.format('Some("UTC")'): "1970-01-01T00:00:00.000001+00:00",
+    "arrow_cast(1500000001, 'Duration(Nanosecond)')": "0:00:01.500000",
+    "arrow_cast(1500000001, 'Time64(Nanosecond)')": "00:00:01.500000",
+    f"make_array({_STAMP.format('None')})": ["1970-01-01T00:00:00.000001"],
+    f"named_struct('a', {_STAMP.format('None')})": {"a": "1970-01-01T00:00:00.000001"},
+    f"map(['a'], [{_STAMP.format('None')}])": {"a": "1970-01-01T00:00:00.000001"},
+}
+
+
+def test_nanoseconds_are_written_without_pandas(site: Site) -> None:
+    """For them pyarrow asks pandas, which users need not have; in a process that has not loaded it yet."""
+    named = ", ".join(f"{sql} as c{n}" for n, sql in enumerate(NANOSECONDS))
+    base = ["query", f"select {named}, now() as n", "--lake", str(site.lake), "--format"]
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from pipeline.cli import run
+print([run([*{base!r}, form]) for form in ("table", "csv", "json")], file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(), check=False
+    )
+    assert done.stderr == "[0, 0, 0]\n"
+    table, _, rest = done.stdout.partition("\nc0,")
+    lines, _, found = rest.partition("\n[")
+    assert "1970-01-01 00:00:00.000001+00:00" in table
+    assert "1970-01-01 00:00:00.000001+00:00" in lines
+    [row] = json.loads(f"[{found}")
+    assert [row[f"c{n}"] for n in range(len(NANOSECONDS))] == list(NANOSECONDS.values())
+
+
 def test_query_as_of(site: Site, capsys: Capture) -> None:
     for when, count in (("2020-01-01", 0), ("2100-01-01T00:00:00", 60)):
         assert (
