@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.cli.text import say
+from pipeline.cli.text import complain
 from pipeline.errors import MareyError, UsageError
 
 __all__ = ["main", "run"]
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
         if len(wanted) < len(arguments) and not isinstance(exc, _QUIET):
             traceback.print_exc()
         elif text:
-            say(f"marey: {text}")
+            complain(text)
         return code
     finally:
         signal.signal(signal.SIGTERM, before)

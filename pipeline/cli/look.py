@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ConfigFile, Json, Lake, app, command, put, say
+from pipeline.cli.text import complain
 from pipeline.cli.videos import originals
 
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
@@ -68,7 +69,7 @@ def show_command(
         try:
             record = replace(record, file=None) if remote and copy is False else videos.at_hand(record)
         except InputError as exc:
-            say(f"marey: the page is without the video: {exc}")
+            complain(f"the page is without the video: {exc}", "WARNING")
             record = replace(record, file=None)
         page = write_show(record, folder, event=event, curves=curves, copy=remote or bool(copy))
     hand_over(page, opened)
@@ -119,7 +120,7 @@ def clip_command(
                 told = write_clip(videos.at_hand(record), event, out, around_s=around, drawn=annotate)
             except InputError as exc:
                 failed += 1
-                say(f"marey: event {event['event_id']}: {exc}")
+                complain(f"event {event['event_id']}: {exc}")
                 continue
             written.append(told)
             if not as_json:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.cli.text import printable, say, tell
+from pipeline.cli.text import for_machines, log, printable, say
 
 if TYPE_CHECKING:
     from pipeline.analyze.outcome import VideoResult
@@ -111,7 +108,7 @@ class JsonReporter(PlainReporter):
     """A JSON object per line, with the ids of video and segment, for MAREY_LOG=json."""
 
     def segment(self, uri: str, video_id: str, first: int, last: int) -> None:
-        self._log("segment", uri=uri, video_id=video_id, segment=f"{first}-{last}")
+        log("segment", uri=uri, video_id=video_id, segment=f"{first}-{last}")
 
     def done(self, result: VideoResult) -> None:
         self.meter.num_done += 1
@@ -122,15 +119,7 @@ class JsonReporter(PlainReporter):
             "rows": dict(result.rows),
         }
         error = {"error_code": result.error_code, "error": result.error} if result.error else {}
-        self._log("video", level="WARNING" if result.state == "failed" else "INFO", **told, **error)
-
-    def note(self, text: str) -> None:
-        self._log("note", text=text)
-
-    def _log(self, event: str, level: str = "INFO", **values: Any) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"time": now, "level": level, "event": event, **values}
-        tell(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        log("video", level="WARNING" if result.state == "failed" else "INFO", **told, **error)
 
 
 class BarReporter(PlainReporter):
@@ -158,7 +147,7 @@ class BarReporter(PlainReporter):
 @contextmanager
 def reporter(quiet: bool = False) -> Iterator[PlainReporter]:
     """The reporter that fits stderr."""
-    if os.environ.get("MAREY_LOG") == "json":
+    if for_machines():
         yield JsonReporter()
     elif sys.stderr.isatty() and not quiet:
         bar = BarReporter()

@@ -41,7 +41,7 @@ def watch_command(
         float, typer.Option(min=0, help="Seconds for which a local file must not have changed.")
     ] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="List once, submit what is undone, and end.")] = False,
-) -> None:
+) -> int:
     """Analyse videos as they arrive, until interrupted.
 
     With a Prefect server (PREFECT_API_URL) each becomes a run of analyze-video/marey, with the deployment's
@@ -61,13 +61,14 @@ def watch_command(
     if messages is not None:
         watch_queue(source, lake, messages, submit, say)
     elif once:
-        submit(sweep_once([source], lake))
+        return submit(sweep_once([source], lake)) or 0
     else:
         watch_sweep([source], lake, submit, say, every_s=every, settle_s=settle)
+    return 0
 
 
 def _submitter(lake: str, config: Path | None, settings: Sequence[str] | None) -> Any:
-    """What takes videos: the server's runs, or the analysis in this process."""
+    """What takes videos: the server's runs, or the analysis in this process, which returns an exit code."""
     resolved = read_config(config, settings)
     if flows("server").is_configured():
         if config is not None or settings:
@@ -80,19 +81,20 @@ def _submitter(lake: str, config: Path | None, settings: Sequence[str] | None) -
     return partial(_analyze_here, lake=lake, config=resolved)
 
 
-def _analyze_here(todo: Sequence[Any], *, lake: str, config: Any) -> None:
+def _analyze_here(todo: Sequence[Any], *, lake: str, config: Any) -> int:
     from pipeline.analyze import analyze
     from pipeline.cli.progress import reporter
 
     if not todo:
-        return
+        return 0
     try:
         with reporter(quiet=True) as lines:
-            analyze([item.uri for item in todo], lake, config, reporter=lines)
+            return analyze([item.uri for item in todo], lake, config, reporter=lines).exit_code()
     except UsageError as exc:
         if exc.code != "missing":  # all were removed since they were listed
             raise
         say(str(exc))
+        return 0
 
 
 @command(

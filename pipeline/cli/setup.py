@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ConfigFile, Json, Settings, app, command, put, read_config, say
+from pipeline.cli.text import complain
 
 
 @command(app, "config", "marey config --show", "marey config --config site.toml", "marey config --schema")
@@ -53,7 +54,7 @@ def doctor_command(
     from pipeline.doctor import explain, machine
 
     if runs or free:
-        return _orphans(free)
+        return _orphans(free, as_json)
     resolved = read_config(config, settings)
     findings = [explain(path, resolved) for path in files] if files else [machine(resolved)]
     if as_json:
@@ -65,19 +66,25 @@ def doctor_command(
                 put(f"{key + ':':22} {_NEXT_LINE.join(map(str, lines)) or '-'}")
     failed = [str(f["error"]) for f in findings if f.get("error")]
     for text in failed:
-        say(f"marey: {text}")
+        complain(text)
     return int(bool(failed))
 
 
-def _orphans(free: bool) -> int:
+def _orphans(free: bool, as_json: bool) -> int:
     """List, and free, the runs whose process is gone; 1 if some are left."""
+    from dataclasses import asdict
+
+    from pipeline.cli.output import to_json
     from pipeline.cli.serve import flows
 
     orphans = flows("orphans")
     with flows("server").server() as client:
         found = orphans.orphans(client)
-        for orphan in found:
-            put(f"{orphan.name}  {orphan.id}  {orphan.why}")
+        if as_json:
+            put(to_json([asdict(orphan) for orphan in found]))
+        else:
+            for orphan in found:
+                put(f"{orphan.name}  {orphan.id}  {orphan.why}")
         if free:
             orphans.free(client, found)
     say(f"{len(found)} runs have no process any more" + (", they are freed" if free and found else ""))

@@ -1,9 +1,12 @@
-"""Text of the command: data to stdout, everything else to stderr."""
+"""Text of the command: data to stdout, everything else to stderr, with MAREY_LOG=json as JSON objects."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
 
 def put(text: str) -> None:
@@ -13,7 +16,30 @@ def put(text: str) -> None:
 
 def say(text: str) -> None:
     """One line on stderr. A name may hold anything: what would move a terminal's cursor is escaped."""
-    tell(f"{printable(text)}\n")
+    if for_machines():
+        log("note", text=text)
+    else:
+        tell(f"{printable(text)}\n")
+
+
+def complain(text: str, level: str = "ERROR") -> None:
+    """One line on stderr about what went wrong; a level of Python's logging."""
+    if for_machines():
+        log("error", level, text=text)
+    else:
+        say(f"marey: {text}")
+
+
+def for_machines() -> bool:
+    """Whether stderr is to hold a JSON object per line."""
+    return os.environ.get("MAREY_LOG") == "json"
+
+
+def log(event: str, level: str = "INFO", **values: Any) -> None:
+    """A JSON object on stderr, in a line of its own."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = {"time": now, "level": level, "event": event, **values}
+    tell(json.dumps(line, ensure_ascii=False, default=str) + "\n")
 
 
 def tell(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from pipeline.analyze.outcome import VideoResult
 from pipeline.cli import progress
 from pipeline.cli.progress import BarReporter, Meter, PlainReporter, clock, reporter, result_line
 from pipeline.cli.text import printable
+from tests.cli.conftest import Site
+from tests.cli.run import marey
 
 
 class Clock:
@@ -125,3 +128,19 @@ def test_lines_for_machines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert (segment["event"], segment["video_id"], segment["segment"]) == ("segment", "f" * 32, "0-599")
     assert (video["event"], video["level"], video["error"]) == ("video", "WARNING", "no picture")
     assert (note["text"], set(note)) == ("1/1 videos", {"time", "level", "event", "text"})
+
+
+def test_every_line_for_machines_is_json(site: Site, tmp_path: Path) -> None:
+    """Also the last one, and errors; results stay on stdout."""
+    (tmp_path / "torn.mp4").write_text("no video at all")
+    command = ["analyze", site.video, "torn.mp4", "--config", site.toml, "--lake", "lake"]
+    done = marey(*command, cwd=tmp_path, MAREY_LOG="json")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, done.stdout) == (1, "")
+    states = {line["uri"]: line["state"] for line in lines if line["event"] == "video"}
+    assert states == {str(site.video): "ok", str(tmp_path / "torn.mp4"): "failed"}
+    assert (lines[-1]["event"], lines[-1]["text"].startswith("2 videos in ")) == ("note", True)
+    done = marey("watch", "gone", "--lake", "lake", cwd=tmp_path, MAREY_LOG="json")
+    [line] = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, line["event"], line["level"]) == (2, "error", "ERROR")
+    assert "does not exist: check the name, or make it" in line["text"]
