@@ -27,7 +27,7 @@ from prefect.workers.process import ProcessWorker
 from flows.server import DEPLOYMENT
 from flows.spec import Definitions, DeploymentSpec, Pool, Spec, filled
 from flows.tags import TAG
-from pipeline.allowed import VARIABLE
+from pipeline.allowed import VARIABLE, setting
 from pipeline.errors import UsageError
 from pipeline.ids import digest
 
@@ -81,7 +81,7 @@ def template(definitions: Definitions, allow: list[str]) -> dict[str, Any]:
         "command": COMMAND,
         "env": {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(definitions.heartbeat_s),
-            VARIABLE: " ".join(allow),
+            VARIABLE: setting(allow),
         },
     }
     for name in ("command", "env"):

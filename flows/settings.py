@@ -10,6 +10,7 @@ from pipeline import allowed
 from pipeline.config import Config, load
 from pipeline.errors import UsageError
 
+_SHIPPED = re.compile(r"[\w-]+")  # names of weights that marey brings
 _OPTION = re.compile("^--set:")  # what the command calls the values given by key
 
 Settings = dict[str, Any] | str | None
@@ -40,7 +41,7 @@ def _allowed(config: Config) -> Config:
 
 
 def files(config: Config) -> list[str]:
-    """Weights and models that a config names by path or address; others are those that marey brings."""
+    """Weights and models that a config names by path or address, not those that marey brings."""
     perceive = config.perceive
     names = (perceive.weights, perceive.detector, config.track.weights, *config.events.models)
-    return [name.partition("#")[0] for name in names if "/" in name]
+    return [name.partition("#")[0] for name in names if name and not _SHIPPED.fullmatch(name)]

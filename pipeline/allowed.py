@@ -1,13 +1,16 @@
 """What a server may read and write for others: URIs by a list of prefixes, and never a metadata service.
 
-`MAREY_ALLOWED` holds prefixes with a space between: `s3://uploads/ s3://archive/lake /footage/`. Where it is
-not set, as at one's own desk, every URI may be named; link-local addresses are refused always.
+`MAREY_ALLOWED` holds prefixes with a space between: `s3://uploads/ s3://archive/lake /footage/`, or a JSON
+list, in which they may hold spaces: `["/mnt/My Footage"]`. Where it is not set, as at one's own desk,
+every URI may be named; link-local addresses are refused always.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,9 +22,29 @@ _METADATA = frozenset({"100.100.100.200", "fd00:ec2::254", "168.63.129.16"})
 
 
 def prefixes() -> tuple[str, ...] | None:
-    """The prefixes of MAREY_ALLOWED; None if it is not set."""
+    """The prefixes of MAREY_ALLOWED; None if it is not set.
+
+    Raises:
+        UsageError: it begins as a JSON list, and is none of names.
+    """
     text = os.environ.get(VARIABLE)
-    return None if text is None else tuple(text.split())
+    if text is None or not text.lstrip().startswith("["):
+        return None if text is None else tuple(text.split())
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
+        raise UsageError(
+            f"{VARIABLE} is no JSON list of prefixes", got=text, remedy='write ["/mnt/My Footage"]'
+        )
+    return tuple(found)
+
+
+def setting(prefixes: Sequence[str]) -> str:
+    """The value of MAREY_ALLOWED for these prefixes: a JSON list only where spaces ask for it."""
+    plain = " ".join(prefixes)
+    return plain if plain.split() == list(prefixes) else json.dumps(list(prefixes))
 
 
 def check(uri: str) -> None:

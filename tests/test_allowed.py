@@ -53,6 +53,35 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest
         allowed.check(str(tmp_path / "in" / "link.mp4"))
 
 
+def test_a_prefix_may_hold_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And allows itself only: neither its first word nor its last."""
+    footage, lake = tmp_path / "My Footage", "s3://archive/the lake"
+    monkeypatch.setenv(allowed.VARIABLE, allowed.setting([str(footage), lake]))
+    allowed.check(str(footage / "a.mp4"))
+    allowed.check(f"{lake}/videos")
+    for uri in (
+        tmp_path / "My",
+        tmp_path / "My" / "a.mp4",
+        Path("Footage"),
+        Path.cwd() / "Footage" / "a.mp4",
+    ):
+        with pytest.raises(UsageError):
+            allowed.check(str(uri))
+    with pytest.raises(UsageError):
+        allowed.check("s3://archive/the")
+
+
+def test_prefixes_without_spaces_are_written_as_ever() -> None:
+    assert allowed.setting(["s3://uploads/", "/footage"]) == "s3://uploads/ /footage"
+
+
+@pytest.mark.parametrize("text", ['["/a"', "[1]", '[""]', '["/a"] /b'])
+def test_a_list_that_is_none_allows_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(allowed.VARIABLE, text)
+    with pytest.raises(UsageError, match="MAREY_ALLOWED is no JSON list of prefixes"):
+        allowed.check("/a")
+
+
 def test_everything_may_be_named_at_ones_own_desk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(allowed.VARIABLE, raising=False)
     allowed.check("/etc/passwd")

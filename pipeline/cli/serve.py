@@ -6,6 +6,7 @@ Nothing of pipeline imports flows; the command stands above both and loads what 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,7 @@ def watch_command(
 
     if queue is not None and not source.startswith("s3://"):
         raise UsageError("--queue needs a bucket to watch", got=source, remedy="give s3://bucket/prefix")
+    source, lake = _absolute(source), _absolute(lake)
     check_source(source)
     check_source(lake, may_be_absent=True)
     messages = Queue(queue) if queue is not None else None
@@ -124,6 +126,7 @@ def deploy_command(
 
     spec = flows("spec").read_spec(file)
     resolved = read_config(config, None)
+    source, lake = _absolute(source), _absolute(lake)
     check_source(source)
     check_source(lake, may_be_absent=True)
     if queue is not None:
@@ -131,8 +134,8 @@ def deploy_command(
     place = str(config.resolve()) if config is not None else None
     values = {"source": source, "lake": lake, "queue": queue, "config": place}
     # What the config names is the deployer's choice, not that of who submits a run.
-    named = [place, *flows("settings").files(resolved)] if place else []
-    allowed = [*(allow or [_folder(source), lake]), *named]
+    named = [place, *_absolute_only(config, flows("settings").files(resolved))] if place else []
+    allowed = [*(map(_absolute, allow) if allow else (_folder(source), lake)), *named]
     with flows("server").server() as client:
         for change in flows("deploy").deploy(client, spec, values, allowed, dry_run=dry_run):
             put(
@@ -141,7 +144,31 @@ def deploy_command(
             )
 
 
+def _absolute(name: str) -> str:
+    """A name that means the same in every folder, as runs start in one of their own; addresses as they are.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not name:
+        raise UsageError("a name is empty", remedy="give a directory or s3://bucket/prefix")
+    if "://" in name:
+        return name
+    path = Path(os.path.expanduser(name))
+    return str(path.resolve() if ".." in path.parts else path.absolute())
+
+
+def _absolute_only(config: Path | None, names: Sequence[str]) -> Sequence[str]:
+    for name in names:
+        if "://" not in name and not Path(name).is_absolute():
+            remedy = "give its absolute path: runs start in folders of their own"
+            raise UsageError(f"config {config} names {name}", remedy=remedy)
+    return names
+
+
 def _folder(source: str) -> str:
-    """The part of a pattern before its first wild card's folder."""
+    """The part of a pattern before its first wild card's folder; what exists under the name is no pattern."""
+    if "://" not in source and Path(source).exists():
+        return source
     wild = min((source.index(sign) for sign in "*?[" if sign in source), default=None)
     return source if wild is None else source[: source.rindex("/", 0, wild) + 1]

@@ -95,6 +95,33 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("perceive.weights", "own.safetensors"),
+        ("perceive.detector", "models/own.onnx"),
+        ("track.weights", "~/own.safetensors"),
+        ("events.models", "./own.safetensors"),
+    ],
+)
+def test_a_config_that_names_relative_files(tmp_path: Path, key: str, name: str) -> None:
+    """Runs would look for them in folders of their own."""
+    section, field = key.split(".")
+    value = f'["{name}"]' if key == "events.models" else f'"{name}"'
+    (tmp_path / "site.toml").write_text(f"[{section}]\n{field} = {value}\n")
+    told = (
+        f"marey: config site.toml names {name}: give its absolute path: runs start in folders of their own\n"
+    )
+    assert deploy(tmp_path, "--config", "site.toml") == (2, told)
+
+
+def test_empty_names(tmp_path: Path) -> None:
+    told = (2, "marey: a name is empty: give a directory or s3://bucket/prefix\n")
+    assert refused(tmp_path, "deploy", "--file", FILE, "--source", tmp_path, "--lake", "") == told
+    assert deploy(tmp_path, "--allow", "") == told
+    assert refused(tmp_path, "watch", "") == told
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
     [
         (("concurrency_limit: 4", "concurrency_limit: 0"), "definitions.pools.0.concurrency_limit"),
