@@ -8,6 +8,20 @@ from pathlib import Path
 from pipeline.errors import UsageError
 
 
+def check_folder(path: Path) -> None:
+    """Make a folder, and see that files can be written there.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
 def check_place(path: Path) -> None:
     """Make the folder of a file, and see that files can be written there.
 

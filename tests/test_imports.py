@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "exchange": BASE | {"lake", "media", "report"},
     "analyze": BASE | {"notify"} | set(STAGES),
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},
-    "demo": BASE | {"lake", "analyze", "report", "media"},
+    "demo": BASE | {"lake", "analyze", "report", "media", "outputs"},
     "doctor": BASE | {"analyze", "media"},
     "speed": BASE | {"analyze", "lake", "media", "perceive", "track"},
     "event_data": BASE | {"evaluate", "media", "perceive"},

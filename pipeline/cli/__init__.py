@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.cli.text import complain
+from pipeline.cli.text import complain, tell
 from pipeline.errors import MareyError, UsageError
 
 __all__ = ["main", "run"]
@@ -33,6 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     # NumPy's products here are of small matrices. Its threads would wait in a loop for the next one: with 200
     # objects a tracker took twice the CPU time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _hold_streams()
     wanted = [argument for argument in arguments if argument != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -48,6 +50,17 @@ def run(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
+def _hold_streams() -> None:
+    """A stream that the caller closed (`>&-`) stays one that cannot be written, but keeps its number.
+
+    Else the next file to be opened had that number, and what a library prints would be written into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_WRONLY if mode == "r" else os.O_RDONLY)
+            setattr(sys, name, os.fdopen(opened, mode))
+
+
 def _run(arguments: Sequence[str]) -> int:
     """Run the command; what typer makes of interrupts and broken pipes is undone."""
     from typer.exceptions import Abort, Exit, TyperException
@@ -60,7 +73,7 @@ def _run(arguments: Sequence[str]) -> int:
     except TyperException as exc:
         message = exc.format_message()
         if message.startswith("Usage:"):  # a group was called by its name alone: the message is its help
-            sys.stderr.write(f"{message}\n")
+            tell(f"{message}\n")
             return exc.exit_code
         raise UsageError(message.rstrip("."), remedy="see --help") from exc
     except (Abort, Exit, SystemExit) as exc:
@@ -88,7 +101,7 @@ def _explained(exc: BaseException) -> tuple[int, str]:
             # The reader of our output has seen enough (`marey query ... | head`).
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0, ""
-        case OSError() if exc.errno in _FULL:
+        case OSError() if exc.errno in _FULL or (exc.errno == errno.EBADF and _is_closed()):
             if exc.filename is None:  # text that is left would be met again on the way out
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 3, f"{exc.filename or 'output'} cannot be written: {exc.strerror}"
@@ -102,6 +115,11 @@ def _nobody_reads() -> bool:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
+
+
+def _is_closed() -> bool:
+    """Whether stdout takes nothing: it was closed by the caller, or given as a file to read."""
+    return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 class _Terminated(BaseException):

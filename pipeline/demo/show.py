@@ -16,6 +16,7 @@ from pipeline.demo.render import render_demo
 from pipeline.demo.truth import DemoTruth, demo_rules
 from pipeline.lake import schema
 from pipeline.lake.query import query
+from pipeline.outputs import check_folder
 from pipeline.report.clip import annotate
 from pipeline.report.timeline import timeline_picture
 
@@ -43,8 +44,11 @@ def run_demo(out: Path, *, seed: int, reporter: Reporter, say: Callable[[str], N
     """Render a street, analyse it with the default models, and compare.
 
     Files in `out`: street.mp4, street.toml (the rules), lake/, street-annotated.mp4, timeline.png.
+
+    Raises:
+        UsageError: `out` is no folder, or cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    check_folder(out)
     video, rules = out / "street.mp4", out / "street.toml"
     watch: dict[str, float] = {}
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -244,6 +245,41 @@ def test_output_to_a_full_disk(command: list[str], site: Site, tmp_path: Path) -
             stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (3, "marey: output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["config"], ["query", "select 1 as one"]])
+def test_output_that_is_closed(command: list[str], site: Site, tmp_path: Path) -> None:
+    """`marey query ... >&-`; with stderr closed as well the exit code still tells."""
+    lake = f"--lake {site.lake}" if command[0] == "query" else ""
+    words = shlex.join([*COMMAND, *command])
+    for more, told in (
+        ("", "marey: output cannot be written: Bad file descriptor\n"),
+        ("2>&-", ""),
+        ("<&-", None),
+    ):
+        done = subprocess.run(
+            f"{words} {lake} >&- {more}",
+            shell=True, capture_output=True, cwd=tmp_path, env=environment(), text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (3, "")
+        assert told is None or done.stderr == told
+
+
+def test_work_that_prints_nothing_needs_no_output(site: Site, tmp_path: Path) -> None:
+    command = [*COMMAND, "analyze", str(site.video), "--config", str(site.toml), "--lake", "lake"]
+    done = subprocess.run(
+        f"{shlex.join(command)} <&- >&- 2>&-", shell=True, cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == 0
+    assert ask(tmp_path / "lake", "SELECT count(*) AS n FROM frames") == [{"n": 60}]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/marey", "/proc"])
+def test_a_demo_that_cannot_be_written(here: Path, place: str) -> None:
+    done = marey("demo", "--out", place, cwd=here)
+    assert is_one_line(done), done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"marey: {place} cannot be written: ")
 
 
 def test_another_pipe_that_breaks_is_no_success(
