@@ -8,6 +8,7 @@ is sure of them (soft targets: Hinton, Vinyals and Dean, arXiv 1503.02531).
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections import defaultdict
@@ -56,6 +57,15 @@ class TrainingImage:
         if picture is None:
             raise ValueError("a training picture cannot be decoded")
         return np.ascontiguousarray(picture[..., ::-1], np.uint8)
+
+    def digest(self) -> bytes:
+        """SHA-256 of the picture and of all that is known of it."""
+        known = (
+            self.boxes, self.classes, self.weights, self.ignore_boxes, self.ignore_classes, self.masked
+        )  # fmt: skip
+        sha = hashlib.sha256(self.encoded)
+        sha.update(json.dumps([self.width, self.height, *(part.tolist() for part in known)]).encode())
+        return sha.digest()
 
 
 def read_json(path: Path) -> Any:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,12 +93,13 @@ def train_detector(
 ) -> Path:
     """Train and return the path of the averaged weights, `out/detector.safetensors`.
 
-    `out/state.safetensors` is the checkpoint that a later call with the same settings goes on from;
-    `out/losses.csv` has a row every ten steps. With `draw_on_device` (default: on GPUs) all pictures lie in
-    the device's memory, and views are cut and disturbed there; the CPU only says what they show.
+    `out/state.safetensors` is the checkpoint that a later call with the same images, detector and settings
+    goes on from; `out/losses.csv` has a row every ten steps. With `draw_on_device` (default: on GPUs) all
+    pictures lie in the device's memory, and views are cut and disturbed there; the CPU only says what they
+    show.
 
     Raises:
-        ValueError: no image, or the checkpoint belongs to other settings.
+        ValueError: no image, or the checkpoint belongs to another training.
     """
     if not images:
         raise ValueError("no image to train on")
@@ -105,7 +107,7 @@ def train_detector(
         _keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trainer = _Trainer(detector, settings)
+    trainer = _Trainer(detector, settings, _made_of(images, detector))
     if draw_on_device is None:
         draw_on_device = device != "cpu"
     store = DeviceImages(images, device) if draw_on_device else None
@@ -133,9 +135,29 @@ def train_detector(
     return out / "detector.safetensors"
 
 
+def _made_of(images: Sequence[TrainingImage], detector: Detector) -> dict[str, str]:
+    """What decides the weights beside the settings, as names or digests.
+
+    Whole pictures enter: they lie in memory anyhow, and a second hashes a gigabyte.
+    """
+    start, data = hashlib.sha256(), hashlib.sha256()
+    for name, value in detector.state_dict().items():
+        start.update(name.encode() + value.cpu().numpy().tobytes())
+    known: dict[int, bytes] = {}  # an image that is seen more often is there more often
+    for image in images:
+        if id(image) not in known:
+            known[id(image)] = image.digest()
+        data.update(known[id(image)])
+    return {
+        "classes": ", ".join(detector.config.classes),
+        "starting weights": start.hexdigest(),
+        "images or boxes": data.hexdigest(),
+    }
+
+
 class _Trainer:
-    def __init__(self, detector: Detector, settings: TrainSettings) -> None:
-        self.net, self.settings = detector, settings
+    def __init__(self, detector: Detector, settings: TrainSettings, made_of: dict[str, str]) -> None:
+        self.net, self.settings, self.made_of = detector, settings, made_of
         self.average = copy.deepcopy(detector).requires_grad_(False)  # on the same device
         backbone = detector.encoder.backbone
         for module in (backbone.stem, *backbone.stages[: settings.frozen_stages]):
@@ -203,19 +225,16 @@ class _Trainer:
         for name, parameter in self.params.items():
             state = self.optimizer.state[parameter]
             tensors |= {f"optimizer.{k}.{name}": torch.as_tensor(v) for k, v in state.items()}
-        save(path, tensors, {"kind": "training", "step": step, "settings": asdict(self.settings)})
+        told = {"settings": asdict(self.settings), "made_of": self.made_of}
+        save(path, tensors, {"kind": "training", "step": step, **told})
 
     def resume(self, path: Path) -> int:
         """Load a checkpoint if there is one; returns the next step."""
         if not path.exists():
             return 0
         tensors, config = load(path, "training")
-        mine = json.loads(json.dumps(asdict(self.settings)))
-        if config["settings"] != mine:
-            other = [k for k, v in mine.items() if config["settings"].get(k) != v]
-            raise ValueError(
-                f"{path} was made with other settings ({', '.join(other)}): choose another --out"
-            )
+        if other := self._other(config):
+            raise ValueError(f"{path} was made with other {other}: choose another --out")
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         self.average.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
         for name, parameter in self.params.items():
@@ -224,6 +243,15 @@ class _Trainer:
             moments = {k: v.to(parameter.device) for k, v in state.items() if k != "step"}
             self.optimizer.state[parameter] = state | moments
         return int(config["step"])
+
+    def _other(self, config: dict[str, Any]) -> str:
+        """In what the training of a checkpoint differs from this one; empty if in nothing."""
+        mine = json.loads(json.dumps(asdict(self.settings)))
+        if config["settings"] != mine:
+            return f"settings ({', '.join(k for k, v in mine.items() if config['settings'].get(k) != v)})"
+        # One that says nothing is of an earlier version, and may be of anything.
+        known = config.get("made_of", {})
+        return next((name for name, value in self.made_of.items() if known.get(name) != value), "")
 
 
 class _Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from dataclasses import replace
@@ -18,7 +19,7 @@ from models.files import has_ranges
 from models.training.augment import AugmentSettings, disturb, draw, plan_mosaic, plan_view
 from models.training.batches import draw_batch, plan_batch
 from models.training.coco import Teacher, TrainingImage, load_images
-from models.training.detector import _Trainer, new_detector, train_detector
+from models.training.detector import _made_of, _Trainer, new_detector, train_detector
 from models.training.detector_loss import LossWeights, Targets, assign, detection_loss
 from models.training.detector_settings import TrainSettings
 
@@ -295,12 +296,33 @@ def test_training_learns_and_goes_on_after_a_kill_as_if_undisturbed(
         train_detector(images, fresh(), tmp_path / "killed", replace(settings, seed=9))
 
 
+def test_a_training_of_anything_else_is_not_gone_on_with(images: list[TrainingImage], tmp_path: Path) -> None:
+    settings = TrainSettings(steps=1, batch=2, pairs=0, augment=AugmentSettings(size=64, reference=(64, 64)))
+    detector, third = Detector(CONFIG), Detector(replace(CONFIG, classes=(*CLASSES, "ring")))
+    start = copy.deepcopy(detector)
+    weights = train_detector(images, detector, tmp_path, settings).read_bytes()
+    moved = [replace(images[0], boxes=images[0].boxes + 1), *images[1:]]
+    repainted = [replace(images[0], encoded=images[1].encoded), *images[1:]]
+    for seen, other, name in (
+        (moved, start, "images or boxes"),
+        (repainted, start, "images or boxes"),
+        ([*images, images[0]], start, "images or boxes"),
+        (images, Detector(CONFIG), "starting weights"),
+        (images, third, "classes"),
+    ):
+        with pytest.raises(ValueError, match=f"was made with other {name}: choose another --out"):
+            train_detector(seen, copy.deepcopy(other), tmp_path, settings)
+    assert train_detector(images, start, tmp_path, settings).read_bytes() == weights
+
+
 @pytest.mark.filterwarnings("ignore:.*which is a no-op")
 def test_a_training_goes_on_on_the_device_it_is_on(images: list[TrainingImage], tmp_path: Path) -> None:
     """The device `meta` stands for a GPU: what lies elsewhere could not be added to what is there."""
     settings = TrainSettings(steps=1, batch=2, pairs=0, augment=AugmentSettings(size=64, reference=(64, 64)))
-    train_detector(images, Detector(CONFIG), tmp_path, settings)
-    trainer = _Trainer(Detector(CONFIG).to("meta"), settings)
+    detector = Detector(CONFIG)
+    made_of = _made_of(images, detector)
+    train_detector(images, detector, tmp_path, settings)
+    trainer = _Trainer(Detector(CONFIG).to("meta"), settings, made_of)
     assert trainer.resume(tmp_path / "state.safetensors") == 1
     for state in trainer.optimizer.state.values():
         places = {name: value.device.type for name, value in state.items()}
