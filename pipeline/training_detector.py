@@ -60,7 +60,8 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
         weights = train_detector(
             images, detector, job.out, settings, device=job.device, on_progress=_teller(say)
         )
-        draw_losses(job.out / "losses.csv", job.out / "losses.png")
+        if not draw_losses(job.out / "losses.csv", job.out / "losses.png"):
+            say("picture of the losses: none, pip install 'marey[train]'")
         return weights
     except FloatingPointError as exc:
         raise UsageError(f"training failed: {exc}", remedy="try a smaller --learning-rate") from exc
@@ -68,16 +69,16 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
         raise UsageError("training cannot go on", remedy=str(exc)) from exc
 
 
-def draw_losses(table: Path, picture: Path) -> None:
+def draw_losses(table: Path, picture: Path) -> bool:
     """Plot the losses of a training, and its learning rate, over the steps; a running mean of ten rows.
 
-    Raises:
-        ValueError: matplotlib is not installed.
+    Returns:
+        False, and nothing is drawn, where matplotlib (extra `train`) is not installed.
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise ValueError("no plot of the losses: pip install 'marey[train]'") from exc
+    except ImportError:
+        return False
     with table.open(newline="") as handle:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
     names = [name for name in (rows[0] if rows else {}) if name != "step"]
@@ -89,6 +90,7 @@ def draw_losses(table: Path, picture: Path) -> None:
         axes.plot([row["step"] for row in rows][width - 1 :], smooth)
         axes.set(title=name.replace("_", " "), xlabel="step")
     figure.savefig(picture, dpi=100)
+    return True
 
 
 def _settings(job: DetectorJob) -> TrainSettings:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pipeline.cli import run
 from pipeline.config import PerceiveConfig, load
 from pipeline.errors import UsageError
 from pipeline.evaluate.appearance import retrieval
@@ -39,6 +43,40 @@ def test_own_classes_are_trained_resumed_and_measured(tmp_path: Path) -> None:
     told = retrieval(str(weights), data, tmp_path)
     assert told["frames"] == 8
     assert 0 <= told["frames_right"] <= 1
+
+
+def test_the_same_training_on_changed_data_is_refused(tmp_path: Path) -> None:
+    data, said = write_shapes(tmp_path, 4), list[str]()
+    job = DetectorJob(((data, tmp_path),), tmp_path / "out", steps=1, batch=2, size=64, threads=1)
+    weights = train(job, said.append).read_bytes()
+    whole = json.loads(data.read_text())
+    moved = [{**a, "bbox": [a["bbox"][0] + 5, *a["bbox"][1:]]} for a in whole["annotations"]]
+    third = {**whole, "categories": [*whole["categories"], {"id": 9, "name": "ring"}]}
+    others = {"images or boxes": ({**whole, "annotations": moved}, job), "classes": (third, job)}
+    others["starting weights"] = (whole, replace(job, start="imagenet"))
+    for name, (changed, other) in others.items():
+        data.write_text(json.dumps(changed))
+        with pytest.raises(UsageError, match=f"was made with other {name}: choose another --out"):
+            train(other, said.append)
+    with pytest.raises(UsageError, match="other images or boxes"):
+        train(replace(job, repeat_classes=(("disc", 2),)), said.append)
+    data.write_text(json.dumps(whole))
+    assert train(job, said.append).read_bytes() == weights
+
+
+def test_without_matplotlib_a_training_says_so_and_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    data, out = write_shapes(tmp_path, 2), tmp_path / "out"
+    command = ["train", "detector", "--data", str(data), "--images", str(tmp_path), "--out", str(out)]
+    assert run([*command, "--steps", "1", "--batch", "2", "--size", "64", "--threads", "1"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [
+        "picture of the losses: none, pip install 'marey[train]'",
+        f"weights: {out / 'detector.safetensors'}",
+    ]
+    assert not (out / "losses.png").exists()
 
 
 @pytest.fixture(scope="module")
