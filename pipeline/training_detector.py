@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,9 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
         torch.set_num_threads(job.threads or torch.get_num_threads())
         torch.manual_seed(job.seed)
         detector = new_detector(DetectorConfig(classes=classes), start)
-        say(f"{len(images)} images, classes {', '.join(classes)}, from {job.start}")
+        unknown = _of_nothing(images, classes)
+        kept = f"; the data says nothing of {', '.join(unknown)}" if unknown else ""
+        say(f"{len(images)} images, classes {', '.join(classes)}, from {job.start}{kept}")
         weights = train_detector(
             images, detector, job.out, settings, device=job.device, on_progress=_teller(say)
         )
@@ -118,10 +120,19 @@ def _start(job: DetectorJob) -> Path | None:
 
 
 def _classes(job: DetectorJob, start: Path | None) -> tuple[str, ...]:
-    """The classes of the starting weights if the data has one of them, else the data's own."""
-    known = load_detector(start).config if start else DetectorConfig()
-    names = [category["name"] for path, _ in job.data for category in read_coco(path)["categories"]]
-    return known.classes if set(names) & set(known.classes) else tuple(dict.fromkeys(names))
+    """The data's own; if one is a class of the starting weights, theirs and behind them the others."""
+    known = load_detector(start).config.classes if start else ()
+    own = [category["name"] for path, _ in job.data for category in read_coco(path)["categories"]]
+    return tuple(dict.fromkeys([*known, *own] if set(known) & set(own) else own))
+
+
+def _of_nothing(images: Sequence[TrainingImage], classes: Sequence[str]) -> list[str]:
+    """Classes without a loss: no image shows one, or is known to show none."""
+    return [
+        name
+        for number, name in enumerate(classes)
+        if all(image.masked[number] and number not in image.classes for image in images)
+    ]
 
 
 def _images(job: DetectorJob, classes: tuple[str, ...]) -> list[TrainingImage]:

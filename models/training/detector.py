@@ -51,7 +51,8 @@ class Progress:
 def new_detector(config: DetectorConfig, start: Path | None = None) -> Detector:
     """A network to train: from `start`, else with the ImageNet backbone of the `train` extra.
 
-    Weights of other classes keep everything but the class layer; what another layout lacks starts anew.
+    Of the class layers, a class keeps what `start` knows of it by name; other classes start anew, and so does
+    what another layout lacks.
 
     Raises:
         ValueError: the extra is not installed, or its file is not the expected one.
@@ -60,11 +61,23 @@ def new_detector(config: DetectorConfig, start: Path | None = None) -> Detector:
     if start is None:
         load_imagenet(detector.encoder.backbone, imagenet_weights())
         return detector
-    known = load_detector(start).state_dict()
+    known = load_detector(start)
     own = detector.state_dict()
-    fits = {k: v for k, v in known.items() if k in own and own[k].shape == v.shape}
-    detector.load_state_dict({**own, **fits})
+    for name, value in known.state_dict().items():
+        if ".logits." in name:
+            _keep_classes(own[name], config.classes, value, known.config.classes)
+        elif name in own and own[name].shape == value.shape:
+            own[name] = value
+    detector.load_state_dict(own)
     return detector
+
+
+def _keep_classes(own: Tensor, classes: Sequence[str], known: Tensor, known_classes: Sequence[str]) -> None:
+    """Copy the rows of the classes that both have into a class layer's weight or bias, (classes, ...)."""
+    if own.shape[1:] == known.shape[1:]:
+        for row, name in enumerate(classes):
+            if name in known_classes:
+                own[row] = known[known_classes.index(name)]
 
 
 def imagenet_weights() -> dict[str, Tensor]:

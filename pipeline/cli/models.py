@@ -268,7 +268,11 @@ def train_detector_command(
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
     seed: Seed = 0,
 ) -> None:
-    """Train the encoder and detector; the same command again goes on from its last checkpoint."""
+    """Train the encoder and detector; the same command again goes on from its last checkpoint.
+
+    A changed command, or changed data, needs another --out. The categories of the data are learned; if the
+    weights of --from know one of them, the classes that these know stay, and the others are learned beside.
+    """
     from pipeline.errors import UsageError
     from pipeline.training_detector import DetectorJob, train
 

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from models.checkpoint import load_detector
+from models.detector import DetectorConfig
 from pipeline.cli import run
 from pipeline.config import PerceiveConfig, load
 from pipeline.errors import UsageError
@@ -62,6 +64,21 @@ def test_the_same_training_on_changed_data_is_refused(tmp_path: Path) -> None:
         train(replace(job, repeat_classes=(("disc", 2),)), said.append)
     data.write_text(json.dumps(whole))
     assert train(job, said.append).read_bytes() == weights
+
+
+def test_new_names_beside_known_ones_are_learned_too(tmp_path: Path) -> None:
+    data, said = write_shapes(tmp_path, 4), list[str]()
+    whole = json.loads(data.read_text())
+    for category, name in zip(whole["categories"], ("person", "forklift"), strict=True):
+        category["name"] = name
+    data.write_text(json.dumps(whole))
+    job = DetectorJob(((data, tmp_path),), tmp_path / "out", steps=1, batch=2, size=64, threads=1)
+    known, all_of_them = DetectorConfig().classes, "person, cycle, car, bus, truck, forklift"
+    assert load_detector(train(job, said.append)).config.classes == (*known, "forklift")
+    assert f"classes {all_of_them}, from default; the data says nothing of cycle, car, bus, truck" in said[0]
+    job = replace(job, out=tmp_path / "anew", start="imagenet")
+    train(job, said.append)
+    assert "4 images, classes person, forklift, from imagenet" in said
 
 
 def test_without_matplotlib_a_training_says_so_and_ends_well(

@@ -339,3 +339,18 @@ def test_weights_of_other_classes_give_all_but_the_class_layer(tmp_path: Path) -
     new = new_detector(CONFIG, tmp_path / "old.safetensors")
     assert torch.equal(new.encoder.project.weight, old.encoder.project.weight)
     assert new.heads[0].logits.weight.shape[0] == 2
+
+
+def test_classes_keep_what_is_known_of_them_by_name(tmp_path: Path) -> None:
+    from models.checkpoint import save_detector
+
+    torch.manual_seed(0)
+    old = Detector(replace(CONFIG, classes=("a", "b")))
+    save_detector(tmp_path / "old.safetensors", old, half=False)
+    for classes in (("a", "b", "c"), ("c", "b")):
+        new = new_detector(replace(CONFIG, classes=classes), tmp_path / "old.safetensors")
+        for before, after in zip(old.heads, new.heads, strict=True):
+            for part in ("weight", "bias"):
+                rows, known = getattr(after.logits, part), getattr(before.logits, part)
+                assert torch.equal(rows[classes.index("b")], known[1])
+            assert not torch.equal(after.logits.weight[classes.index("c")], before.logits.weight[0])
