@@ -304,22 +304,35 @@ def test_a_day_of_video_takes_no_more_memory_than_a_minute():
 
 
 @pytest.mark.parametrize("cuts", [(), (100,), (399, 400, 401), (150, 450)])
-def test_over_missing_frames_nobody_comes_or_goes(cuts: tuple[int, ...]):
+@pytest.mark.parametrize("early", [True, False])
+def test_over_missing_frames_nobody_comes_or_goes(cuts: tuple[int, ...], early: bool):
     """60 s are lost: what stood before and stands after is another track, and has neither gone nor come."""
     car = [*standing(1, 0, 20), *standing(2, 80, 120)]
     bags = [*standing(3, 0, 9, 450), *standing(4, 82, 120, 550)]
-    rows = table(car, bags)
-    rules = (zone("appear", name="new"), zone("disappear", name="lost"))
-    engine, told, found = RuleEngine(rules, SIZE, "v1"), False, []
+    events = with_a_loss(table(car, bags), (20.0, 80.0), cuts, early)
+    assert [(e["label"], e["t_start"], e["track_ids"]) for e in events] == [("lost", 9, [3]), ("new", 82, [4])]
+
+
+@pytest.mark.parametrize("cuts", [(), (50,), (91,), (92, 93)])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_loss_counts_however_long_nobody_is_seen_after_it(cuts: tuple[int, ...], early: bool):
+    rows = table(standing(1, 0, 9), standing(2, 100, 110))
+    events = with_a_loss(rows, (10.0, 30.0), cuts, early)
+    assert [(e["label"], e["t_start"], e["track_ids"]) for e in events] == [("new", 100, [2])]
+
+
+def with_a_loss(
+    rows: pa.Table, lost: tuple[float, float], cuts: tuple[int, ...], early: bool
+) -> list[dict[str, object]]:
+    """Events of rows that are given in pieces; the loss is told `early`, or when its end is reached."""
+    engine = RuleEngine((zone("appear", name="new"), zone("disappear", name="lost")), SIZE, "v1")
+    told, found = early, []
+    if early:
+        engine.lose(*lost)
     for begin, end in zip((0, *cuts), (*cuts, rows.num_rows), strict=True):
         part = rows.slice(begin, end - begin)
-        if not told and part["t"][-1].as_py() >= 80:
-            engine.lose(20.0, 80.0)
+        if not told and part["t"][-1].as_py() >= lost[1]:
+            engine.lose(*lost)
             told = True
         found.append(engine.update(part))
-    found.append(engine.finish(120.0))
-    events = pa.concat_tables(found).to_pylist()
-    assert [(e["label"], e["t_start"], e["track_ids"]) for e in events] == [
-        ("lost", 9, [3]),
-        ("new", 82, [4]),
-    ]
+    return pa.concat_tables([*found, engine.finish(120.0)]).to_pylist()

@@ -22,9 +22,6 @@ from pipeline.rules.steps import Finding, Follower, Rows, by_object
 FORGET_S = 10.0
 """An object not seen for longer is gone; should its id come back, it is another object."""
 
-Lost = list[tuple[float, float]]
-"""Stretches without a frame, from the last before to the first after them, in seconds and in order."""
-
 _Key = tuple[int, int, tuple[int, ...]]  # row at which the event was certain, rule, tracks: their order
 
 
@@ -64,23 +61,24 @@ class RuleEngine:
             sample_s: seconds from sample to sample, where they may be long: nobody is seen in between.
         """
         self._video_id = video_id
-        self._lost: Lost = []
         self._rules = [(rule, digest(rule.model_dump(mode="json"))[:12]) for rule in rules]
-        self._runners = [_runner(rule, frame_size, sample_s, self._lost) for rule in rules]
+        self._runners = [_runner(rule, frame_size, sample_s) for rule in rules]
         self._num_rows = 0
         self._newest = -np.inf
 
     @property
     def num_remembered(self) -> int:
         """Objects, pairs and moments that are remembered: what memory follows."""
-        return sum(runner.num_remembered for runner in self._runners) + len(self._lost)
+        return sum(runner.num_remembered for runner in self._runners)
 
     def lose(self, begin_t: float, end_t: float) -> None:
         """Note that there is no frame between two times, before rows later than that are given.
 
         What is last seen before and first seen after has neither gone nor come: nobody can tell.
         """
-        self._lost.append((begin_t, end_t))
+        for runner in self._runners:
+            if isinstance(runner, ObjectRunner):
+                runner.lose(begin_t, end_t)
 
     def update(self, tracks: pa.Table) -> pa.Table:
         """Take the next rows.
@@ -97,8 +95,6 @@ class RuleEngine:
         if tracks.num_rows == 0:
             return events_table([])
         rows = Rows.of(tracks, self._num_rows)
-        while self._lost and self._lost[0][1] < rows.t[0] - 2 * FORGET_S:
-            del self._lost[0]
         if rows.t[0] < self._newest or (np.diff(rows.t) < 0).any():
             raise ValueError("track rows must come in order of t")
         self._newest = float(rows.t[-1])
@@ -142,13 +138,13 @@ class RuleEngine:
         }
 
 
-def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float, lost: Lost) -> Runner:
+def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float) -> Runner:
     border: Border | None = zone_of(rule, frame_size) if rule.zone is not None else None
     if rule.kind in ("occupancy", "crowding"):
         return CountRunner(rule, border, sample_s)
     if rule.kind == "approach":
         return PairRunner(rule, border, sample_s)
-    return ObjectRunner(rule, border, frame_size, lost)
+    return ObjectRunner(rule, border, frame_size)
 
 
 @dataclass
@@ -161,14 +157,18 @@ class _Object:
 class ObjectRunner:
     """A rule that looks at one object at a time."""
 
-    def __init__(self, rule: Rule, border: Border | None, frame_size: tuple[int, int], lost: Lost) -> None:
-        self._rule, self._frame_size, self._lost = rule, frame_size, lost
+    def __init__(self, rule: Rule, border: Border | None, frame_size: tuple[int, int]) -> None:
+        self._rule, self._frame_size = rule, frame_size
         self._border = line_of(rule, frame_size) if rule.kind == "line_crossing" else border
         self._objects: dict[int, _Object] = {}
+        self._lost: list[tuple[float, float]] = []  # from the last frame before to the first after, in order
 
     @property
     def num_remembered(self) -> int:
-        return len(self._objects)
+        return len(self._objects) + len(self._lost)
+
+    def lose(self, begin_t: float, end_t: float) -> None:
+        self._lost.append((begin_t, end_t))
 
     def update(self, rows: Rows) -> Iterator[Finding]:
         for track, kind, steps in by_object(self._rule, self._border, rows, FORGET_S):
@@ -183,6 +183,10 @@ class ObjectRunner:
         now = rows.t[-1] - FORGET_S
         for track in [track for track, known in self._objects.items() if now > known.last_t]:
             yield from self._end(track, rows)
+        # What is over before anybody who is remembered was last seen tells nothing any more.
+        oldest = min((known.last_t for known in self._objects.values()), default=float(rows.t[-1]))
+        while self._lost and self._lost[0][0] < oldest and self._lost[0][1] < rows.t[-1] - FORGET_S:
+            del self._lost[0]
 
     def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track, known in self._objects.items():
