@@ -19,8 +19,8 @@ def resolve(precision: str, runtime: str, device: str, *, ranges: bool = False) 
 
     Args:
         precision: a `Precision`, which is taken as it is, or `auto`.
-        runtime: as in the config.
-        device: as in the config.
+        runtime: as `models.runtime.choose` gives it; `auto` if it cannot be chosen here.
+        device: the same.
         ranges: whether the weights hold the ranges that 8 bits need.
     """
     if precision != "auto":

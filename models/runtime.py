@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ from models.boxes import (
     best_first,
     clip,
     keep_best,
-    padded,
     select,
 )
 from models.brought import Brought
@@ -177,16 +177,21 @@ def _torch(
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     module.detector.to(dtype=dtype)
     module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # From pinned memory a GPU fetches by itself, and what it found comes back in one copy.
+    given = torch.zeros(shape, dtype=torch.uint8, pin_memory=device == "cuda")
 
     def run(pictures: Pictures, take: Take) -> None:
         # Last digits depend on it, and it is the process's: who else uses torch may have set another.
         if device == "cpu" and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.inference_mode():
-            filled = np.ascontiguousarray(padded(pictures, shape[0]))
-            outputs = module(torch.from_numpy(filled).to(device))
-            ready = [x.float().cpu().numpy() for x in outputs]
+            given.numpy()[: len(pictures)] = pictures
+            given[len(pictures) :] = 0
+            outputs = module(given.to(device, non_blocking=True))
+            rows = torch.cat([x.float().flatten(1) for x in outputs], dim=1).cpu().numpy()  # (B, all numbers)
+        shapes = [x.shape[1:] for x in outputs]
+        parts = np.split(rows, np.cumsum([math.prod(part) for part in shapes])[:-1], axis=1)
         for place in range(len(pictures)):
-            take(place, CellOutputs(*(x[place] for x in ready)))
+            take(place, CellOutputs(*(x[place].reshape(s) for x, s in zip(parts, shapes, strict=True))))
 
     return run, detector.config.classes

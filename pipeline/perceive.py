@@ -149,11 +149,16 @@ def _weights(settings: PerceiveConfig) -> Path:
 
 
 def _precision(settings: PerceiveConfig) -> Precision:
-    ranges = False
-    if settings.precision == "auto" and not settings.detector:
-        with suppress(CheckpointError):  # said when they are loaded
-            ranges = has_ranges(_weights(settings))
-    return resolve(settings.precision, settings.runtime, settings.device, ranges=ranges)
+    from models.runtime import choose
+
+    ranges, runtime, device = False, settings.runtime, settings.device
+    if settings.precision == "auto":
+        with suppress(ValueError):  # said when the network is opened
+            runtime, device = choose(runtime, device)
+        if not settings.detector:
+            with suppress(CheckpointError):  # said when they are loaded
+                ranges = has_ranges(_weights(settings))
+    return resolve(settings.precision, runtime, device, ranges=ranges)
 
 
 def half(values: Array) -> Array:

@@ -310,7 +310,10 @@ def test_over_missing_frames_nobody_comes_or_goes(cuts: tuple[int, ...], early: 
     car = [*standing(1, 0, 20), *standing(2, 80, 120)]
     bags = [*standing(3, 0, 9, 450), *standing(4, 82, 120, 550)]
     events = with_a_loss(table(car, bags), (20.0, 80.0), cuts, early)
-    assert [(e["label"], e["t_start"], e["track_ids"]) for e in events] == [("lost", 9, [3]), ("new", 82, [4])]
+    assert [(e["label"], e["t_start"], e["track_ids"]) for e in events] == [
+        ("lost", 9, [3]),
+        ("new", 82, [4]),
+    ]
 
 
 @pytest.mark.parametrize("cuts", [(), (50,), (91,), (92, 93)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import precision
+from models import precision, runtime
 from models.boxes import Detections, Selection, iou_matrix
 from models.checkpoint import CheckpointError, load_detector, load_ranges, save_detector, weights_path
 from models.compiled import open_compiled
@@ -174,6 +174,24 @@ def test_the_weights_decide_too(weights: Path, tmp_path: Path, monkeypatch: pyte
     assert resolved(old).precision == "float32"
     gone = settings.model_copy(update={"weights": str(tmp_path / "gone.safetensors")})
     assert resolved(gone).precision == "float32"
+
+
+@needs_openvino
+@pytest.mark.parametrize("brought", [False, True])
+def test_a_gpu_that_is_taken_by_itself_does_not_get_the_cpus_format(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: bool
+) -> None:
+    monkeypatch.setattr(precision, "cpu_flags", lambda: "flags : avx512_vnni avx512_bf16")
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: True)
+    settings = load(None, {"perceive.weights": str(weights)}).perceive
+    if brought:
+        text = 'layout = "yolox"\ninput = [64, 32]\n[classes]\nperson = [0]\n'
+        (tmp_path / "d.toml").write_text(text)
+        settings = settings.model_copy(update={"detector": str(tmp_path / "d.onnx")})
+    assert settings.device == "auto"
+    assert resolved(settings).precision == "float32"
+    on_cpu = settings.model_copy(update={"device": "cpu"})
+    assert resolved(on_cpu).precision == ("bfloat16" if brought else "int8-bfloat16")
 
 
 @needs_openvino
