@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 TimeSource = Literal["pts", "dts", "duration"]
 
+_MAX_ASPECT = 32
+
 
 @dataclass(frozen=True)
 class Orientation:
@@ -95,6 +97,13 @@ class VideoInfo:
                 "creation_time": datetime.fromisoformat(created) if created else None,
             }
         )
+
+
+def credible_aspect(aspect: Fraction | None) -> Fraction:
+    """The width of a pixel by its height; 1 where nothing is said, or what no camera makes."""
+    if not aspect or not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
+        return Fraction(1)
+    return aspect
 
 
 def displayed_size(width: int, height: int, aspect: Fraction, orientation: Orientation) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from pipeline.errors import MediaError
 from pipeline.media.clock import Clock
 from pipeline.media.container import Limits, open_container
 from pipeline.media.damage import ends_early
-from pipeline.media.info import Orientation, TimeSource, VideoInfo, displayed_size
+from pipeline.media.info import Orientation, TimeSource, VideoInfo, credible_aspect, displayed_size
 from pipeline.media.packets import Ahead, packets
 from pipeline.media.reader import Frame, Grey, Lost, Picture, ReaderFailed, ReaderName
 from pipeline.media.sparse import Plan
@@ -217,7 +217,7 @@ class PyavReader:
     def _describe(self, frame: VideoFrame | None) -> VideoInfo:
         stream, codec = self._stream, self._stream.codec_context
         width, height = (frame.width, frame.height) if frame else (codec.width, codec.height)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = credible_aspect(stream.sample_aspect_ratio)
         orientation = self._renderer.orientation(frame) if frame else Orientation()
         width_px, height_px = displayed_size(width, height, aspect, orientation)
         return VideoInfo(

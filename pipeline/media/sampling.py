@@ -9,6 +9,11 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import MediaError
+
+_LONGEST_S = 1e12
+"""Where not even the fastest grid's instants are told apart by float64 and int64 any more."""
+
 
 class HasTicks(Protocol):
     """Anything shown at a time: `ticks` units of the time base after the first displayed frame."""
@@ -40,12 +45,18 @@ class Grid:
         return cls(Fraction(repr(sample_fps)), time_base)
 
     def first_sample(self, ticks: int) -> int:
-        """Number of the first instant at or after `ticks`: where a frame shown then is first on display."""
+        """Number of the first instant at or after `ticks`: where a frame shown then is first on display.
+
+        Raises:
+            MediaError: see `seconds`.
+        """
         rate = self.time_base * self.sample_fps
+        seconds(ticks, self.time_base)
         return -(-ticks * rate.numerator // rate.denominator)
 
     def first_samples(self, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
         """`first_sample` of each of the sorted `ticks`, none of them below 0."""
+        self.first_sample(int(ticks[-1]))  # whether all can be counted
         rate = self.time_base * self.sample_fps
         exact = ticks if int(ticks[-1]) * rate.numerator < 1 << 62 else ticks.astype(object)
         return np.asarray(-(-exact * rate.numerator // rate.denominator), np.int64)
@@ -60,8 +71,15 @@ class Grid:
 
 
 def seconds(ticks: int, time_base: Fraction) -> float:
-    """The tables' edge: seconds as the nearest float64."""
-    return ticks * time_base.numerator / time_base.denominator
+    """The tables' edge: seconds as the nearest float64.
+
+    Raises:
+        MediaError: it is so far off that it can be no frame's time.
+    """
+    found = ticks * time_base.numerator / time_base.denominator
+    if found > _LONGEST_S:
+        raise MediaError("a frame's time cannot be counted", got=f"{found:.3g} s", code="media_time")
+    return found
 
 
 class Display(Generic[Shown]):

@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.analyze import analyze
+from pipeline.config import load
 from pipeline.media import DecodeJob, JobEnd, decode_inline
 from pipeline.media.probe import probe
+from tests.media.make import write_video
 
 SIZE = 64, 48
 
@@ -174,3 +177,25 @@ def test_a_creation_time_beyond_the_calendar_is_none_at_all(tmp_path: Path) -> N
         container.mux([*stream.encode(av.VideoFrame.from_ndarray(noise(0))), *stream.encode(None)])
     created = probe(path).creation_time  # the track's, which the muxer made up
     assert created is None or created.year > 1970
+
+
+@pytest.mark.parametrize(("aspect", "width"), [(Fraction(4, 3), 85), (Fraction(32_767), 64)])
+def test_pixels_that_no_camera_makes_are_square(aspect: Fraction, width: int, tmp_path: Path) -> None:
+    info = probe(write_video(tmp_path / "v.mp4", range(0, 400, 40), size=SIZE, aspect=aspect))
+    assert (info.width_px, info.height_px) == (width, SIZE[1])
+
+
+@pytest.mark.parametrize("sample_fps", [10.0, 0.0])
+def test_times_beyond_counting_cost_their_video_only(sample_fps: float, tmp_path: Path) -> None:
+    """Recipe: an IVF whose clock counts seconds and leaps from 9 to 2 to the 61st."""
+    path = write_video(tmp_path / "v.ivf", range(20), size=SIZE, time_base=Fraction(1, 25), codec="libvpx")
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack("<II", 1, 1)
+    at = 32
+    for n in range(20):
+        data[at + 4 : at + 12] = (n if n < 10 else (1 << 61) + n).to_bytes(8, "little")
+        at += 12 + int.from_bytes(data[at : at + 4], "little")
+    path.write_bytes(data)
+    found = analyze([str(path)], str(tmp_path / "lake"), load(None, {"video.sample_fps": sample_fps})).results
+    assert [result.state for result in found] == ["failed"]
+    assert "cannot be counted" in str(found[0].error)
