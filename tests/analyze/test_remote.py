@@ -99,7 +99,8 @@ def test_an_old_copy_of_an_object_does_not_replace_its_new_version(
 ) -> None:
     """Between copy and plan of one worker the object is replaced, and another analyses the new bytes."""
     uri, settings, get = f"s3://{archive}/in/short.mp4", config(folder), Spool.get
-    new, others = (folder / "long.mp4").read_bytes(), list[str]()
+    new = (folder / "long.mp4").read_bytes()
+    others: list[str] = []
 
     def late(self: Spool, source: Source) -> Source:
         copy = get(self, source)
