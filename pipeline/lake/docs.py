@@ -33,7 +33,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield f"Schema version {SCHEMA_VERSION}. Each is a Delta table of its name in the lake's directory."
     yield "Boxes are xyxy in displayed pixels; `t` is in seconds from the first displayed frame; `*_utc` is"
-    yield "null where the recording time is unknown."
+    yield "null where the recording time is unknown, or the time is 2262 or later: a file's clock may leap."
     yield ""
     yield "`marey query` and `marey views` show what is current under these names, every row under"
     yield "`videos_all`, `frames_all` and so on, and as `analyses_current` the analyses that decide it."

@@ -136,6 +136,9 @@ class Place:
     recorded_at: datetime | None = None
 
 
+LATEST = datetime(2262, 1, 1, tzinfo=UTC)
+"""Times from here on are null: engines that count nanoseconds know none after April 2262."""
+
 _UTC_FROM = {"time_utc": "t", "start_utc": "t_start", "end_utc": "t_end"}
 
 
@@ -184,5 +187,7 @@ def _utc(
 ) -> pa.Array | pa.ChunkedArray:
     if recorded_at is None:
         return pa.nulls(len(seconds), kind)
+    told = pc.less(seconds, (LATEST - recorded_at).total_seconds())  # the clock of a file may leap by ages
+    seconds = pc.if_else(told, seconds, pa.scalar(None, pa.float64()))
     micros = pc.round(pc.multiply(seconds, 1e6)).cast(pa.int64()).cast(pa.duration("us"))
     return pc.add(micros, pa.scalar(recorded_at, kind)).cast(kind)

@@ -1,7 +1,8 @@
 """The tables of a lake, and what the stages hand each other: Arrow schemas with a comment for every column.
 
 Boxes are xyxy in displayed pixels (after rotation and sample aspect). `t` is in seconds of presentation time
-from the first displayed frame; `*_utc` is null where the recording time is unknown.
+from the first displayed frame; `*_utc` is null where the recording time is unknown, or the time beyond 2261.
+Comments stand in the tables: delta refuses rows whose columns have others than those of a lake that is there.
 """
 
 from __future__ import annotations

@@ -179,6 +179,19 @@ def test_placed_rows_have_utc_times_to_the_microsecond() -> None:
     assert events["end_utc"][1].as_py() == RECORDED + timedelta(seconds=1.5)
 
 
+@pytest.mark.parametrize("leap_s", [8e9, 1e13, 5e14, 1e16, 1e300, float("inf"), float("nan")])
+def test_times_that_no_engine_knows_are_null(leap_s: float) -> None:
+    """The clock of a file may leap by ages."""
+    rows = stage_rows(samples=3, objects=1)
+    tracks, objects = rows["tracks"], rows["objects"]
+    tracks = tracks.set_column(tracks.schema.get_field_index("t"), "t", pa.array([0.0, 7e9, leap_s]))
+    found = place_rows("tracks", tracks, Place("v1", "gate", DAY, "r1", RECORDED))
+    assert found["time_utc"].to_pylist() == [RECORDED, RECORDED + timedelta(seconds=7e9), None]
+    objects = objects.set_column(objects.schema.get_field_index("t_end"), "t_end", pa.array([leap_s]))
+    found = place_rows("objects", objects, Place("v1", "gate", DAY, "r1", RECORDED))
+    assert (found["start_utc"].to_pylist(), found["end_utc"].to_pylist()) == ([RECORDED], [None])
+
+
 def test_placed_rows_without_recording_time_or_rows() -> None:
     rows = stage_rows(samples=3, objects=0)
     frames = place_rows("frames", rows["frames"], Place("v1", None, DAY, "r1"))
