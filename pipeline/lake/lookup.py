@@ -192,14 +192,11 @@ def read_rows(
         return
     flat = [column for column in stage.names if not pa.types.is_nested(stage.field(column).type)]
     wanted = list(dict.fromkeys([*chosen.names, *flat]))  # flat ones decide the order
-    reach = f"SELECT min(sample) AS low, max(sample) AS high FROM {name} WHERE {where}"
-    low, high = run_sql(snapshot, name, reach).to_pylist()[0].values()
-    while low is not None and low <= high:
-        part = f"{where} AND sample >= {low} AND sample < {low + samples}"
-        rows = _select(name, snapshot, wanted, part)
-        if rows.num_rows:
-            yield sort_rows(name, rows).select(chosen.names).cast(chosen)
-        low += samples
+    # Where the clock of a file leaps, most numbers have no rows.
+    blocks = f"SELECT DISTINCT sample / {samples} AS block FROM {name} WHERE {where}"
+    for block in sorted(run_sql(snapshot, name, blocks)["block"].to_pylist()):
+        part = f"{where} AND sample >= {block * samples} AND sample < {(block + 1) * samples}"
+        yield sort_rows(name, _select(name, snapshot, wanted, part)).select(chosen.names).cast(chosen)
 
 
 def empty_rows(name: str) -> pa.Table:

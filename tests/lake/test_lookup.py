@@ -169,6 +169,16 @@ def test_read_rows_is_in_order_over_many_appends(lake: Lake) -> None:
     assert found.equals(rows)
 
 
+def test_read_rows_passes_over_what_a_clock_leapt(lake: Lake) -> None:
+    rows = stage_rows(samples=4)["frames"]
+    leaps = pa.array([0, 1, 10**14, 10**14 + 1])
+    rows = rows.set_column(rows.schema.get_field_index("sample"), rows.schema.field("sample"), leaps)
+    lake.append("frames", place_rows("frames", rows, Place("v1", None, DAY, "r1")))
+    found = list(read_rows(lake, "frames", "v1", "r1", DAY))
+    assert [part.num_rows for part in found] == [2, 2]
+    assert pa.concat_tables(found).equals(rows)
+
+
 def test_placed_rows_have_utc_times_to_the_microsecond() -> None:
     rows = stage_rows(samples=3)
     tracks = place_rows("tracks", rows["tracks"], Place("v1", "gate", DAY, "r1", RECORDED))
