@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pipeline.analyze.changes import EventChanges
 from pipeline.analyze.interpret import Interpreter, Rows, Runs, Stopwatch
 from pipeline.analyze.outcome import VideoResult
-from pipeline.analyze.perception import Facts, VideoWork
+from pipeline.analyze.perception import Facts, StagingGone, VideoWork
 from pipeline.analyze.plan import Step, VideoPlan, final
 from pipeline.analyze.tools import program_version
 from pipeline.errors import MareyError
@@ -32,6 +34,18 @@ class Attempt:
     started: float = field(default_factory=time.perf_counter)
     watch: Stopwatch = field(default_factory=Stopwatch)
     changes: EventChanges | None = None  # against the events of the perception that is taken over
+    crash: Exception | None = None  # with which the program itself failed at it
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """For work on this video's rows alone: if the program fails in here, it fails at this video."""
+        try:
+            yield
+        except (MareyError, StagingGone):
+            raise
+        except Exception as exc:
+            self.crash = exc
+            raise
 
     def succeeded(self, rows: Rows, facts: Facts, runtime: str | None, device: str | None) -> Ending:
         """The ending of an attempt whose rows are all in `rows`."""
@@ -72,7 +86,13 @@ class Attempt:
         return Ending(analysis=row, names=(self.plan.name,))
 
     def broken_off(self, why: str = "the run was interrupted") -> Ending:
-        """The ending of an attempt that came to no result and did not crash."""
+        """The ending of an attempt that came to no result.
+
+        If the program failed at it, that is counted as if it had been killed (`History.dead`).
+        """
+        if self.crash is not None:
+            told = " ".join(f"{type(self.crash).__name__}: {self.crash}".split())
+            return Ending(analysis=self.row.ended(status="crashed", error_code="bug", error=told))
         return Ending(analysis=self.row.ended(status="abandoned", error_code="interrupted", error=why))
 
     def result(self, row: Analysis) -> VideoResult:

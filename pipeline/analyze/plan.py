@@ -209,7 +209,7 @@ class Planner:
         if len(dead) < allowed or self.options.retry_failed or self.options.force:
             return None
         return SourceError(
-            f"{plan.source.uri}: {len(dead)} attempts at it ended without a word, it may kill its worker",
+            f"{plan.source.uri}: {len(dead)} attempts at it were killed or met a bug",
             remedy="--retry-failed tries again",
             code="quarantined",
         )

@@ -316,8 +316,9 @@ class Run:
                 return
             attempt.plan = attempt.plan.opened(work.info, facts.end_t)
             rows = Rows(self.lake, attempt.plan, attempt.runs.written)
-            interpreter = attempt.interpreter or Interpreter(attempt.plan, self.tools, attempt.watch)
-            interpret(work.pairs(), interpreter, rows)
+            with attempt.answering():
+                interpreter = attempt.interpreter or Interpreter(attempt.plan, self.tools, attempt.watch)
+                interpret(work.pairs(), interpreter, rows)
         except InputError as exc:
             self._hand_over(attempt.failed(exc, facts))
         except StagingGone:
@@ -333,11 +334,12 @@ class Run:
         if source is None:
             raise ValueError(f"{plan.step} without a perception")
         rows = Rows(self.lake, plan, attempt.runs.written)
-        if plan.step is Step.EVENTS:
-            find_events(self.lake, plan, source, self.tools, rows, attempt.watch)
-        else:
-            stored = stored_perception(self.lake, source, self.tools)
-            interpret(stored, Interpreter(plan, self.tools, attempt.watch), rows)
+        with attempt.answering():
+            if plan.step is Step.EVENTS:
+                find_events(self.lake, plan, source, self.tools, rows, attempt.watch)
+            else:
+                stored = stored_perception(self.lake, source, self.tools)
+                interpret(stored, Interpreter(plan, self.tools, attempt.watch), rows)
         if plan.current is not None and source.video_id == plan.name.video_id:
             old = read_rows(self.lake, "events", source.video_id, source.events_run_id or "", source.date)
             attempt.changes = event_changes(old, rows.of("events"))
@@ -398,7 +400,7 @@ class Run:
         self.reporter.done(result)
 
     def _give_up(self) -> None:
-        """Commit what is finished; say of the rest that it was broken off, not that it crashed.
+        """Commit what is finished; say of the rest that it was broken off, or that the program failed at it.
 
         A commit that was itself broken off may have written rows, so it is not made a second time: its
         videos are given up too, and what it made visible stays.

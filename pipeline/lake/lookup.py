@@ -66,7 +66,7 @@ class History:
     def unended(self) -> tuple[Analysis, ...]:
         """Running rows of attempts, since the last success, that have come to no end of their own.
 
-        They belong to workers that died, or to such as still work: `started_at` helps to tell.
+        They belong to workers that died or met a bug, or to such as still work: `started_at` helps to tell.
         """
         ended = {row.attempt_id for row in self.rows if row.status in ENDED}
         since = self._decisive.revision if self._decisive else 0
@@ -74,10 +74,15 @@ class History:
         return tuple(row for row in later if row.attempt_id not in ended)
 
     def dead(self, before: datetime) -> tuple[Analysis, ...]:
-        """Of these, such as began before a time and were not broken off by their own run."""
+        """Of these, such as the program failed at; and those that began before a time and said nothing.
+
+        What its own run broke off, because it was interrupted, is none.
+        """
+        crashed = {row.attempt_id for row in self.rows if row.status == "crashed"}
         said = {row.attempt_id for row in self.rows if row.status != "running" and row.error_code != LOST}
-        begun = [row for row in self.unended if row.started_at is None or row.started_at < before]
-        return tuple(row for row in begun if row.attempt_id not in said)
+        silent = [row for row in self.unended if row.attempt_id not in said]
+        old = {row.attempt_id for row in silent if row.started_at is None or row.started_at < before}
+        return tuple(row for row in self.unended if row.attempt_id in crashed | old)
 
 
 def histories(lake: Lake, video_ids: Iterable[str], snapshot: DeltaTable | None = None) -> dict[str, History]:

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from pipeline.analyze import Options, analyze
+from pipeline.analyze import Options, analyze, run
+from pipeline.analyze.interpret import Rows, interpret
 from pipeline.lake import Lake
 from pipeline.lake.commit import start_attempts
-from tests.analyze.build import Ticking, ask, config, counts, rows
+from tests.analyze.build import SHORT_S, Ticking, ask, config, counts, rows, write_clip
 from tests.cli.run import start, write_config
 from tests.lake.build import running
 
@@ -177,4 +179,34 @@ def test_a_video_that_kills_its_worker_is_left_alone(folder: Path, lake: Path) -
     assert analyze([str(video)], str(lake), settings).exit_code() == 1
     assert counts(lake) == before
     [result] = analyze([str(video)], str(lake), settings, Options(retry_failed=True)).results
+    assert result.state == "ok"
+
+
+def test_a_video_at_which_the_program_fails_is_left_alone(
+    folder: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends max_attempts runs, and no more; whatever was at work beside it is not held responsible."""
+    poison, good = tmp_path / "poison.mp4", write_clip(tmp_path / "good.mp4", 1)
+    shutil.copy(folder / "short.mp4", poison)
+    videos, settings = [str(poison), str(good)], config(folder, lake__max_attempts=3)
+
+    def failing(pairs: Any, interpreter: Any, rows: Rows) -> None:
+        interpret(pairs, interpreter, rows)
+        if rows.counts["frames"] == 10 * SHORT_S:
+            raise ArithmeticError("a number\nthat nobody foresaw")
+
+    monkeypatch.setattr(run, "interpret", failing)
+    attempts = 3 + 1  # a segment was finished: the one behind its end
+    for _ in range(attempts):
+        with pytest.raises(ArithmeticError):
+            analyze(videos, str(lake), settings)
+    found = {Path(r.uri).name: (r.state, r.error_code) for r in analyze(videos, str(lake), settings).results}
+    assert found["poison.mp4"] == ("failed", "quarantined")
+    assert found["good.mp4"] in (("ok", None), ("current", None))
+    ends = ask(lake, "SELECT uri, error_code, error FROM analyses WHERE status = 'crashed'")
+    told = {"error_code": "bug", "error": "ArithmeticError: a number that nobody foresaw"}
+    assert ends == [{"uri": str(poison), **told}] * attempts
+    assert len(staged(lake)) == 1
+    monkeypatch.undo()
+    [result] = analyze(videos[:1], str(lake), settings, Options(retry_failed=True)).results
     assert result.state == "ok"

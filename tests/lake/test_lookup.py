@@ -14,6 +14,7 @@ from pipeline.lake import lookup, schema
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.layout import ORDER, sort_rows
 from pipeline.lake.lookup import (
+    LOST,
     current_analyses,
     find_perceptions,
     histories,
@@ -94,6 +95,19 @@ def test_unended_attempts_are_counted_since_the_last_success(lake: Lake) -> None
     commit(lake, [Ending(analysis=replace(failed, status="failed", error_code="media"))])
     found = unended_attempts(lake, ["v1", "v2"])
     assert found == {"v1": (dead[0].started_at, dead[1].started_at), "v2": ()}
+
+
+def test_attempts_at_which_the_program_failed_are_dead_at_once(lake: Lake) -> None:
+    """As are, after a while, those without a word; what its own run broke off is not."""
+    rows = start_attempts(lake, [running("v1") for _ in range(4)])
+    ends = (("crashed", "bug"), ("abandoned", "interrupted"), ("abandoned", LOST))
+    for row, (status, code) in zip(rows, ends, strict=False):
+        commit(lake, [Ending(analysis=row.ended(status=status, error_code=code))])
+    history = histories(lake, ["v1"])["v1"]
+    attempts = [row.attempt_id for row in rows]
+    assert [row.attempt_id for row in history.dead(datetime.now(UTC) - timedelta(hours=1))] == attempts[:1]
+    later = history.dead(datetime.now(UTC) + timedelta(hours=1))
+    assert [row.attempt_id for row in later] == [attempts[0], attempts[2], attempts[3]]
 
 
 def test_known_videos_gives_the_newest_version_of_each_name(lake: Lake) -> None:
