@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ FILE_BYTES = 128 << 20
 
 _GROUP_ROWS = 4_000_000  # sorted in memory at once
 _GROUP_ROWS_OF_VECTORS = 400_000
+_BLOCK = 1000  # samples whose rows are counted together, and not parted
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,43 @@ def _in_order(
     snapshot: DeltaTable, name: str, on: date, runs: Sequence[RunRows], bare: Collection[str]
 ) -> Iterator[pa.RecordBatch]:
     order = [(key, "ascending") for key in ("camera", "video_id", "run_id")] + list(ORDER[name])
+    limit = _GROUP_ROWS_OF_VECTORS if name in VECTORS else _GROUP_ROWS
     # The writer asks for batches from a thread of its runtime, in which a query cannot be waited for.
     with ThreadPoolExecutor(1) as reader:
-        for group in _groups(runs, _GROUP_ROWS_OF_VECTORS if name in VECTORS else _GROUP_ROWS):
+
+        def ask(sql: str) -> pa.Table:
+            return reader.submit(run_sql, snapshot, name, sql).result()
+
+        for group in _groups(runs, limit):
             videos, run_ids = _listed([run.video_id for run in group]), _listed([run.run_id for run in group])
             where = f"\"date\" = DATE '{on}' AND video_id IN ({videos}) AND run_id IN ({run_ids})"
-            sql = f"SELECT * FROM {name} WHERE {where}"
-            rows = reader.submit(run_sql, snapshot, name, sql).result().cast(TABLES[name]).sort_by(order)
-            yield from without_vectors(name, rows, bare).to_batches(max_chunksize=65536)
+            long = sum(run.rows for run in group) > limit and "sample" in TABLES[name].names
+            for part in _ranges(name, where, limit, ask) if long else [where]:
+                rows = ask(f"SELECT * FROM {name} WHERE {part}").cast(TABLES[name]).sort_by(order)
+                yield from without_vectors(name, rows, bare).to_batches(max_chunksize=65536)
+
+
+def _ranges(name: str, where: str, limit: int, ask: Callable[[str], pa.Table]) -> Iterator[str]:
+    """Conditions that part the rows of a long run by `sample`, by which they are ordered first.
+
+    Args:
+        name: A table of rows with samples.
+        where: What holds for the run's rows.
+        limit: Rows of a part, if a block has no more.
+        ask: Answers SQL.
+    """
+    block = f"sample / {_BLOCK}"
+    counted = ask(f"SELECT {block} AS block, count(*) AS n FROM {name} WHERE {where} GROUP BY {block}")
+    bounds: list[int] = []
+    held = 0
+    for first, count in sorted(zip(*counted.to_pydict().values(), strict=True)):
+        if held and held + count > limit:
+            bounds.append(first * _BLOCK)
+            held = 0
+        held += count
+    for low, high in pairwise([None, *bounds, None]):
+        above = "" if low is None else f" AND sample >= {low}"
+        yield where + above + ("" if high is None else f" AND sample < {high}")
 
 
 def _groups(runs: Sequence[RunRows], limit: int) -> Iterator[list[RunRows]]:

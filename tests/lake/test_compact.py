@@ -8,16 +8,20 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pydantic import ValidationError
 
 from pipeline.config import LakeConfig
 from pipeline.errors import UsageError
 from pipeline.ids import new_run_id
 from pipeline.lake import compact as module
+from pipeline.lake import rewrite as rewriting
 from pipeline.lake.commit import Decision, Ending, commit, start_attempts
 from pipeline.lake.compact import compact
+from pipeline.lake.layout import ORDER
 from pipeline.lake.lookup import find_perceptions, histories
 from pipeline.lake.query import query
 from pipeline.lake.records import names_table
@@ -25,6 +29,7 @@ from pipeline.lake.rewrite import adds
 from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.tables import Lake
 from tests.lake.build import (
+    DAY,
     analyse,
     ending,
     finished,
@@ -112,6 +117,38 @@ def test_rows_lie_in_order(tmp_path: Path) -> None:
     lying = [tuple(row.values()) for row in keys]
     assert lying == sorted(lying)
     assert len(lying) == 120
+
+
+def test_a_long_video_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows lie in order however its times leap, and no more of them are in memory at once than may be."""
+    rows = stage_rows(samples=90, objects=3)
+    leaps = pa.array([n + 10**12 * (n > 40) for n in range(90) for _ in range(3)])
+    for name in ("detections", "tracks"):
+        table = rows[name]
+        rows[name] = table.set_column(table.schema.get_field_index("sample"), "sample", leaps)
+    lake = Lake.open(tmp_path)
+    analyse(lake, "long", rows=rows)
+    analyse(lake, "short", rows=stage_rows(samples=5))
+    before, ask = seen(lake), rewriting.run_sql
+    asked: list[int] = []
+
+    def noted(snapshot: DeltaTable, name: str, sql: str) -> pa.Table:
+        found = ask(snapshot, name, sql)
+        asked.append(found.num_rows)
+        return found
+
+    for constant, value in (("_GROUP_ROWS", 40), ("_GROUP_ROWS_OF_VECTORS", 40), ("_BLOCK", 4)):
+        monkeypatch.setattr(rewriting, constant, value)
+    monkeypatch.setattr(rewriting, "run_sql", noted)
+    for name in PARTITIONED:
+        snapshot = lake.table(name)
+        runs = rewriting.runs_in(snapshot, name, DAY)
+        written = pa.Table.from_batches(rewriting._in_order(snapshot, name, DAY, runs, ()))
+        assert written.num_rows == sum(run.rows for run in runs)
+        assert written.equals(written.sort_by([("video_id", "ascending"), *ORDER[name]])), name
+    compact(str(tmp_path), USUAL)
+    assert seen(lake) == before
+    assert max(asked) <= 40
 
 
 def test_rows_that_someone_may_still_name_stay(tmp_path: Path) -> None:
