@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
 from pipeline.analyze.changes import rule_counts
@@ -32,7 +35,7 @@ from pipeline.sources import Source
 
 Sections = tuple[VideoConfig, PerceiveConfig]
 
-_BLOCK = 500  # videos whose histories are read at once
+_BLOCK = 500  # videos whose histories are read at once, and names that become Python's
 _BARE = "its vectors were dropped after lake.keep_vectors_days; `analyze --upgrade` perceives it anew"
 
 
@@ -86,19 +89,21 @@ class _Group:
 
 def _groups(lake: Lake, camera: str) -> list[_Group]:
     """The videos of the cameras, by what they were perceived with."""
-    current = {row["video_id"]: row for row in _rows(lake, "analyses_current")}
+    named = _of_cameras(_rows(lake, "videos", SMALL["videos"].names), camera)
+    rows = _rows(lake, "analyses_current", ("video_id", "uri", "config_id"))
+    rows = rows.filter(pc.is_in(rows["video_id"], value_set=named["video_id"].unique()))
+    videos, uris, configs = (column.to_pylist() for column in rows.columns)
+    read_as, made_with = dict(zip(videos, uris, strict=True)), dict(zip(videos, configs, strict=True))
     names: dict[str, VideoName] = {}
-    for row in _rows(lake, "videos", ", ".join(f'"{column}"' for column in SMALL["videos"].names)):
-        analysis = current.get(row["video_id"])
+    for row in chain.from_iterable(batch.to_pylist() for batch in named.to_batches(max_chunksize=_BLOCK)):
+        video = row["video_id"]
         # Of several names the one under which the bytes were read.
-        if analysis is not None and (row["video_id"] not in names or row["uri"] == analysis["uri"]):
-            names[row["video_id"]] = VideoName.from_row(row)
+        if video in read_as and (video not in names or row["uri"] == read_as[video]):
+            names[video] = VideoName.from_row(row)
     sections = _perceived_with(lake)
     groups: list[_Group] = []
     for video, name in sorted(names.items(), key=lambda item: (item[1].camera or "", item[1].uri)):
-        if not fnmatch.fnmatchcase(name.camera or "", camera):
-            continue
-        wanted = sections[current[video]["config_id"]]
+        wanted = sections[made_with[video]]
         group = next((group for group in groups if group.sections == wanted), None)
         if group is None:
             group = _Group(wanted)
@@ -111,7 +116,7 @@ def _perceived_with(lake: Lake) -> Mapping[str | None, Sections]:
     """The sections that decide a perception, by config_id; defaults where the config is not known."""
     found: dict[str | None, Sections] = defaultdict(lambda: (VideoConfig(), PerceiveConfig()))
     try:
-        for row in _rows(lake, "configs"):
+        for row in _rows(lake, "configs", ("config_id", "config")).to_pylist():
             stored = json.loads(row["config"])
             video = VideoConfig.model_validate(_known(VideoConfig, stored["video"]))
             perceive = PerceiveConfig.model_validate(_known(PerceiveConfig, stored["perceive"]))
@@ -126,9 +131,15 @@ def _known(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in kind.model_fields}
 
 
-def _rows(lake: Lake, view: str, columns: str = "*") -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = query(str(lake.location), f"SELECT {columns} FROM {view}").to_pylist()
-    return rows
+def _rows(lake: Lake, view: str, columns: Sequence[str]) -> pa.Table:
+    listed = ", ".join(f'"{column}"' for column in columns)
+    return query(str(lake.location), f"SELECT {listed} FROM {view}")
+
+
+def _of_cameras(rows: pa.Table, pattern: str) -> pa.Table:
+    """Rows of the cameras alone, before they become Python's, which take far more memory."""
+    wanted = [c for c in rows["camera"].unique().to_pylist() if fnmatch.fnmatchcase(c or "", pattern)]
+    return rows.filter(pc.is_in(rows["camera"], value_set=pa.array(wanted, pa.string())))
 
 
 def _plans(run: Run, group: _Group, videos: Sequence[str]) -> Iterator[VideoPlan]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,11 +20,12 @@ from pipeline.analyze.outcome import Silent
 from pipeline.analyze.tools import Tools
 from pipeline.config import Config, LakeConfig
 from pipeline.errors import StorageError, UsageError
-from pipeline.ids import EVENTS_VERSION
+from pipeline.ids import EVENTS_VERSION, digest
 from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, commit, start_attempts
 from pipeline.lake.compact import compact
 from pipeline.lake.lookup import current_analyses
+from pipeline.lake.records import analyses_table, names_table
 from tests.analyze.build import (
     FPS,
     HEIGHT,
@@ -38,7 +40,7 @@ from tests.analyze.build import (
     rows,
     write_clip,
 )  # fmt: skip
-from tests.lake.build import running
+from tests.lake.build import finished, name_of, running
 from tests.media.make import write_video
 from tests.services.media import write_weights
 
@@ -164,8 +166,8 @@ class Told(Silent):
 def test_an_event_model_of_another_detector_is_told_once(folder: Path, lake: Path, tmp_path: Path) -> None:
     model = load_events(folder / "stir.safetensors")
     own = file_digest(folder / "tiny.safetensors")
-    for name, digest in (("mine", own), ("theirs", "ab" * 16)):
-        model.config = replace(model.config, detector=digest)
+    for name, weights in (("mine", own), ("theirs", "ab" * 16)):
+        model.config = replace(model.config, detector=weights)
         save_events(tmp_path / f"{name}.safetensors", model)
     videos = [str(folder / "short.mp4"), str(folder / "long.mp4")]
     for name, wanted in (("mine", 0), ("theirs", 1)):
@@ -238,6 +240,25 @@ def test_reinterpret_by_camera(folder: Path, lake: Path, tmp_path: Path) -> None
     summary = reinterpret(str(lake), config(folder, rules=[OTHER_RULE]), camera="ga*")
     assert states(summary) == [("ok", "events anew")]
     assert [row["revision"] for row in current(lake)] == [4, 2]
+
+
+def test_reinterpret_of_one_camera_keeps_little_of_the_others(folder: Path, lake: Path) -> None:
+    opened, now = Lake.open(lake), datetime.now(UTC)
+    names = [f"/archive/gate/{number:06}.mp4" for number in range(2000)]
+    ended = [finished(running(digest(name), uri=name), revision=2, committed_at=now) for name in names]
+    opened.append("analyses", analyses_table(ended))
+    opened.append("videos", names_table([name_of(row) for row in ended]))
+
+    def of_the_yard() -> int:
+        """Bytes of Python's objects at most."""
+        tracemalloc.start()
+        assert reinterpret(str(lake), config(folder), camera="yard").results == ()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    of_the_yard()  # loads what is loaded once
+    assert of_the_yard() < 500 * len(names)
 
 
 def test_reinterpret_needs_a_lake(folder: Path, lake: Path) -> None:
