@@ -26,6 +26,7 @@ from flows.settings import Settings, read_settings
 from flows.submit import submit
 from flows.tags import tag_run
 from pipeline import allowed
+from pipeline.analyze import Options
 from pipeline.analyze import ranges as work
 from pipeline.config import Config
 from pipeline.sources import name_of
@@ -66,10 +67,15 @@ def perceive_range(video: str, lake: str, first: int, end: int, config: Settings
 
 
 def perceive_together(
-    video: str, lake: str, settings: Settings, config: Config, range_segments: int = RANGE_SEGMENTS
+    video: str,
+    lake: str,
+    settings: Settings,
+    config: Config,
+    options: Options,
+    range_segments: int = RANGE_SEGMENTS,
 ) -> None:
     """Perceive a video that is longer than a range with the help of whoever takes its ranges."""
-    parts = work.ranges(video, lake, config, range_segments)
+    parts = work.ranges(video, lake, config, range_segments, options)
     if len(parts) < 2:
         return
     log = get_run_logger()

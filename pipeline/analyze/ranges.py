@@ -23,6 +23,9 @@ from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobStart, SampledFrame
 from pipeline.sources import Missing, Spool, changed_since, find
 
+_ASKED_FOR = Options(force=True, retry_failed=True)
+"""Who asks for a range has judged that the video is to be perceived; what is current meanwhile is not."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -32,17 +35,20 @@ class Range:
     end: int
 
 
-def ranges(video: str, lake_uri: str, config: Config, num_segments: int) -> list[Range]:
+def ranges(
+    video: str, lake_uri: str, config: Config, num_segments: int, options: Options | None = None
+) -> list[Range]:
     """Ranges of `num_segments` segments in which a video may be perceived by several workers.
 
-    Empty if it has no more than one such range by its container's word, or needs no decoding.
+    Empty if it has no more than one such range by its container's word, or needs no decoding by the options
+    of its analysis.
 
     Raises:
         SourceError: the video cannot be had.
         StorageError: lake or bucket cannot be read.
     """
     with ExitStack() as stack:
-        plan = _Plan.made(video, lake_uri, config, stack)
+        plan = _Plan.made(video, lake_uri, config, options or Options(), stack)
         if plan is None or not plan.video.name.duration_s:
             return []
         work = open_work(plan.video, plan.staging, config)
@@ -66,7 +72,7 @@ def perceive_range(
         StorageError: lake or bucket cannot be read or written; finished segments stay.
     """
     with ExitStack() as stack:
-        plan = _Plan.made(video, lake_uri, config, stack)
+        plan = _Plan.made(video, lake_uri, config, _ASKED_FOR, stack)
         if plan is None:
             return 0
         work = open_work(plan.video, plan.staging, config)
@@ -82,7 +88,9 @@ class _Plan:
     tools: Tools
 
     @classmethod
-    def made(cls, video: str, lake_uri: str, config: Config, stack: ExitStack) -> _Plan | None:
+    def made(
+        cls, video: str, lake_uri: str, config: Config, options: Options, stack: ExitStack
+    ) -> _Plan | None:
         """The plan of a video that is to be decoded, with its copy; None if it is not to be."""
         [source] = find([video])
         if isinstance(source, Missing):
@@ -91,7 +99,7 @@ class _Plan:
         tools = Tools(config)
         prober = stack.enter_context(open_prober())
         spool = stack.enter_context(Spool(int(config.run.max_spool_gb * 1e9)))
-        planner = Planner(lake, tools, Options(), prober, spool)
+        planner = Planner(lake, tools, options, prober, spool)
         planner.look_up([source])
         plan = planner.plan(source)
         if plan is None or plan.error is not None or plan.step is not Step.PERCEPTION:

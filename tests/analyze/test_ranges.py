@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.analyze import analyze
+from pipeline.analyze import Options, analyze
 from pipeline.analyze.ranges import Range, perceive_range, ranges
 from tests.analyze.build import LONG_S, config, counts, rows
 from tests.analyze.test_kills import staged, wait_for
@@ -79,3 +79,17 @@ def test_killed_worker_costs_its_segment_in_flight(folder: Path, tmp_path: Path,
     [result] = analyze([str(video)], str(lake), settings).results
     assert result.state == "ok"
     assert rows(lake) == rows(whole)
+
+
+def test_an_upgrade_is_shared_too(folder: Path, tmp_path: Path) -> None:
+    lake, video = tmp_path / "lake", str(folder / "long.mp4")
+    analyze([video], str(lake), config(folder))
+    settings, upgrade = config(folder, run__segment_s=3, perceive__min_score=0.5), Options(upgrade=True)
+    assert ranges(video, str(lake), settings, 5) == []  # nobody asked for it
+    parts = ranges(video, str(lake), settings, 5, upgrade)
+    assert [perceive_range(video, str(lake), settings, part) for part in parts[:2]] == [5, 5]
+    assert len(staged(lake)) == 10
+    assert [result.state for result in analyze([video], str(lake), settings, upgrade).results] == ["ok"]
+    analyze([video], str(tmp_path / "fresh"), settings)
+    assert rows(lake) == rows(tmp_path / "fresh")
+    assert [perceive_range(video, str(lake), settings, part) for part in parts] == [0] * len(parts)
