@@ -249,7 +249,7 @@ def _run(
         Location.parse(lake)
         for uri in (*inputs, lake):
             allowed.check(uri)
-        entries = find(inputs, since=_utc(since))
+        entries = find(inputs, since=_utc(since), say=_warn)
         for entry in entries:
             allowed.check(entry.uri)
         if range_segments is not None and len(entries) != 1:
@@ -298,6 +298,10 @@ def _pictures(lake: str, videos: Sequence[Video]) -> str:
     except MareyError as exc:
         get_run_logger().warning("no timelines: %s", exc)
         return ""
+
+
+def _warn(text: str) -> None:
+    get_run_logger().warning("%s", text)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

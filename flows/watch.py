@@ -43,7 +43,7 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
     with server() as client:
         lost = orphans(client)
         free(client, lost)
-    todo = sweep_once([source], lake)
+    todo = sweep_once([source], lake, get_run_logger().warning)
     submitted = submit_shards(todo, lake, shard_size) if todo else 0
     text = "%d undone, %d submitted, %d in work; %d runs without a process were freed"
     get_run_logger().info(text, len(todo), submitted, len(todo) - submitted, len(lost))

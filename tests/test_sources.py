@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from pipeline.errors import SourceError, UsageError
 from pipeline.sources import Missing, Source, changed_since, find, look
+from pipeline.uploads.sweep import Sweeper
 
 
 @pytest.fixture
@@ -89,6 +93,46 @@ def test_refused(archive: Path, item: str, message: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(UsageError, match=message):
         find([item])
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """Folders a and b with a video each, of which b may not be read; nor may root, while the test runs."""
+    top = Path(tempfile.mkdtemp())
+    for name in ("a", "b"):
+        (top / name).mkdir()
+        (top / name / "1.mp4").write_bytes(b"x")
+    top.chmod(0o755)
+    (top / "b").chmod(0o000)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield top
+    if root:
+        os.seteuid(0)
+    (top / "b").chmod(0o755)
+    shutil.rmtree(top)
+
+
+def test_folders_that_cannot_be_read_are_told(closed: Path) -> None:
+    for item in (str(closed), f"{closed}/*"):
+        said: list[str] = []
+        found = [entry.uri for entry in find([item], say=said.append)]
+        assert found == [str(closed / "a" / "1.mp4")]
+        assert said == [f"passed over below {item}: {closed / 'b'}: Permission denied"]
+    with pytest.raises(UsageError, match=f"^directory {closed / 'b'} cannot be read: Permission denied$"):
+        find([str(closed / "b")])
+
+
+def test_who_watches_is_told_once(closed: Path) -> None:
+    said: list[str] = []
+    sweeper = Sweeper([str(closed), str(closed / "b")], settle_s=0.0, say=said.append)
+    for _ in range(2):
+        assert [source.uri for source in sweeper.whole()] == [str(closed / "a" / "1.mp4")]
+    assert [line.partition(":")[0] for line in said] == [
+        f"passed over below {closed}",
+        f"directory {closed / 'b'} cannot be read",
+    ]
 
 
 def test_what_is_no_regular_file_is_not_opened(archive: Path) -> None:

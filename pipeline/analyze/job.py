@@ -41,7 +41,7 @@ def analyze(
     """
     options, reporter = options or Options(), reporter or Silent()
     began = time.monotonic()
-    entries = find(inputs, since=options.since)
+    entries = find(inputs, since=options.since, say=reporter.note)
     tools = Tools(config)
     with ExitStack() as stack:
         lake = _open_lake(lake_uri, config, options, stack)

@@ -63,7 +63,7 @@ def watch_command(
     if messages is not None:
         watch_queue(source, lake, messages, submit, say)
     elif once:
-        return submit(sweep_once([source], lake)) or 0
+        return submit(sweep_once([source], lake, say)) or 0
     else:
         watch_sweep([source], lake, submit, say, every_s=every, settle_s=settle)
     return 0

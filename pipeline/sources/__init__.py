@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import MareyError, SourceError, TransientError, UsageError
 from pipeline.sources import files
-from pipeline.sources.files import look
+from pipeline.sources.files import Say, look, silent
 from pipeline.sources.source import Missing, Source, camera_and_time, is_web, name_of
 from pipeline.sources.spool import Spool
 
@@ -32,24 +32,28 @@ __all__ = [
 ]
 
 
-def find(inputs: Sequence[str], *, since: datetime | None = None) -> list[Source | Missing]:
+def find(
+    inputs: Sequence[str], *, since: datetime | None = None, say: Say = silent
+) -> list[Source | Missing]:
     """The videos that the inputs name, each once; those of a directory, prefix or glob in the order of names.
 
     Args:
         inputs: files, directories (searched for video files at any depth) and globs of both; s3:// objects,
             prefixes and globs; https:// files.
         since: files last changed before it are left out of directories, prefixes and globs.
+        say: is told, in a line, which folders cannot be read and are passed over.
 
     Raises:
         UsageError: no input exists at all (its code is that of the first), a directory holds no video (code
-            `empty`), a scheme is not supported, or two addresses of web servers have one name.
+            `empty`) or cannot be read (code `unreadable`), a scheme is not supported, or two addresses of web
+            servers have one name.
         StorageError: a bucket cannot be reached; or none of the inputs can be had, one at least because
             its server is away.
     """
     _refuse_namesakes(inputs)
     found: dict[str, Source | Missing] = {}
     for item in inputs:
-        for entry in _expand(item, since):
+        for entry in _expand(item, since, say):
             found.setdefault(entry.uri, entry)
     entries = list(found.values())
     errors = [entry.error for entry in entries if isinstance(entry, Missing)]
@@ -122,10 +126,10 @@ def changed_since(source: Source) -> SourceError | None:
     return None
 
 
-def _expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
+def _expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Missing]:
     scheme, found, _ = item.partition("://")
     if not found:
-        return files.expand(item, since)
+        return files.expand(item, since, say)
     if scheme == "s3":
         from pipeline.sources import bucket  # loads boto3, which local inputs spare
 

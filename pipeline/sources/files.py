@@ -5,14 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import SourceError, UsageError
 from pipeline.sources.source import VIDEO_SUFFIXES, Missing, Source
 
+Say = Callable[[str], None]
+
 _GLOB = frozenset("*?[")
+_TOLD = 5  # folders that are named in a line
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 def look(path: Path) -> Source | Missing:
@@ -39,22 +46,34 @@ def look(path: Path) -> Source | Missing:
     return Source(uri, path, info.st_size, changed, f"{info.st_size}-{info.st_mtime_ns}")
 
 
-def expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
-    """The files that an input names.
+def expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Missing]:
+    """The files that an input names; folders that cannot be read are told, and passed over.
 
     Raises:
-        UsageError: a directory holds no video.
+        UsageError: a directory holds no video, or cannot be read.
     """
     path = Path(os.path.expanduser(item))  # unlike Path's it leaves an unknown ~user alone
     if os.path.isdir(path):  # unlike Path's it is no error where a folder cannot be read
-        files = _videos_below(path)
+        files, unread = _videos_below(path)
+        for exc in unread:
+            if exc.filename == str(path):
+                reason = exc.strerror or str(exc)
+                raise UsageError(f"directory {item} cannot be read", remedy=reason, code="unreadable")
+        if unread:
+            say(f"passed over below {item}: {_named(unread)}")
         if not files:
             remedy = "name the files, or another directory"
             raise UsageError(f"directory {item} holds no video", remedy=remedy, code="empty")
         return _recent(files, since)
     if not os.path.exists(path) and _GLOB & set(item):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        files = [file for match in matches for file in (_videos_below(match) if match.is_dir() else [match])]
+        files, unread = [], []
+        for match in matches:
+            videos, errors = _videos_below(match) if match.is_dir() else ([match], [])
+            files += videos
+            unread += errors
+        if unread:
+            say(f"passed over below {item}: {_named(unread)}")
         if not files:
             error = SourceError(f"no file matches {item}", remedy="check the pattern", code="missing")
             return [Missing(item, error)]
@@ -62,8 +81,19 @@ def expand(item: str, since: datetime | None) -> Iterable[Source | Missing]:
     return [look(path)]
 
 
-def _videos_below(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(p))
+def _videos_below(folder: Path) -> tuple[list[Path], list[OSError]]:
+    """The video files at any depth, and the errors of folders that cannot be read."""
+    errors: list[OSError] = []
+    below = [Path(at, name) for at, _, names in os.walk(folder, onerror=errors.append) for name in names]
+    videos = sorted(p for p in below if p.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(p))
+    return videos, [exc for exc in errors if not isinstance(exc, FileNotFoundError)]  # gone since it was met
+
+
+def _named(errors: Sequence[OSError]) -> str:
+    """Folders and why they cannot be read, in a line of bearable length."""
+    told = "; ".join(f"{exc.filename}: {exc.strerror}" for exc in errors[:_TOLD])
+    more = len(errors) - _TOLD
+    return f"{told}; and {more} more folders" if more > 0 else told
 
 
 def _recent(files: Iterable[Path], since: datetime | None) -> list[Source | Missing]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.sources import Missing, Source, find
+from pipeline.sources.files import Say, silent
 
 Version = tuple[str, str | None, int]
 
@@ -20,9 +20,16 @@ Version = tuple[str, str | None, int]
 class Sweeper:
     """The files of directories, prefixes and globs, each version given once, when it is whole."""
 
-    def __init__(self, inputs: Sequence[str], *, settle_s: float) -> None:
-        """`settle_s`: seconds for which a local file must not have changed."""
-        self._inputs, self._settle_s = inputs, settle_s
+    def __init__(self, inputs: Sequence[str], *, settle_s: float, say: Say = silent) -> None:
+        """Begin to watch.
+
+        Args:
+            inputs: directories, prefixes and globs.
+            settle_s: seconds for which a local file must not have changed.
+            say: is told, once, what cannot be read below them.
+        """
+        self._inputs, self._settle_s, self._say = inputs, settle_s, say
+        self._told: set[str] = set()
         self._met: dict[str, tuple[Version, float]] = {}  # when this version was first seen
         self._given: set[Version] = set()
 
@@ -46,10 +53,18 @@ class Sweeper:
     def _found(self) -> list[Source]:
         found: list[Source] = []
         for item in self._inputs:
-            # A directory without videos, or a file that is not there yet, is what is waited for.
-            with contextlib.suppress(UsageError):
-                found += [entry for entry in find([item]) if not isinstance(entry, Missing)]
+            try:
+                found += [entry for entry in find([item], say=self._tell) if not isinstance(entry, Missing)]
+            except UsageError as exc:
+                # A directory without videos, or a file that is not there yet, is what is waited for.
+                if exc.code == "unreadable":
+                    self._tell(str(exc))
         return found
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._say(text)
 
     def _seen(self, source: Source) -> tuple[Version, float]:
         before = self._met.get(source.uri)

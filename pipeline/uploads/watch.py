@@ -14,6 +14,7 @@ from pipeline import s3
 from pipeline.errors import InputError, MareyError, SourceError, StorageError, UsageError
 from pipeline.lake.location import Location
 from pipeline.sources import Source, bucket, find
+from pipeline.sources.files import Say, silent
 from pipeline.sources.source import VIDEO_SUFFIXES, suffix
 from pipeline.sqs import HIDDEN_S, WAIT_S, Message, Queue
 from pipeline.uploads.judge import Todo, todo
@@ -21,7 +22,6 @@ from pipeline.uploads.notices import created
 from pipeline.uploads.sweep import Sweeper, is_being_written
 
 Submit = Callable[[Sequence[Todo]], None]
-Say = Callable[[str], None]
 
 MAX_TRIES = 5
 """Times that a message is received before it goes to the dead-letter queue."""
@@ -133,7 +133,7 @@ def watch_sweep(
     more: Callable[[], bool] = forever,
 ) -> None:
     """List the inputs again and again while `more()` is true, and submit what has come to rest."""
-    sweeper = Sweeper(inputs, settle_s=settle_s)
+    sweeper = Sweeper(inputs, settle_s=settle_s, say=say)
     while more():
         try:
             _sweep(sweeper, lake, submit)
@@ -151,15 +151,17 @@ def _sweep(sweeper: Sweeper, lake: str, submit: Submit) -> None:
         sweeper.mark(sources)
 
 
-def sweep_once(inputs: Sequence[str], lake: str) -> list[Todo]:
+def sweep_once(inputs: Sequence[str], lake: str, say: Say = silent) -> list[Todo]:
     """What a single listing shows to be undone. Files that somebody is writing to are left out.
+
+    `say` is told which folders cannot be read and are passed over.
 
     Raises:
         UsageError: an input does not exist.
         StorageError: bucket or lake cannot be read.
     """
     try:
-        sources = [entry for entry in find(inputs) if isinstance(entry, Source)]
+        sources = [entry for entry in find(inputs, say=say) if isinstance(entry, Source)]
     except UsageError as exc:
         if exc.code != "empty":  # a directory in which nothing has arrived yet
             raise
