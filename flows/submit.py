@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -37,8 +40,9 @@ _FEW = 4 * SHARD_SIZE
 
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 _PAGE = 200
-_LINKS = 10
-"""Runs of one version of a name that may end without a word in the lake before it is left alone."""
+_LINKS = 20
+"""Runs of one version of a name that may end without the end of an attempt in the lake, before it is left
+alone until compaction gives up the attempts that they began. More than `lake.max_attempts`, an end, too."""
 
 
 def submit(
@@ -99,11 +103,16 @@ def _deployment(client: SyncPrefectClient, flow_name: str) -> UUID:
 
 
 def submit_uploads(todo: Sequence[Todo], lake: str) -> None:
-    """A run for each of a few videos; many, as when an archive is watched for the first time, in shards."""
+    """A run for each of a few videos; many, as when an archive is watched for the first time, in shards.
+
+    Those that a shard has are left to it. A video that has a run of its own keeps it: they share a key.
+    """
     if len(todo) > _FEW:
         submit_shards(todo, lake, SHARD_SIZE)
-    else:
-        submit_videos(todo, lake)
+    elif todo:
+        with server() as client:
+            free = _free(todo, in_work(client, "analyze-batch"))
+        submit_videos(free, lake)
 
 
 def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None:
@@ -126,8 +135,7 @@ def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None
 def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int) -> int:
     """Runs for shards of videos that no run works on, large ones alone; returns how many videos."""
     with server() as client:
-        busy = in_work(client)
-    free = [item for item in todo if item.uri not in busy]
+        free = _free(todo, in_work(client))
     large = [item for item in free if item.source.size_bytes >= _LARGE_BYTES]
     small = [item for item in free if item.source.size_bytes < _LARGE_BYTES]
     submit_videos(large, lake, BACKFILL)
@@ -141,23 +149,35 @@ def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int) -> int:
     return len(free)
 
 
-def in_work(client: SyncPrefectClient) -> set[str]:
-    """URIs of the videos that runs which have not ended were submitted for."""
-    uris: set[str] = set()
-    for run in live_runs(client):
+def in_work(client: SyncPrefectClient, flow: str | None = None) -> dict[str, datetime]:
+    """URIs of the videos that runs which have not ended were submitted for, and when the newest was.
+
+    Args:
+        client: of the server.
+        flow: runs of this flow only.
+    """
+    uris: dict[str, datetime] = {}
+    for run in live_runs(client, flow=flow):
+        made = run.created or datetime.now(UTC)
         video, inputs = run.parameters.get("video"), run.parameters.get("inputs")
-        uris |= {str(video)} if video else set()
-        uris |= {str(uri) for uri in inputs} if isinstance(inputs, list) else set()
+        for uri in [*([video] if video else ()), *(inputs if isinstance(inputs, list) else ())]:
+            uris[str(uri)] = max(made, uris.get(str(uri), made))
     return uris
 
 
-def live_runs(client: SyncPrefectClient, *types: StateType) -> Iterator[FlowRun]:
-    """Our runs that have not ended, or are in states of these types."""
+def _free(todo: Sequence[Todo], busy: Mapping[str, datetime]) -> list[Todo]:
+    """The videos that no run has, or that changed since it was made: it may have read them before."""
+    return [item for item in todo if item.uri not in busy or item.source.changed_at > busy[item.uri]]
+
+
+def live_runs(client: SyncPrefectClient, *types: StateType, flow: str | None = None) -> Iterator[FlowRun]:
+    """Our runs that have not ended, or are in states of these types; of one flow, or of all."""
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types or _LIVE)))
     wanted = FlowRunFilter(state=state, tags=FlowRunFilterTags(all_=[TAG]))
+    flows = FlowFilter(name=FlowFilterName(any_=[flow])) if flow else None
     offset = 0
     while True:
-        page = client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE, offset=offset)
+        page = client.read_flow_runs(flow_filter=flows, flow_run_filter=wanted, limit=_PAGE, offset=offset)
         yield from page
         if len(page) < _PAGE:
             return

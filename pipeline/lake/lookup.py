@@ -110,11 +110,11 @@ def unended_attempts(lake: Lake, video_ids: Iterable[str]) -> dict[str, tuple[da
     return {key: tuple(row.started_at for row in history.unended) for key, history in found.items()}
 
 
-def attempts_by_uri(lake: Lake, uris: Iterable[str]) -> Counter[str]:
-    """How many attempts began under each of the names, whatever became of them."""
+def ends_by_uri(lake: Lake, uris: Iterable[str]) -> Counter[str]:
+    """How many attempts came to an end, whichever, under each of the names; the others may be at work."""
     rows = _lookup(lake, "analyses", "uri", list(dict.fromkeys(uris)))
-    begun = {(row["uri"], row["attempt_id"]) for row in rows}
-    return Counter(uri for uri, _ in begun)
+    ended = {(row["uri"], row["attempt_id"]) for row in rows if row["status"] != "running"}
+    return Counter(uri for uri, _ in ended)
 
 
 def find_perceptions(lake: Lake, perception_ids: Iterable[str]) -> dict[str, Analysis]:

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pipeline.ids import digest
 from pipeline.lake import Lake
 from pipeline.lake.location import Location
-from pipeline.lake.lookup import History, attempts_by_uri, histories, known_videos
+from pipeline.lake.lookup import History, ends_by_uri, histories, known_videos
 from pipeline.lake.records import VideoName
 from pipeline.sources import Source
 
 
 @dataclass(frozen=True)
 class Todo:
-    """A video to be analysed. `key` stays the same until the lake knows of another attempt at the name."""
+    """A video to be analysed. `key` stays the same until the lake knows of another end of an attempt at it.
+
+    While an attempt is under way it is thus that of its run, so that who submits the video gets that run.
+    """
 
     source: Source
     key: str
@@ -34,9 +37,9 @@ def todo(lake_uri: str, sources: Sequence[Source]) -> list[Todo]:
     Raises:
         StorageError: the lake cannot be read.
     """
-    names, attempts, past = _known(lake_uri, [source.uri for source in sources])
+    names, ends, past = _known(lake_uri, [source.uri for source in sources])
     return [
-        Todo(source, _key(source, attempts[source.uri]))
+        Todo(source, _key(source, ends[source.uri]))
         for source in sources
         if not _is_done(source, names.get(source.uri), past)
     ]
@@ -50,7 +53,7 @@ def _known(
     lake = Lake.open(lake_uri, create=False)
     names = known_videos(lake, uris)
     past = histories(lake, {name.video_id for name in names.values()})
-    return names, attempts_by_uri(lake, uris), past
+    return names, ends_by_uri(lake, uris), past
 
 
 def _is_done(source: Source, name: VideoName | None, past: dict[str, History]) -> bool:
@@ -60,5 +63,5 @@ def _is_done(source: Source, name: VideoName | None, past: dict[str, History]) -
     return history.current is not None or any(row.failed for row in history.rows[-1:])
 
 
-def _key(source: Source, attempts: int) -> str:
-    return f"marey-{digest(source.uri, source.etag or str(source.changed_at), str(attempts))}"
+def _key(source: Source, ends: int) -> str:
+    return f"marey-{digest(source.uri, source.etag or str(source.changed_at), str(ends))}"

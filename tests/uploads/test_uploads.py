@@ -21,7 +21,8 @@ from pipeline.cli.serve import _analyze_here
 from pipeline.config import Config
 from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.lake import Lake
-from pipeline.lake.commit import start_attempts
+from pipeline.lake.commit import Ending, commit, start_attempts
+from pipeline.lake.lookup import LOST
 from pipeline.sources import Source, bucket, find
 from pipeline.sqs import Queue
 from pipeline.uploads import Todo, sweep_once, todo, watch_queue, watch_sweep
@@ -78,10 +79,17 @@ def test_what_the_lake_says(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "long.mp4", video)
     [again] = sweep_once([str(tmp_path)], lake)
     assert again.key != first[0].key  # another version
-    # An attempt that the lake knows makes another key, or Prefect would give back the crashed run for ever.
-    start_attempts(Lake.open(lake), [running("f" * 32, uri=again.uri)])
-    [later] = sweep_once([str(tmp_path)], lake)
-    assert later.key != again.key
+    # An attempt that is under way has the key of its run, which is given back to who submits the video again.
+    opened = Lake.open(lake)
+    start_attempts(opened, [running("f" * 32, uri=again.uri)])
+    assert sweep_once([str(tmp_path)], lake) == [again]
+    # One that has ended makes another key, or Prefect would give back runs that are over.
+    ends = (("abandoned", "interrupted"), ("failed", "changed"), ("crashed", "bug"), ("abandoned", LOST))
+    for status, code in ends:
+        [attempt] = start_attempts(opened, [running("f" * 32, uri=again.uri)])
+        commit(opened, [Ending(analysis=attempt.ended(status=status, error_code=code))])
+        before, [again] = again.key, sweep_once([str(tmp_path)], lake)
+        assert again.key != before, status
 
 
 def test_a_failure_is_one_under_every_name(tmp_path: Path) -> None:

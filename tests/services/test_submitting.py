@@ -1,0 +1,99 @@
+"""Videos submitted to a real Prefect server again and again: each has one run that has not ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed, Running
+
+from flows.deploy import deploy
+from flows.server import server
+from flows.spec import read_spec
+from flows.submit import SHARD_SIZE, live_runs, submit_uploads
+from pipeline.lake import Lake
+from pipeline.lake.commit import Ending, commit, start_attempts
+from pipeline.uploads import sweep_once
+from tests.helpers import ROOT
+from tests.lake.build import running
+
+
+class Place:
+    """A folder that is listed as `marey watch --once` does, and the runs that came of it."""
+
+    def __init__(self, top: Path) -> None:
+        self.source, self.lake = top / "in", str(top / "lake")
+        self.source.mkdir()
+        values = {"source": str(self.source), "lake": self.lake, "queue": None, "config": None}
+        with server() as client:
+            list(deploy(client, read_spec(ROOT / "deploy" / "prefect.yaml"), values, [str(top)]))
+
+    def put(self, number: int, data: bytes = b"no video") -> Path:
+        path = self.source / f"{number}.mp4"
+        path.write_bytes(data + bytes([number]))
+        return path
+
+    def sweep(self, num_videos: int | None = None) -> None:
+        """Submit what is undone, or the first of it."""
+        submit_uploads(sweep_once([str(self.source)], self.lake)[:num_videos], self.lake)
+
+    def live(self) -> dict[UUID, FlowRun]:
+        """Runs that were submitted for videos; those that the server schedules are of other flows."""
+        with server() as client:
+            own = [run for run in live_runs(client) if run.parameters["lake"] == self.lake]
+        return {run.id: run for run in own if {"video", "inputs"} & run.parameters.keys()}
+
+
+@pytest.fixture
+def place(prefect_api: str, tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def set_state(run: UUID, state: Callable[[], object]) -> None:
+    with server() as client:
+        client.set_flow_run_state(run, state(), force=True)  # type: ignore[arg-type]
+
+
+def test_a_video_at_work_gets_no_second_run(place: Place) -> None:
+    video, lake = place.put(1), Lake.open(place.lake)
+    place.sweep()
+    [run] = place.live()
+    set_state(run, Running)
+    [attempt] = start_attempts(lake, [running("f" * 32, uri=str(video))])
+    for _ in range(2):
+        place.sweep()
+    assert list(place.live()) == [run]
+
+    # A run that died, and one that was interrupted, are followed by one each.
+    set_state(run, Crashed)
+    for _ in range(2):
+        place.sweep()
+    [other] = place.live()
+    assert other != run
+    commit(lake, [Ending(analysis=attempt.ended(status="abandoned", error_code="interrupted"))])
+    set_state(other, Crashed)
+    for _ in range(2):
+        place.sweep()
+    [third] = place.live()
+    assert third not in (run, other)
+    place.put(1, b"another version")
+    place.sweep()
+    assert len(place.live()) == 2
+
+
+def test_what_a_shard_has_gets_no_run_of_its_own(place: Place) -> None:
+    for number in range(5 * SHARD_SIZE):
+        place.put(number)
+    place.sweep()
+    shards = place.live()
+    assert len(shards) == 5
+    place.sweep(3)  # as if the others were done
+    assert place.live().keys() == shards.keys()
+    os.utime(place.put(0, b"another version"))  # the shard may have read it before
+    place.sweep(3)
+    [new] = place.live().keys() - shards.keys()
+    assert place.live()[new].parameters["video"] == str(place.source / "0.mp4")
