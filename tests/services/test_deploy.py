@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Running
 
+from flows.maintain import compact
+from flows.tags import PROCESS, TAG
 from pipeline import allowed
 from pipeline.errors import UsageError
 from tests.cli.run import marey
 from tests.helpers import ROOT
+from tests.services.server import prefect_server
 
 FILE = ROOT / "deploy" / "prefect.yaml"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of our own: other tests want theirs without deployments."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -27,17 +40,16 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(api: str, here: Path, folder: str, *arguments: object) -> str:
+def told(api: str, here: Path, folder: str, *arguments: object, code: int = 0) -> str:
     """What a command prints, run in a folder below `here`."""
     done = marey(*arguments, cwd=here / folder, PREFECT_API_URL=api, PREFECT_HOME=str(here / "home"))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
-def on_the_server() -> tuple[dict[str, Any], str]:
+def on_the_server(api: str) -> tuple[dict[str, Any], str]:
     """Parameters of `reconcile`, and what runs are allowed."""
-    client: Any
-    with get_client(sync_client=True) as client:
+    with SyncPrefectClient(api) as client:
         pool = client.read_work_pool("marey-cpu").base_job_template
         parameters = client.read_deployment_by_name("reconcile/marey").parameters
     return parameters, pool["job_configuration"]["env"][allowed.VARIABLE]
@@ -48,11 +60,11 @@ def on_the_server() -> tuple[dict[str, Any], str]:
     [("My Footage", "My Footage"), ("*/gate*.mp4", "."), ("*.mp4", "."), ("../{}/other", "other")],
 )
 def test_relative_names_mean_the_same_in_the_folders_of_runs(
-    prefect_api: str, here: Path, source: str, top: str, monkeypatch: pytest.MonkeyPatch
+    api: str, here: Path, source: str, top: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source.format(here.name)
-    told(prefect_api, here, ".", "deploy", "--file", FILE, "--source", source, "--lake", "lake")
-    parameters, listed = on_the_server()
+    told(api, here, ".", "deploy", "--file", FILE, "--source", source, "--lake", "lake")
+    parameters, listed = on_the_server(api)
     wanted = os.path.normpath(here / source)
     assert parameters == {"source": wanted, "lake": str(here / "lake")}
     monkeypatch.chdir(here / "other")
@@ -64,32 +76,29 @@ def test_relative_names_mean_the_same_in_the_folders_of_runs(
         allowed.check(str(here.parent / "a.mp4"))
 
 
-def test_given_prefixes_are_absolute_too(prefect_api: str, here: Path) -> None:
-    options = (
-        "--file",
-        FILE,
-        "--source",
-        "s3-like",
-        "--lake",
-        "lake",
-        "--allow",
-        "other",
-        "--allow",
-        "s3://a b/c",
-    )
+def test_given_prefixes_are_absolute_too(api: str, here: Path) -> None:
+    options = ("--file", FILE, "--source", "s3-like", "--lake", "lake")
+    allow = ("--allow", "other", "--allow", "s3://a b/c")
     (here / "s3-like").mkdir()
-    told(prefect_api, here, ".", "deploy", *options)
-    assert json.loads(on_the_server()[1]) == [str(here / "other"), "s3://a b/c"]
+    told(api, here, ".", "deploy", *options, *allow)
+    assert json.loads(on_the_server(api)[1]) == [str(here / "other"), "s3://a b/c"]
 
 
-def test_runs_that_are_watched_for_are_given_absolute_names(prefect_api: str, here: Path) -> None:
-    told(prefect_api, here, ".", "deploy", "--file", FILE, "--source", "My Footage", "--lake", "lake")
-    told(prefect_api, here, "other", "watch", "../My Footage", "--lake", "../lake", "--once")
-    client: Any
-    with get_client(sync_client=True) as client:
+def test_runs_that_are_watched_for_are_given_absolute_names(api: str, here: Path) -> None:
+    told(api, here, ".", "deploy", "--file", FILE, "--source", "My Footage", "--lake", "lake")
+    told(api, here, "other", "watch", "../My Footage", "--lake", "../lake", "--once")
+    with SyncPrefectClient(api) as client:
         runs = [run.parameters for run in client.read_flow_runs()]
     assert {"video": str(here / "My Footage" / "gate.mp4"), "lake": str(here / "lake")} in runs
 
 
-def test_orphans_as_json(prefect_api: str, here: Path) -> None:
-    assert json.loads(told(prefect_api, here, ".", "doctor", "--runs", "--json")) == []
+def test_orphans_as_json(api: str, here: Path) -> None:
+    assert json.loads(told(api, here, ".", "doctor", "--runs", "--json")) == []
+    gone = f"{PROCESS}{socket.gethostname()}:{os.getpid()}:0"  # of another that had this number before
+    with SyncPrefectClient(api) as client:
+        run = client.create_flow_run(compact, tags=[TAG, gone], name="lost", state=Running())
+    asked = ("doctor", "--runs", "--json")
+    [found] = json.loads(told(api, here, ".", *asked, code=1))
+    assert found == {"id": str(run.id), "name": "lost", "why": f"its {gone} is gone"}
+    assert len(json.loads(told(api, here, ".", *asked, "--free"))) == 1
+    assert json.loads(told(api, here, ".", *asked)) == []
