@@ -203,6 +203,9 @@ def train_motion(
     Returns:
         The model, and its metrics: mean negative log-likelihoods of the next box on held-out scenes, in nats
         per box, of the model (`nll`) and of the Kalman filter (`nll_kalman`).
+
+    Raises:
+        ValueError: `max_cpu_seconds` were over before the first step; nothing is written.
     """
     began = time.process_time()
     torch.set_num_threads(settings.threads)
@@ -212,7 +215,13 @@ def train_motion(
     seen = sequences(rng, settings.num_scenes, settings.length, recorded=recorded)
     data = torch.from_numpy(normalised(seen)).float()
     net = MotionNet(settings.model)
+    made = time.process_time() - began
     steps = _fit(net, data, settings, rng, began, progress)
+    if not steps:
+        raise ValueError(
+            f"nothing was learned: making the scenes took {made:.1f} s of CPU time, and there were "
+            f"{settings.max_cpu_seconds:g} s for all; give more --minutes"
+        )
     motion = net.eval().export()
     metrics = {
         "nll": likelihood(motion, held_out),

@@ -184,6 +184,15 @@ def test_training_learns_in_seconds(cell: str, tmp_path: Path) -> None:
     assert likelihood(model, held_out) == pytest.approx(metrics["nll"])
 
 
+def test_a_training_without_time_for_a_step_is_refused(tmp_path: Path) -> None:
+    settings = MotionTraining(num_scenes=2, num_held_out=1, length=8, max_cpu_seconds=1e-3)
+    with pytest.raises(
+        ValueError, match=r"nothing was learned: making .* 0\.001 s for all; give more --minutes"
+    ):
+        train_motion(settings, out=tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_training_is_repeatable() -> None:
     settings = MotionTraining(
         model=MotionConfig(hidden=6), num_scenes=2, num_held_out=1, length=8, batch_size=16, max_steps=5
