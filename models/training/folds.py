@@ -21,7 +21,9 @@ def grouped_folds(groups: Sequence[str], num_folds: int, seed: int) -> list[npt.
     """
     names, counts = np.unique(np.asarray(groups), return_counts=True)
     if len(names) < num_folds:
-        raise ValueError(f"{num_folds} folds need as many groups, there are {len(names)}")
+        raise ValueError(
+            f"{num_folds} folds need as many groups, there are {len(names)}: give fewer --folds, 0 for none"
+        )
     random = np.random.default_rng(seed)
     order = np.lexsort((random.random(len(names)), -counts))
     folds: list[list[str]] = [[] for _ in range(num_folds)]
@@ -46,10 +48,15 @@ def cross_validate(
     """Scores of every clip by a model that has not seen its group, (clips, labels). Folds by the seed.
 
     `state` is a folder for the states of the folds' trainings, see `train_events`: a later call goes on.
+
+    Raises:
+        ValueError: fewer groups than folds, or nothing is left to learn a label from when a fold is held out.
     """
     settings = settings or TrainSettings()
+    folds = grouped_folds(groups, num_folds, settings.seed)
+    _check_folds(folds, labels, groups)
     scores = np.zeros((len(features), len(config.labels)), np.float32)
-    for number, test in enumerate(grouped_folds(groups, num_folds, settings.seed)):
+    for number, test in enumerate(folds):
         train = np.flatnonzero(~test).tolist()
         trained = train_events(
             [features[i] for i in train],
@@ -61,3 +68,18 @@ def cross_validate(
         )
         scores[test] = clip_scores(trained.model, [features[i] for i in np.flatnonzero(test).tolist()])
     return scores
+
+
+def _check_folds(
+    folds: Sequence[npt.NDArray[np.bool_]], labels: Sequence[str | None], groups: Sequence[str]
+) -> None:
+    """What every fold's training needs: clips of each label, and clips without it."""
+    for name in sorted({label for label in labels if label is not None}):
+        present = np.array([label == name for label in labels])
+        for what, clips in ((f"of {name}", present), (f"without {name}", ~present)):
+            if clips.any() and any((test >= clips).all() for test in folds):
+                sources = sorted({group for group, one in zip(groups, clips, strict=True) if one})
+                raise ValueError(
+                    f"cross-validation holds out whole sources, and with {', '.join(sources)} all clips "
+                    f"{what}: add some of other sources, or leave it out with --folds 0"
+                )

@@ -313,6 +313,30 @@ def test_folds_keep_groups_together_and_cover_all_once():
 
 
 @pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["x", "x", "y", None, "x", "y", "x", None], None),
+        (["x", "x", "x", "x", "y", "y", "x", None], "with g2 all clips of y: add some of other sources"),
+        (
+            ["x", "x", None, None, "x", "x", "x", "x"],
+            "with g1 all clips without x: add some of other sources",
+        ),
+    ],
+)
+def test_a_label_of_one_source_cannot_be_cross_validated(labels: list[str | None], said: str | None):
+    clips, _, _ = made_clips(8)
+    groups = [f"g{n // 2}" for n in range(8)]
+    names = tuple(sorted({label for label in labels if label is not None}))
+    config = EventModelConfig(names, width=4, hidden=4)
+    once = replace(FAST, max_epochs=1)
+    if said is None:
+        assert cross_validate(clips, labels, groups, config, once, 4).shape == (8, 2)
+    else:
+        with pytest.raises(ValueError, match=f"holds out whole sources, and {said}, or .* --folds 0"):
+            cross_validate(clips, labels, groups, config, once, 4)
+
+
+@pytest.mark.parametrize(
     ("labels", "message"),
     [
         (["c"] * 8, "not among"),
