@@ -32,8 +32,8 @@ class Summary:
         self._points = np.empty((0, 3))
         self._tolerance_px = 0.0
         self._tail = np.empty((0, 4))  # t, centre x, centre y, height of the last rows
-        self._speeds = np.zeros(len(_EDGES), np.int64)
-        self._speed_sum = 0.0
+        self._counts = np.zeros(len(_EDGES), np.int64)  # of speeds in each bin
+        self._sums = np.zeros(len(_EDGES))  # of the speeds in each bin
         self._first = np.empty(0)
 
     def add(self, samples: NDArray[np.int64], times: Array, corners: Array) -> None:
@@ -63,21 +63,23 @@ class Summary:
         good = new & (elapsed >= 0.5 * SPEED_WINDOW_S)
         moved = np.hypot(*(known[:, 1:3] - known[index, 1:3]).T)
         speed = (moved / ((known[:, 3] + known[index, 3]) / 2) / np.maximum(elapsed, 1e-6))[good]
-        self._speeds += np.bincount(_EDGES.searchsorted(speed, side="right") - 1, minlength=len(_EDGES))
-        self._speed_sum += float(speed.sum())
+        bins = _EDGES.searchsorted(speed, side="right") - 1
+        self._counts += np.bincount(bins, minlength=len(_EDGES))
+        self._sums += np.bincount(bins, speed, minlength=len(_EDGES))
         self._tail = known[known[:, 0] >= known[-1, 0] - 2 * SPEED_WINDOW_S]
 
     def speeds(self) -> tuple[float, float]:
-        """Mean and top speed in box heights per second."""
-        count = int(self._speeds.sum())
+        """Mean and top speed in box heights per second; the top is never below the mean."""
+        count = int(self._counts.sum())
         if count == 0:
             last = self._tail[-1]
             elapsed = last[0] - self._first[0]
             moved = float(np.hypot(*(last[1:3] - self._first[1:3])))
             speed = moved / float(last[3] * elapsed) if elapsed > 0 else 0.0
             return speed, speed
-        index = int(np.searchsorted(np.cumsum(self._speeds), TOP_SHARE * count))
-        return self._speed_sum / count, float(_EDGES[index])
+        mean = float(self._sums.sum()) / count
+        index = int(np.searchsorted(np.cumsum(self._counts), TOP_SHARE * count))
+        return mean, max(mean, float(self._sums[index] / self._counts[index]))
 
     def trajectory(self) -> list[dict[str, float]]:
         """Bottom centres of the box, simplified: between two points the object moved evenly."""
