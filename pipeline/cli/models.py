@@ -113,10 +113,20 @@ def evaluate_detector(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Average precision on images, as pycocotools counts it."""
+    """Average precision on images, as pycocotools counts it.
+
+    Categories that are no classes of the detector are named, and count in no mean.
+    """
     from pipeline.config import load
     from pipeline.errors import UsageError
-    from pipeline.evaluate.detector import detect_images, read_truth, score, settings_for, write_detections
+    from pipeline.evaluate.detector import (
+        detect_images,
+        of_classes,
+        read_truth,
+        score,
+        settings_for,
+        write_detections,
+    )
     from pipeline.outputs import check_place
     from pipeline.perceive import Perceiver
 
@@ -132,13 +142,16 @@ def evaluate_detector(
     s = perceiver.settings
     say(f"{perceiver.network.runtime} on {perceiver.network.device}, input {s.input_width}x{s.input_height}")
     found = detect_images(perceiver, truth, images, _ticker("images"))
+    known, left_out = of_classes(truth, perceiver.network.classes)
+    if left_out:
+        say(f"no classes of the detector, so left out: {', '.join(left_out)}")
     if detections is not None:
         write_detections(detections, found)
     if report is not None:
         from pipeline.evaluate.mistakes import write_report
 
-        write_report(report, truth, found, images)
-    _show(score(truth, found), as_json)
+        write_report(report, known, found, images)
+    _show({**score(known, found), "left_out": left_out}, as_json)
 
 
 @command(evaluate_app, "appearance", "marey evaluate appearance --data val.json --images val/")

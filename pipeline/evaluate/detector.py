@@ -132,6 +132,19 @@ def fitted(picture: Picture, settings: PerceiveConfig) -> tuple[Picture, Letterb
     return out, box
 
 
+def of_classes(truth: dict[str, Any], classes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The truth of the categories that are classes of a detector, and the names of the others.
+
+    Of what a detector was never told it finds nothing, which says nothing of how good it is.
+    """
+    known = {c["id"] for c in truth["categories"] if c["name"] in classes}
+    parts = {
+        "categories": [c for c in truth["categories"] if c["id"] in known],
+        "annotations": [a for a in truth["annotations"] if a["category_id"] in known],
+    }
+    return {**truth, **parts}, [c["name"] for c in truth["categories"] if c["id"] not in known]
+
+
 def score(truth: dict[str, Any], detections: Sequence[Detection]) -> dict[str, Any]:
     """AP at IoU 0.50 and over 0.50 to 0.95, per class and in the mean.
 

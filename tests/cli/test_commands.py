@@ -318,6 +318,15 @@ def test_evaluate_detector_json(
     assert set(result["classes"]) == {"person", "car"}
     assert 0 <= result["mean_ap50"] <= 1
     assert "on cpu, input 96x64" in err
+    assert result["left_out"] == []
+    whole = json.loads(truth.read_text())
+    dragon = {"image_id": 1, "category_id": 3, "bbox": [5, 5, 20, 20]}
+    whole["categories"].append({"id": 3, "name": "dragon"})
+    truth.write_text(json.dumps({**whole, "annotations": [*whole["annotations"], dragon]}))
+    assert run([*base, *weights, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {**result, "left_out": ["dragon"]}
+    assert "no classes of the detector, so left out: dragon" in err
     assert run([*base, "--weights", str(folder / "stir.safetensors")]) == 2
     assert "'events' weights, not 'detector'" in capsys.readouterr().err
 
