@@ -50,11 +50,11 @@ def load_clips(directory: Path) -> list[Clip]:
     """Clips of DIR/LABEL/*.mp4 (and other videos), sorted by path.
 
     Folders named `background` or no... hold clips without label. A groups.csv in the directory or the one
-    above it, with columns clip (path from the file) and group, says which clips share a source; else each
+    above it, with columns clip (path from the file) and group, says which clips share a source; each other
     clip is a source of its own.
 
     Raises:
-        UsageError: no such directory, or no folder with videos in it.
+        UsageError: no such directory, no folder with videos in it, or a row of groups.csv that is wrong.
     """
     if not directory.is_dir():
         raise UsageError(
@@ -62,7 +62,7 @@ def load_clips(directory: Path) -> list[Clip]:
         )
     groups = _groups(directory)
     clips = [
-        Clip(path, label_of_folder(path.parent.name), groups.get(path.resolve(), path.stem))
+        Clip(path, label_of_folder(path.parent.name), groups.get(path.resolve(), _place(path, directory)))
         for path in sorted(directory.glob("*/*"))
         if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
@@ -71,6 +71,11 @@ def load_clips(directory: Path) -> list[Clip]:
             f"{directory} has no folders with videos", remedy="lay the clips out as DIR/LABEL/clip.mp4"
         )
     return clips
+
+
+def _place(path: Path, directory: Path) -> str:
+    """What stands for a video in its directory: in another folder the same name is another video."""
+    return path.relative_to(directory).as_posix()
 
 
 def label_of_folder(name: str) -> str | None:
@@ -82,11 +87,11 @@ def _groups(directory: Path) -> dict[Path, str]:
     for folder in (directory, directory.resolve().parent):
         table = folder / "groups.csv"
         if table.is_file():
-            return {(folder / clip).resolve(): group for clip, group in _clips_and_groups(table)}
+            return dict(_clips_and_groups(table))
     return {}
 
 
-def _clips_and_groups(table: Path) -> Iterator[tuple[str, str]]:
+def _clips_and_groups(table: Path) -> Iterator[tuple[Path, str]]:
     try:
         with table.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -95,7 +100,14 @@ def _clips_and_groups(table: Path) -> Iterator[tuple[str, str]]:
             for row in reader:
                 if not row["clip"] or not row["group"]:
                     raise UsageError(f"{table}, line {reader.line_num}: no clip, or no group of it")
-                yield row["clip"], row["group"]
+                clip = table.parent / row["clip"]
+                if not clip.is_file():
+                    raise UsageError(
+                        f"{table}, line {reader.line_num}: no such clip",
+                        got=row["clip"],
+                        remedy="give its path from the folder of the table, or leave it out",
+                    )
+                yield clip.resolve(), row["group"]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise UsageError(f"{table} cannot be read", remedy=str(exc)) from exc
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -299,7 +300,34 @@ def test_clips_are_labelled_by_their_folders(tmp_path: Path):
     touch_clips(tmp_path / "set", ["fight/1.mp4", "noFight/2.mp4", "background/3.MKV", "fight/notes.txt"])
     (tmp_path / "groups.csv").write_text("clip,group\nset/fight/1.mp4,g1\nset/noFight/2.mp4,g1\n")
     clips = [(clip.path.name, clip.label, clip.group) for clip in load_clips(tmp_path / "set")]
-    assert clips == [("3.MKV", None, "3"), ("1.mp4", "fight", "g1"), ("2.mp4", None, "g1")]
+    assert clips == [("3.MKV", None, "background/3.MKV"), ("1.mp4", "fight", "g1"), ("2.mp4", None, "g1")]
+
+
+def test_clips_of_one_name_in_two_folders_are_two_sources(tmp_path: Path):
+    touch_clips(tmp_path, ["fight/1.mp4", "goal/1.mp4", "goal/1.avi"])
+    assert [clip.group for clip in load_clips(tmp_path)] == ["fight/1.mp4", "goal/1.avi", "goal/1.mp4"]
+
+
+def test_groups_of_clips_that_are_not_there_are_refused(tmp_path: Path):
+    """Passed over, they would let one source be learned from and measured on."""
+    touch_clips(tmp_path, ["train/fight/1.mp4", "val/fight/2.mp4"])
+    table = tmp_path / "groups.csv"
+    table.write_text("clip,group\ntrain/fight/1.mp4,a\nval/fight/2.mp4,b\n")
+    assert [clip.group for clip in load_clips(tmp_path / "train")] == ["a"]
+    table.write_text("clip,group\ntrain/fight/1.mp4,a\n1.mp4,a\n")
+    with pytest.raises(
+        UsageError, match=r"groups\.csv, line 3: no such clip \(got '1\.mp4'\): give its path"
+    ):
+        load_clips(tmp_path / "train")
+
+
+def test_the_shared_fights_have_their_groups():
+    folder = shared_path("data", "fights", "train")
+    with (folder.parent / "groups.csv").open(newline="") as file:
+        known = {row["clip"]: row["group"] for row in csv.DictReader(file)}
+    clips = load_clips(folder)
+    assert len(clips) == 200
+    assert all(clip.group == known[f"train/{clip.path.parent.name}/{clip.path.name}"] for clip in clips)
 
 
 def test_folders_without_clips_are_refused(tmp_path: Path):
