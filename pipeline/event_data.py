@@ -239,11 +239,15 @@ def _read_cache(cache: Path | None) -> dict[str, npt.NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Annotated:
-    """Untrimmed videos, what happens in them, and the group (source) of each; videos by path."""
+    """Untrimmed videos, what happens in them, and the group (source) of each video.
+
+    `rows` are the numbers, from 1, of the events' rows in the table.
+    """
 
     videos: tuple[Path, ...]
     events: tuple[TrueEvent, ...]
     groups: tuple[str, ...]
+    rows: tuple[int, ...]
 
     def of(self, video: Path) -> list[TrueEvent]:
         return [event for event in self.events if event.video == str(video)]
@@ -257,19 +261,21 @@ def load_annotated(table: Path) -> Annotated:
 
     A row is an event; paths are relative to the table's folder. A row without label (or with `background`,
     or no...) only names a video, in which other rows' events happen, or none. Without the column group each
-    video is a source of its own.
+    video is a source of its own. An event may be a moment (start_s = end_s), to be spotted: it can be
+    measured, but see `examples` for what can be learned.
 
     Raises:
         UsageError: the table cannot be read, lacks a column, or a row is wrong; the row is named.
     """
     rows = _read_table(table)
     groups: dict[Path, str] = {}
-    events = []
+    events: list[TrueEvent] = []
+    numbers: list[int] = []
     for number, row in enumerate(rows, start=1):
         video = table.parent / str(row["video"])
         if not row["video"] or not video.is_file():
             raise UsageError(f"{table}, row {number}: no video", got=str(video), remedy="correct its path")
-        groups.setdefault(video, str(row.get("group") or video.stem))
+        groups.setdefault(video, str(row.get("group") or Path(row["video"]).as_posix()))
         label = label_of_folder(row["label"] or "none")
         if label is not None:
             start, end = row["start_s"], row["end_s"]
@@ -280,9 +286,10 @@ def load_annotated(table: Path) -> Annotated:
                     remedy="give seconds, 0 <= start_s <= end_s",
                 )
             events.append(TrueEvent(str(video), label, start, end))
+            numbers.append(number)
     if not events:
         raise UsageError(f"{table} has no events", remedy="give rows of video,label,start_s,end_s")
-    return Annotated(tuple(groups), tuple(events), tuple(groups.values()))
+    return Annotated(tuple(groups), tuple(events), tuple(groups.values()), tuple(numbers))
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
@@ -314,13 +321,17 @@ def pieces(
     found: list[tuple[npt.NDArray[np.float32], str | None]] = []
     free = np.ones(len(t), bool)
     for event in events:
-        inside = (t >= event.t_start) & (t <= event.t_end)
+        inside = _within(t, event)
         free &= ~inside
         found += [(part, event.label) for part in _parts(t, x, np.flatnonzero(inside), window_s)]
     for run in np.split(np.arange(len(t)), np.flatnonzero(np.diff(free)) + 1):
         if len(run) and free[run[0]]:
             found += [(part, None) for part in _parts(t, x, run, window_s)]
     return found
+
+
+def _within(t: npt.NDArray[np.float64], event: TrueEvent) -> npt.NDArray[np.bool_]:
+    return np.asarray((t >= event.t_start) & (t <= event.t_end))
 
 
 def _parts(
@@ -349,19 +360,36 @@ def examples(
         cache: where features are kept between runs.
         digest: stands for `embed` in the cache.
         progress: called with the number of videos embedded and in all.
+
+    Raises:
+        UsageError: the data cannot be used, or fewer than two sampled frames show an event; its row is named.
+        InputError: a video cannot be decoded.
     """
     if not data.is_file():
         clips = load_clips(data)
         features = [x for _, x in clip_features(clips, embed, cache, digest, progress)]
         return features, [clip.label for clip in clips], [clip.group for clip in clips]
     known = load_annotated(data)
+    _check_shown(data, known, lambda event: event.t_start < event.t_end)  # known before the long work
     embedded = video_features(known, embed, cache, digest, progress)
+    times = {str(video): t for video, (t, _) in zip(known.videos, embedded, strict=True)}
+    _check_shown(data, known, lambda event: int(_within(times[event.video], event).sum()) > 1)
     found = [
         (x, label, group)
         for video, group, one in zip(known.videos, known.groups, embedded, strict=True)
         for x, label in pieces(one, known.of(video), window_s)
     ]
     return [x for x, _, _ in found], [label for _, label, _ in found], [group for _, _, group in found]
+
+
+def _check_shown(table: Path, known: Annotated, shown: Callable[[TrueEvent], bool]) -> None:
+    for number, event in zip(known.rows, known.events, strict=True):
+        if not shown(event):
+            raise UsageError(
+                f"{table}, row {number}: fewer than two sampled frames show this event",
+                got=f"{event.t_start:g} to {event.t_end:g} s",
+                remedy="let start_s and end_s say from when to when it can be seen, within its video",
+            )
 
 
 def video_features(

@@ -34,7 +34,8 @@ def test_rows_are_events_and_rows_without_label_name_videos(tmp_path: Path):
     known = load_annotated(written(tmp_path, "a.mp4,goal,1,2.5\na.mp4,foul,2,3\nb.mp4,,,\n"))
     a, b = tmp_path / "a.mp4", tmp_path / "b.mp4"
     assert known.videos == (a, b)
-    assert known.groups == ("a", "b")
+    assert known.groups == ("a.mp4", "b.mp4")
+    assert known.rows == (1, 2)
     assert known.of(a) == [TrueEvent(str(a), "goal", 1, 2.5), TrueEvent(str(a), "foul", 2, 3)]
     assert known.of(b) == []
 
@@ -117,6 +118,33 @@ def test_pieces_by_hand():
         (None, 14.5, 17.0),  # 11 frames in 2 parts
         (None, 17.5, 19.5),
     ]
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ("20,20", "(got '20 to 20 s')"),  # a moment, as of spotting
+        ("20.02,20.15", "(got '20.02 to 20.15 s')"),  # one frame of the ten in a second
+        ("59.9,75", "(got '59.9 to 75 s')"),  # begins with the video's last frame
+    ],
+)
+def test_events_that_no_two_frames_show_cannot_be_learned(tmp_path: Path, times: str, said: str):
+    table = written(tmp_path, f"a.mp4,goal,1,2\nb.mp4,,,\nb.mp4,goal,{times}\n")
+    with pytest.raises(UsageError) as caught:
+        train_from(table, tmp_path / "m.safetensors", stirred, num_folds=0)
+    assert f"events.csv, row 3: fewer than two sampled frames show this event {said}: let" in str(
+        caught.value
+    )
+    model = network_of(EventModel(EventModelConfig(("goal",)), 14))
+    assert evaluate_videos(table, model, stirred).num_true == 2  # moments are spotted
+
+
+def test_videos_of_one_name_in_two_folders_are_two_sources(tmp_path: Path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.mp4").touch()
+    table = written(tmp_path, "x/a.mp4,goal,1,2\ny/a.mp4,goal,1,2\n./x/a.mp4,goal,3,4\n")
+    assert load_annotated(table).groups == ("x/a.mp4", "y/a.mp4")
 
 
 def stirred(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -222,7 +222,7 @@ def evaluate_events(
 ) -> None:
     """Accuracy of an event model on clips; on untrimmed videos, mean average precision at tIoU and spotting.
 
-    Folders of clips named background or no... hold none of its events.
+    Folders of clips named background or no... hold none of its events. In a table an event may be a moment.
     """
     from pipeline.events import behind_another_detector, load_event_model
     from pipeline.training_events import embed_for, evaluate_clips, evaluate_videos, features_cache
@@ -382,7 +382,10 @@ def train_events_command(
 ) -> None:
     """Train an event model on clips, or on untrimmed videos and a table of their events.
 
-    Folders of clips named background or no... hold none of the events. Killed and called again it goes on.
+    Folders of clips named background or no... hold none of the events. What comes from one source is held out
+    together: a table has a column group for it, and a groups.csv with columns clip and group lies in the
+    folder of the clips or above it. Two sampled frames or more have to show an event. Killed and called again
+    it goes on.
     """
     from models.event_config import EventModelConfig
     from models.training.event_settings import TrainSettings
