@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from pipeline import ids
 from pipeline.config import PerceiveConfig, VideoConfig
 from pipeline.errors import InputError, MediaError, UsageError
 from pipeline.evaluate.events import TrueEvent
 from pipeline.ids import content_id
 from pipeline.media.decode import decode_inline
 from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
-from pipeline.perceive import Perceiver
+from pipeline.perceive import Perceiver, resolved
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".mpg", ".flv")
 
@@ -189,16 +190,16 @@ def clip_features(
     Args:
         clips: what to embed.
         embed: gives times and embeddings of a file.
-        cache: .npz file that is read, and extended now and then; entries are known by the file's content and
-            `digest`.
-        digest: stands for all that can change what `embed` gives (weights, sampling, input size).
+        cache: .npz file that is read, and extended now and then; entries are known by the file's content,
+            `digest`, the program's version of perceptions and this machine's number format.
+        digest: stands for what else can change what `embed` gives (weights, sampling, input size).
         progress: called with the number of clips done and in all.
     """
-    known = _read_cache(cache)
+    known, setup = _read_cache(cache), f"{ids.PERCEPTION_VERSION}-{resolved(PerceiveConfig()).precision}"
     found: list[Embedded] = []
     unsaved, saved_at = 0, time.monotonic()
     for number, clip in enumerate(clips, start=1):
-        key = f"{content_id(clip.path)}-{digest}"
+        key = f"{content_id(clip.path)}-{digest}-{setup}"
         if f"{key}:t" not in known:
             known[f"{key}:t"], known[f"{key}:x"] = embed(clip.path)
             unsaved += 1

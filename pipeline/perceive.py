@@ -151,7 +151,9 @@ def _weights(settings: PerceiveConfig) -> Path:
 def _precision(settings: PerceiveConfig) -> Precision:
     from models.runtime import choose
 
-    ranges, runtime, device = False, settings.runtime, settings.device
+    ranges = False
+    runtime: str = settings.runtime
+    device: str = settings.device
     if settings.precision == "auto":
         with suppress(ValueError):  # said when the network is opened
             runtime, device = choose(runtime, device)

@@ -25,7 +25,7 @@ from models.event_network import EventNetwork, look
 from models.files import file_digest, weights_path
 from models.temporal import EventModel, network_of
 from models.training.event_settings import TrainSettings
-from pipeline import event_data
+from pipeline import event_data, ids
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
 from pipeline.event_data import Clip, clip_features, load_clips, motion_of
@@ -341,7 +341,9 @@ def test_folders_without_clips_are_refused(tmp_path: Path):
         load_clips(tmp_path)
 
 
-def test_features_are_computed_once_per_content_and_encoder(tmp_path: Path):
+def test_features_are_computed_once_per_content_encoder_and_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     touch_clips(tmp_path, ["fight/1.mp4", "fight/2.mp4"])
     clips = load_clips(tmp_path)
     asked: list[Path] = []
@@ -359,6 +361,14 @@ def test_features_are_computed_once_per_content_and_encoder(tmp_path: Path):
     clips[0].path.write_bytes(b"changed")
     clip_features(clips, embed, cache, "e2")
     assert len(asked) == 5
+    monkeypatch.setattr(ids, "PERCEPTION_VERSION", 99)
+    clip_features(clips, embed, cache, "e2")
+    assert len(asked) == 7
+    monkeypatch.setattr(
+        event_data, "resolved", lambda settings: settings.model_copy(update={"precision": "int8"})
+    )
+    clip_features(clips, embed, cache, "e2")
+    assert len(asked) == 9
     cache.write_bytes(b"broken")
     with pytest.raises(InputError, match="delete it"):
         clip_features(clips, embed, cache, "e2")
