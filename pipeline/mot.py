@@ -2,6 +2,8 @@
 
 Detections have id -1; ground truth has a flag in the seventh column, and in MOT16/17 a class and a visibility
 behind it. Format: Leal-Taixé et al. 2015 (arXiv 1504.01942), Milan et al. 2016 (arXiv 1603.00831).
+A class is one of MOT17's (1 pedestrian, 2 person on a vehicle, 3 car, ...) or, where labels.txt lies beside
+the file, as in exports of marey and CVAT, the number of a line there.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ MAX_FRAME = 10_000_000
 
 MAX_FPS = 10_000
 
+LABELS = "labels.txt"
+"""File beside a ground truth with the name of each class, a line each: the first has number 1."""
+
 NUM_CLASS_COLUMNS = 9
 """Columns of a ground truth with class and visibility (MOT16, MOT17, MOT20)."""
 
@@ -67,6 +72,22 @@ def read_mot(path: Path) -> pa.Table:
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), MOT, strict=True)]
     table = pa.table(columns, schema=MOT)
     return table.take(pa.array(np.argsort(table["frame"].to_numpy(), kind="stable")))
+
+
+def read_truth(path: Path) -> pa.Table:
+    """Rows of a ground truth; `class` is null where labels.txt beside it says what its numbers are.
+
+    MOT17 counts pedestrians only, and what is like them as neither found nor missed. Of classes of one's own
+    each counts, as in a truth without classes.
+
+    Raises:
+        SourceError, InputError: as `read_mot`.
+    """
+    rows = read_mot(path)
+    if not path.with_name(LABELS).is_file():
+        return rows
+    at = MOT.get_field_index("class")
+    return rows.set_column(at, MOT.field(at), pa.nulls(rows.num_rows, pa.int64()))
 
 
 def _read_text(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from models.training.trajectories import Scene, recorded_scene
 from pipeline.errors import InputError
 from pipeline.evaluate.tracks import PEDESTRIAN
-from pipeline.mot import read_mot, read_seqinfo
+from pipeline.mot import read_seqinfo, read_truth
 from pipeline.track.text import DEFAULT_FPS
 
 MIN_FRAMES = 10
@@ -18,11 +18,13 @@ MIN_FRAMES = 10
 def recorded_tracks(path: Path) -> Scene:
     """The scene of a MOT ground truth; its frame rate is from seqinfo.ini beside it, else 30.
 
+    Of MOT17's classes pedestrians are taken, of those that labels.txt beside it names all.
+
     Raises:
         SourceError: the file cannot be read.
         InputError: it is malformed, or has too few frames with true boxes.
     """
-    rows = read_mot(path)
+    rows = read_truth(path)
     flag, kind = rows["score"].to_numpy(), rows["class"].fill_null(PEDESTRIAN).to_numpy()
     counts = (flag > 0) & (kind == PEDESTRIAN) & (rows["id"].to_numpy() >= 0)
     rows = rows.filter(counts)

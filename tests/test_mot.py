@@ -17,6 +17,7 @@ from pipeline.evaluate.tracks import evaluate_motion, evaluate_tracks
 from pipeline.lake.schema import TRACKS
 from pipeline.mot import MOT, read_mot, read_seqinfo, write_mot
 from pipeline.track import track_mot
+from pipeline.training_motion import recorded_tracks
 from tests.helpers import ROOT, shared_path
 
 WALK = "".join(f"{frame},-1,{10 * frame},50,40,100,0.9,-1,-1,-1\n" for frame in range(1, 31))
@@ -163,6 +164,30 @@ def test_truth_with_a_class_that_its_rules_do_not_have_is_refused(tmp_path: Path
     (tmp_path / "res.txt").write_text("1,1,1,2,3,4,1\n")
     with pytest.raises(InputError, match=r"gt\.txt cannot be judged by the rules of MOT17.*77"):
         evaluate_tracks(tmp_path / "gt.txt", tmp_path / "res.txt")
+
+
+def test_where_labels_name_the_classes_all_of_them_count(tmp_path: Path) -> None:
+    """Numbers of classes are those of labels.txt then: 1 is no pedestrian, 2 none that is like one."""
+    pytest.importorskip("trackeval")
+    (tmp_path / "seqinfo.ini").write_text("[Sequence]\nframeRate=10\nseqLength=20\n")
+    truth = [f"{n},{k},{9 * n},{100 * k},40,80,1,{k},1\n" for n in range(1, 21) for k in (1, 2)]
+    truth.append("3,9,500,500,40,80,0,1,1\n")  # a box that does not count
+    result = [f"{n},{k},{9 * n},{100 * k},40,80,0.9,-1,-1,-1\n" for n in range(1, 21) for k in (1, 2)]
+    gt, res, lost = tmp_path / "gt.txt", tmp_path / "res.txt", tmp_path / "lost.txt"
+    gt.write_text("".join(truth))
+    res.write_text("".join(result))
+    lost.write_text("".join(line for line in result if line.split(",")[1] == "1"))
+
+    assert evaluate_tracks(gt, lost)["FN"] == 0  # by MOT17, where 2 is a person on a vehicle
+    boxes = evaluate_motion(gt, ConstantVelocity())["boxes"]
+    assert recorded_tracks(gt).present.shape == (1, 20)
+
+    (tmp_path / "labels.txt").write_text("car\nperson\n")
+    full = evaluate_tracks(gt, res)
+    assert (full["HOTA"], full["gt_boxes"], full["gt_ids"], full["FP"]) == (100, 40, 2, 0)
+    assert evaluate_tracks(gt, lost)["FN"] == 20
+    assert evaluate_motion(gt, ConstantVelocity())["boxes"] == 2 * boxes
+    assert recorded_tracks(gt).present.shape == (2, 20)
 
 
 def test_truth_that_no_motion_can_be_judged_by_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ EventData = Annotated[
         show_default=False,
     ),
 ]
+Truth = Annotated[Path, typer.Option("--gt", help="Truth in MOTChallenge text.", show_default=False)]
 Weights = Annotated[str, typer.Option("--weights", help="`default`, or a .safetensors file.")]
 
 
@@ -176,13 +177,17 @@ def evaluate_appearance(
     "marey evaluate tracks --gt gt.txt --result tracks.txt",
 )
 def evaluate_tracks_command(
-    gt: Annotated[Path, typer.Option("--gt", help="Truth in MOTChallenge text.", show_default=False)],
+    gt: Truth,
     result: Annotated[
         Path, typer.Option("--result", help="Tracks in MOTChallenge text.", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:
-    """HOTA, MOTA, IDF1 and identity switches, as TrackEval counts them."""
+    """HOTA, MOTA, IDF1 and identity switches, as TrackEval counts them.
+
+    Truth of nine columns is judged by the rules of MOT17, by which pedestrians alone count. Where labels.txt
+    lies beside it, as `marey export` and CVAT write it, all classes count.
+    """
     from pipeline.evaluate.tracks import evaluate_tracks
 
     _show(evaluate_tracks(gt, result), as_json)
@@ -190,12 +195,15 @@ def evaluate_tracks_command(
 
 @command(evaluate_app, "motion", "marey evaluate motion --gt MOT17-04/gt.txt.gz --fps 30")
 def evaluate_motion_command(
-    gt: Annotated[Path, typer.Option("--gt", help="Truth in MOTChallenge text.", show_default=False)],
+    gt: Truth,
     weights: Weights = "default",
     fps: Annotated[float | None, typer.Option(help="Frames per second; else from seqinfo.ini.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Likelihood and forecasts of the motion model on true tracks, beside a constant velocity."""
+    """Likelihood and forecasts of the motion model on true tracks, beside a constant velocity.
+
+    Of truth in nine columns pedestrians alone count; where labels.txt lies beside it, all classes.
+    """
     from pipeline.evaluate.tracks import evaluate_motion
     from pipeline.track.text import load_motion_weights
 
@@ -338,7 +346,10 @@ def train_motion_command(
     seed: Seed = 20,
     as_json: Json = False,
 ) -> None:
-    """Train the motion model on simulated trajectories, and on your own true tracks if given."""
+    """Train the motion model on simulated trajectories, and on your own true tracks if given.
+
+    Of truth in nine columns pedestrians alone are taken; where labels.txt lies beside it, all classes.
+    """
     from models.motion import MotionConfig
     from models.training.motion import MotionTraining, train_motion
     from pipeline.errors import UsageError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.motion import ConstantVelocity, MotionModel, box_nll, to_z
 from pipeline.errors import InputError, UsageError
-from pipeline.mot import MAX_FRAME, frame_rate, read_mot, read_seqinfo
+from pipeline.mot import MAX_FRAME, frame_rate, read_mot, read_seqinfo, read_truth
 
 Array = NDArray[np.float64]
 
@@ -29,7 +29,8 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
     """Scores of one sequence, in percent, and counts.
 
     Args:
-        gt: ground truth in MOT format; nine columns are judged by the rules of MOT17, others by MOT15's.
+        gt: ground truth in MOT format. Nine columns are judged by the rules of MOT17, by which pedestrians
+            count; others, and those with labels.txt beside them, by MOT15's, by which all classes do.
         result: tracks in MOT format.
         num_frames: length of the sequence; else from seqinfo.ini, else the last frame of the ground truth.
 
@@ -44,7 +45,7 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
         UsageError: TrackEval is not installed.
     """
     trackeval = _import_trackeval()
-    truth, found = read_mot(gt), read_mot(result)
+    truth, found = read_truth(gt), read_mot(result)
     if not truth.num_rows:
         raise InputError(f"{gt} has no ground truth")
     info = read_seqinfo(gt)
@@ -136,7 +137,7 @@ def evaluate_motion(gt: Path, model: MotionModel, fps: float | None = None) -> d
     """Likelihood and forecasts of a motion model on true tracks, against a constant velocity.
 
     Args:
-        gt: ground truth in MOT format; only what counts (flag, pedestrians) is taken.
+        gt: ground truth in MOT format; only what counts is taken (flag; of MOT17's classes pedestrians).
         model: the model to judge.
         fps: frames per second; else from seqinfo.ini beside the file.
 
@@ -154,7 +155,7 @@ def evaluate_motion(gt: Path, model: MotionModel, fps: float | None = None) -> d
     rate = frame_rate(fps, read_seqinfo(gt))
     if rate is None:
         raise InputError(f"{gt}: frame rate unknown", remedy="give --fps, or a seqinfo.ini beside the file")
-    truth = read_mot(gt)
+    truth = read_truth(gt)
     _check(gt, truth, MAX_FRAME)
     tracks = _true_tracks(truth)
     if not tracks:
