@@ -44,7 +44,11 @@ def export_command(
         bool, typer.Option("--pictures", help="Also the sampled frames, as JPEG files.")
     ] = False,
 ) -> None:
-    """Write tracks in the formats of other tools, with a table of each frame's time."""
+    """Write tracks in the formats of other tools, with a table of each frame's time.
+
+    Frames count from 0, and from 1 in MOT: img1/000001.jpg is frame 0. MOT's classes are the lines of
+    gt/labels.txt. A COCO file that is there already is not written over: somebody may have corrected it.
+    """
     from pipeline.exchange.export import export
     from pipeline.report.gather import find, gather
 
@@ -70,7 +74,12 @@ def import_command(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("training"),
 ) -> None:
-    """Make training data for `marey train detector` of corrected boxes: a COCO file with its pictures."""
+    """Make training data for `marey train detector` of corrected boxes: a COCO file with its pictures.
+
+    Of a CVAT task with tracks ("CVAT for video 1.1") all frames are taken, of one with pictures ("CVAT for
+    images 1.1") and of a COCO file those in it; without boxes they are background. Boxes are refused that
+    are not of the video's frames as it was last analysed.
+    """
     from pipeline.errors import UsageError
     from pipeline.exchange.training import import_boxes
     from pipeline.report.gather import find, gather

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -17,18 +16,12 @@ from xml.etree import ElementTree as ET
 import pyarrow as pa
 
 from pipeline.errors import InputError, SourceError
+from pipeline.exchange.corrected import Box, Picture, no_frame
+from pipeline.exchange.pictures import frame_of
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 _SIDES = ("xtl", "ytl", "xbr", "ybr")
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box at a frame, xyxy in pixels."""
-
-    frame: int
-    label: str
-    sides: tuple[float, float, float, float]
+_COUNTED = re.compile(r"(?:^|/)frame_(\d+)(?:\.\w+)?$")  # of a task made of a video, by CVAT's own count
 
 
 def to_cvat(tracks: pa.Table, num_frames: int, size: tuple[int, int], name: str) -> bytes:
@@ -88,13 +81,25 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
 
 
-def read_cvat(path: Path) -> Iterator[Box]:
-    """Boxes of each frame, interpolated where CVAT would; from tracks, and from `image` elements.
+def read_cvat(path: Path, num_frames: int) -> list[Picture]:
+    """The pictures that a file says something of, with boxes interpolated where CVAT would.
+
+    Tracks are of all frames of a task, which are to be all sampled frames of the video. Of pictures ("CVAT
+    for images") a task may hold a part: their names say which frames they are.
 
     Raises:
         SourceError: the file cannot be read.
-        InputError: it is no XML, or no annotations of CVAT.
+        InputError: it is no XML, no annotations of CVAT, of a task of another length, or holds what is no box
+            or a picture that no export has named.
     """
+    root = _parse(path)
+    try:
+        return [*_tracked(path, root, num_frames), *_pictures(path, root, num_frames)]
+    except (KeyError, ValueError) as exc:
+        raise InputError(f"{path}: a box cannot be read", got=str(exc)) from exc
+
+
+def _parse(path: Path) -> ET.Element:
     try:
         root = ET.fromstring(path.read_bytes())
     except OSError as exc:
@@ -103,20 +108,57 @@ def read_cvat(path: Path) -> Iterator[Box]:
         raise InputError(f"{path} is no XML", remedy=str(exc)) from exc
     if root.tag != "annotations":
         raise InputError(f"{path} is no CVAT file", got=root.tag, remedy='export as "CVAT for video 1.1"')
-    try:
-        for track in root.iter("track"):
-            yield from _track_boxes(track)
-        for image in root.iter("image"):
-            for box in image.iter("box"):
-                yield Box(int(image.attrib["id"]), box.attrib["label"], _read_sides(box))
-    except (KeyError, ValueError) as exc:
-        raise InputError(f"{path}: a box cannot be read", got=str(exc)) from exc
+    return root
 
 
-def _track_boxes(track: ET.Element) -> Iterator[Box]:
+def _tracked(path: Path, root: ET.Element, num_frames: int) -> Iterator[Picture]:
+    tracks = list(root.iter("track"))
+    if not tracks:
+        return
+    _check_length(path, root, num_frames)
+    size = _size(*(root.findtext(f"meta//original_size/{side}") for side in ("width", "height")))
+    boxes: list[list[Box]] = [[] for _ in range(num_frames)]
+    for track in tracks:
+        for frame, box in _track_boxes(track):
+            if not 0 <= frame < num_frames:
+                raise no_frame(path, frame, num_frames)
+            boxes[frame].append(box)
+    for frame, found in enumerate(boxes):
+        yield Picture(frame, tuple(found), size)
+
+
+def _pictures(path: Path, root: ET.Element, num_frames: int) -> Iterator[Picture]:
+    for image in root.iter("image"):
+        name = image.attrib["name"]
+        frame = frame_of(name)
+        if counted := _COUNTED.search(name):
+            _check_length(path, root, num_frames)
+            frame = int(counted[1])
+        if frame is None:
+            remedy = "keep the names that `marey export` gave, as frames/000000.jpg"
+            raise InputError(f"{path}: the name of picture {name!r} says no frame", remedy=remedy)
+        boxes = tuple(Box(box.attrib["label"], _read_sides(box)) for box in _boxes(image))
+        yield Picture(frame, boxes, _size(image.get("width"), image.get("height")))
+
+
+def _check_length(path: Path, root: ET.Element, num_frames: int) -> None:
+    """Refuse frames that were counted in other pictures than all those of the video."""
+    sizes = [int(size.text or "") for size in root.iterfind("meta//size")]
+    if sizes and sizes != [num_frames]:
+        raise InputError(
+            f"{path} is of a task of {' and '.join(map(str, sizes))} frames, not of the video's {num_frames}",
+            remedy="a whole task is needed, of all pictures of an export since the last analysis",
+        )
+
+
+def _size(width: str | None, height: str | None) -> tuple[int, int] | None:
+    return None if width is None or height is None else (int(width), int(height))
+
+
+def _track_boxes(track: ET.Element) -> Iterator[tuple[int, Box]]:
     label = track.attrib["label"]
     last: tuple[int, tuple[float, float, float, float]] | None = None
-    for box in sorted(track.iter("box"), key=lambda box: int(box.attrib["frame"])):
+    for box in sorted(_boxes(track), key=lambda box: int(box.attrib["frame"])):
         frame, sides = int(box.attrib["frame"]), _read_sides(box)
         outside = box.attrib.get("outside") == "1"
         if last is not None:
@@ -124,12 +166,22 @@ def _track_boxes(track: ET.Element) -> Iterator[Box]:
             for between in range(begin + 1, frame):
                 share = 0.0 if outside else (between - begin) / (frame - begin)
                 a, b, c, d = (u + share * (v - u) for u, v in zip(before, sides, strict=True))
-                yield Box(between, label, (a, b, c, d))
+                yield between, Box(label, (a, b, c, d))
         if not outside:
-            yield Box(frame, label, sides)
+            yield frame, Box(label, sides)
         last = None if outside else (frame, sides)
 
 
+def _boxes(parent: ET.Element) -> Iterator[ET.Element]:
+    for shape in parent:
+        if shape.tag == "box":
+            yield shape
+        elif shape.tag not in ("attribute", "tag"):
+            raise ValueError(f"a {shape.tag}: only boxes are read")
+
+
 def _read_sides(box: ET.Element) -> tuple[float, float, float, float]:
+    if float(box.get("rotation", 0)):
+        raise ValueError(f"turned by {box.get('rotation')} degrees: only upright boxes are read")
     a, b, c, d = (float(box.attrib[key]) for key in _SIDES)
     return a, b, c, d

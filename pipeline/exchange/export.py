@@ -3,12 +3,14 @@
 Each video has a folder `<name>-<video_id>` with `frames.csv`, the time of every frame; there lie
 
     mot    gt/gt.txt and gt/labels.txt (flag, class and visibility in columns 7 to 9), tracks.txt (a result:
-           the score in column 7), seqinfo.ini; frame numbers are those of frames.csv + 1
+           the score in column 7), seqinfo.ini; frame numbers are those of frames.csv + 1, and so are the
+           names of pictures: img1/000001.jpg is frame 0. frameRate is the true one, so it may be a fraction
     cvat   annotations.xml, "CVAT for video 1.1"
     csv    tracks.csv, objects.csv, events.csv: the tables' rows
     coco   one annotations.json for all videos, beside the folders
 
-and `frames/<frame>.jpg` where pictures are asked for: what a task of CVAT or a COCO tool is made from.
+and where pictures are asked for `frames/<frame>.jpg`: what a task of CVAT or a COCO tool is made from. The
+class is the object's throughout, but in tracks.csv.
 """
 
 from __future__ import annotations
@@ -22,8 +24,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.errors import InputError
 from pipeline.exchange.cvat import to_cvat
-from pipeline.exchange.pictures import frame_table, numbered, write_bytes, write_csv, write_pictures
+from pipeline.exchange.pictures import (
+    check_new,
+    frame_table,
+    numbered,
+    picture_name,
+    write_bytes,
+    write_csv,
+    write_pictures,
+)
 from pipeline.report.gather import Record
 
 FORMATS = ("mot", "coco", "cvat", "csv")
@@ -35,14 +46,21 @@ def export(
     """Write videos in a format (see FORMATS); returns the folders, one per video.
 
     Raises:
+        UsageError: there is a COCO file already, which somebody may have corrected.
+        InputError: a video has no result.
         SourceError, MediaError: pictures are wanted, and a video is not at hand or cannot be read.
         StorageError: a file cannot be written.
     """
     folders, coco = [], _Coco()
+    if form == "coco":
+        check_new(out / "annotations.json", "give another --out, or remove it")
     for record in records:
+        if record.analysis is None:
+            last = record.failures[-1]["error"] if record.failures else None
+            raise InputError(f"{record.video['uri']} was never analysed with success", got=last)
         folder = out / folder_name(record)
         frames = frame_table(lake, record)
-        rows = numbered(record.tracks, frames)
+        rows = numbered(record, frames)
         write_csv(folder / "frames.csv", frames)
         if form == "mot":
             _write_mot(folder, record, rows, frames.num_rows)
@@ -55,7 +73,7 @@ def export(
             coco.add(record, rows, frames, folder.name)
         if pictures:
             times = zip(frames["t"].to_pylist(), frames["frame"].to_pylist(), strict=True)
-            write_pictures(record, {t: folder / picture_name(number) for t, number in times})
+            write_pictures(record, {t: folder / picture_name(number, form) for t, number in times})
         folders.append(folder)
     if form == "coco":
         write_bytes(out / "annotations.json", coco.text().encode("utf-8"))
@@ -66,10 +84,6 @@ def folder_name(record: Record) -> str:
     """Folder of a video: its name in plain letters, and its id, by which an import finds it again."""
     plain = re.sub(r"[^A-Za-z0-9.-]+", "_", Path(record.video["uri"]).stem).strip("._")[:80]
     return f"{plain or 'video'}-{record.video['video_id']}"
-
-
-def picture_name(frame: int) -> str:
-    return f"frames/{frame:06}.jpg"
 
 
 def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) -> None:
@@ -85,7 +99,7 @@ def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) ->
     rates = (record.config.get("video", {}).get("sample_fps"), record.video["fps_mean"])
     fps = min(filter(None, rates), default=25)
     info = (
-        f"[Sequence]\nname={folder.name}\nimDir=frames\nframeRate={fps:g}\nseqLength={num_frames}\n"
+        f"[Sequence]\nname={folder.name}\nimDir=img1\nframeRate={fps:g}\nseqLength={num_frames}\n"
         f"imWidth={width}\nimHeight={height}\nimExt=.jpg\n"
     )
     plain = [re.sub(r"[\r\n]", " ", label) + "\n" for label in labels]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from pipeline.errors import MediaError, SourceError, StorageError
+from pipeline.errors import MediaError, SourceError, StorageError, UsageError
 from pipeline.lake.lookup import quoted
 from pipeline.lake.query import query
 from pipeline.media.container import Limits
@@ -26,6 +27,20 @@ SAME_S = 1e-4
 """Times nearer than this are those of one frame."""
 
 
+_PICTURE = re.compile(r"(?:^|/)(img1/)?(\d+)\.\w+$")
+
+
+def picture_name(frame: int, form: str = "coco") -> str:
+    """File of a frame's picture in the video's folder; MOTChallenge counts from 1, and names the folder."""
+    return f"img1/{frame + 1:06}.jpg" if form == "mot" else f"frames/{frame:06}.jpg"
+
+
+def frame_of(name: str) -> int | None:
+    """The frame of a picture that an export named, whatever folders a tool has put before; else None."""
+    found = _PICTURE.search(name)
+    return None if found is None else int(found[2]) - (found[1] is not None)
+
+
 def frame_table(lake: str, record: Record) -> pa.Table:
     """The sampled frames of a video: frame (0 is the first), sample, pts, t, time_utc."""
     mine = quoted(record.video["video_id"])
@@ -33,8 +48,15 @@ def frame_table(lake: str, record: Record) -> pa.Table:
     return rows.add_column(0, "frame", pa.array(np.arange(rows.num_rows)))
 
 
-def numbered(tracks: pa.Table, frames: pa.Table) -> pa.Table:
-    """TRACKS rows with a column `frame`, in order of frame and track_id."""
+def numbered(record: Record, frames: pa.Table) -> pa.Table:
+    """TRACKS rows with a column `frame`, in order of frame and track_id; `class` is the object's.
+
+    What tracks say of the class is what was known by then, and may differ from row to row.
+    """
+    tracks, objects = record.tracks, record.objects
+    kinds = objects["class"].take(pc.index_in(tracks["track_id"], objects["track_id"]))
+    column = tracks.schema.get_field_index("class")
+    tracks = tracks.set_column(column, "class", pc.coalesce(kinds, tracks["class"]))
     at = pc.index_in(tracks["sample"], frames["sample"])
     rows = tracks.append_column("frame", frames["frame"].take(at))
     return rows.sort_by([("frame", "ascending"), ("track_id", "ascending")])
@@ -49,6 +71,16 @@ def write_csv(path: Path, rows: pa.Table) -> None:
     out = io.BytesIO()
     pacsv.write_csv(rows, out)
     write_bytes(path, out.getvalue())
+
+
+def check_new(path: Path, remedy: str) -> None:
+    """Refuse to put a file in the place of one that may hold hours of somebody's work.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if path.exists():
+        raise UsageError(f"{path} is there already", remedy=remedy)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, SourceError, UsageError
-from pipeline.exchange.cvat import Box, read_cvat
-from pipeline.exchange.export import folder_name, picture_name
-from pipeline.exchange.pictures import frame_table, write_bytes, write_pictures
+from pipeline.exchange.corrected import Box, Picture, check
+from pipeline.exchange.cvat import read_cvat
+from pipeline.exchange.export import folder_name
+from pipeline.exchange.pictures import (
+    check_new,
+    frame_of,
+    frame_table,
+    picture_name,
+    write_bytes,
+    write_pictures,
+)
 from pipeline.report.gather import Record
 
-_PLACE = re.compile(r"([0-9a-f]{32})/(?:.*/)?0*(\d+)\.\w+$")  # of a picture's name: video_id, frame
+_FOLDER = re.compile(r"([0-9a-f]{32})/")  # of a video's pictures: its name ends with the video_id
+DATA = "annotations.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ def import_boxes(
 ) -> Imported:
     """Write `annotations.json` and pictures into `out` from corrected boxes.
 
-    Frames without boxes are background. A CVAT file holds all frames of the video.
+    Pictures of the file without boxes are background; what the tracks of a CVAT file are of are all frames
+    of the video. Boxes that COCO flags as crowd, or to be ignored, stay so.
 
     Args:
         lake: the lake that the boxes were exported from.
@@ -49,28 +59,46 @@ def import_boxes(
         out: folder, made if missing.
 
     Raises:
-        InputError: the file is not of the format, or names pictures that no export has named.
+        UsageError: `out` holds such data already, or the file holds no box.
+        InputError: the file is not of the format, names pictures that no export has named, or holds boxes
+            that are not of the video's frames as they are sampled now.
         SourceError, MediaError: it, or a video, cannot be read.
         StorageError: a file cannot be written.
     """
-    boxes: dict[tuple[str, int], list[Box]] = defaultdict(list)
-    records: dict[str, Record] = {}
+    check_new(out / DATA, "give another --out: `marey train detector` takes --data more than once")
     if form == "cvat":
         record = record_of(None)
-        name = record.video["video_id"]
-        records[name] = record
-        boxes |= {(name, number): [] for number in range(frame_table(lake, record).num_rows)}
-        for box in read_cvat(path):
-            boxes[name, box.frame].append(box)
+        num_frames = frame_table(lake, record).num_rows
+        found = [(record, read_cvat(path, num_frames))]
     else:
-        for name, number, found in _read_coco(path):
-            boxes[name, number] += found
-        records = {name: record_of(name) for name in sorted({name for name, _ in boxes})}
-    return _write(lake, boxes, records, at_hand, out)
+        found = [(record_of(name), pictures) for name, pictures in sorted(_read_coco(path).items())]
+    data = _Data(
+        sorted({box.label for _, pictures in found for picture in pictures for box in picture.boxes})
+    )
+    wanted: list[tuple[Record, dict[float, Path]]] = []
+    for record, pictures in found:
+        times = frame_table(lake, record)["t"].to_pylist()
+        frames: dict[int, list[Box]] = defaultdict(list)
+        for picture in pictures:
+            check(path, picture, times, _known_size(record))
+            frames[picture.frame] += picture.boxes
+        files = {frame: f"{folder_name(record)}/{picture_name(frame)}" for frame in sorted(frames)}
+        wanted.append((record, {times[frame]: out / file for frame, file in files.items()}))
+        for frame, file in files.items():
+            data.add(file, record.size, frames[frame])
+    for record, places in wanted:  # the file comes last: what was cut short is not taken for data
+        write_pictures(at_hand(record), places)
+    write_bytes(out / DATA, data.text().encode("utf-8"))
+    return Imported(len(data.images), len(data.annotations), out / DATA)
 
 
-def _read_coco(path: Path) -> Iterator[tuple[str, int, list[Box]]]:
-    """Video, frame and boxes of each picture."""
+def _known_size(record: Record) -> tuple[int, int] | None:
+    return record.size if record.video["width_px"] and record.video["height_px"] else None
+
+
+def _read_coco(path: Path) -> dict[str, list[Picture]]:
+    """The pictures of a COCO file, by the id of their video."""
+    found: dict[str, list[Picture]] = defaultdict(list)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         names = {category["id"]: category["name"] for category in data["categories"]}
@@ -78,68 +106,58 @@ def _read_coco(path: Path) -> Iterator[tuple[str, int, list[Box]]]:
         for annotation in data["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         for image in data["images"]:
-            place = _PLACE.search(image["file_name"])
-            if place is None:
+            folder, frame = _FOLDER.search(image["file_name"]), frame_of(image["file_name"])
+            if folder is None or frame is None:
                 raise InputError(
                     f"{path}: picture {image['file_name']!r} is of no video of the lake",
                     remedy="keep the names that `marey export` gave: <name>-<video_id>/frames/...",
                 )
-            frame = int(place[2])
-            yield place[1], frame, [_box(frame, names, a) for a in by_image[image["id"]]]
+            width, height, t = (image.get(key) for key in ("width", "height", "t"))
+            size = None if width is None or height is None else (int(width), int(height))
+            boxes = tuple(_box(names, annotation) for annotation in by_image[image["id"]])
+            found[folder[1]].append(Picture(frame, boxes, size, None if t is None else float(t)))
     except OSError as exc:
         raise SourceError(f"{path} cannot be read", remedy=exc.strerror or str(exc)) from exc
     except (ValueError, KeyError, TypeError) as exc:
         raise InputError(f"{path} is no COCO file", got=f"{type(exc).__name__}: {exc}") from exc
+    return found
 
 
-def _box(frame: int, names: dict[Any, str], annotation: dict[str, Any]) -> Box:
+def _box(names: dict[Any, str], annotation: dict[str, Any]) -> Box:
     x, y, w, h = (float(v) for v in annotation["bbox"])
-    return Box(frame, names[annotation["category_id"]], (x, y, x + w, y + h))
+    flags = (int(bool(annotation.get(flag))) for flag in ("iscrowd", "ignore"))
+    return Box(names[annotation["category_id"]], (x, y, x + w, y + h), *flags)
 
 
-def _write(
-    lake: str,
-    boxes: dict[tuple[str, int], list[Box]],
-    records: dict[str, Record],
-    at_hand: Callable[[Record], Record],
-    out: Path,
-) -> Imported:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    labels = {label: n for n, label in enumerate(sorted(_labels(boxes.values())), 1)}
-    if not labels:
-        raise UsageError("the file holds no box", remedy="training needs some")
-    for name, record in records.items():
-        times = frame_table(lake, record)["t"].to_pylist()
-        wanted: dict[float, Path] = {}
-        for (_, number), found in sorted((key, value) for key, value in boxes.items() if key[0] == name):
-            if number >= len(times):
-                raise InputError(f"frame {number} is not one of the video's {len(times)} sampled frames")
-            file = f"{folder_name(record)}/{picture_name(number)}"
-            wanted[times[number]] = out / file
-            width, height = record.size
-            images.append({"id": len(images) + 1, "file_name": file, "width": width, "height": height})
-            annotations += [
-                _annotation(box, len(images), labels, len(annotations) + k) for k, box in enumerate(found, 1)
-            ]
-        write_pictures(at_hand(record), wanted)
-    categories = [{"id": number, "name": label} for label, number in labels.items()]
-    data = {"images": images, "categories": categories, "annotations": annotations}
-    write_bytes(out / "annotations.json", json.dumps(data, ensure_ascii=False).encode("utf-8"))
-    return Imported(len(images), len(annotations), out / "annotations.json")
+class _Data:
+    """A COCO file that grows. Ids count from 1."""
 
+    def __init__(self, labels: Sequence[str]) -> None:
+        if not labels:
+            raise UsageError("the file holds no box", remedy="training needs some")
+        self._ids = {label: number for number, label in enumerate(labels, 1)}
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
 
-def _labels(found: Iterable[list[Box]]) -> set[str]:
-    return {box.label for boxes in found for box in boxes}
+    def add(self, file: str, size: tuple[int, int], boxes: Sequence[Box]) -> None:
+        """One picture and its boxes."""
+        image = len(self.images) + 1
+        self.images.append({"id": image, "file_name": file, "width": size[0], "height": size[1]})
+        for box in boxes:
+            x1, y1, x2, y2 = box.sides
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": image,
+                    "category_id": self._ids[box.label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": box.iscrowd,
+                    "ignore": box.ignore,
+                }
+            )
 
-
-def _annotation(box: Box, image: int, labels: dict[str, int], number: int) -> dict[str, Any]:
-    x1, y1, x2, y2 = box.sides
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": labels[box.label],
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": (x2 - x1) * (y2 - y1),
-        "iscrowd": 0,
-    }
+    def text(self) -> str:
+        categories = [{"id": number, "name": label} for label, number in self._ids.items()]
+        data = {"images": self.images, "categories": categories, "annotations": self.annotations}
+        return json.dumps(data, ensure_ascii=False)

@@ -11,13 +11,28 @@ from xml.etree import ElementTree as ET
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from models.training.coco import load_images
 from pipeline.cli import run
 from pipeline.exchange.export import export
+from pipeline.lake import schema
+from pipeline.lake.commit import Ending, commit, start_attempts
+from pipeline.lake.tables import Lake
 from pipeline.report.gather import gather
-from tests.report.scenes import HEIGHT, HOSTILE, SECONDS, WIDTH, shown_at, square, square_lake, square_video
+from tests.lake.build import analyse, name_of, running
+from tests.report.scenes import (
+    HEIGHT,
+    HOSTILE,
+    SECONDS,
+    WIDTH,
+    shown_at,
+    square,
+    square_lake,
+    square_rows,
+    square_video,
+)
 
 SAMPLES = SECONDS * 10
 
@@ -162,6 +177,88 @@ def test_csv_holds_the_rows_of_the_tables(place: Path) -> None:
     assert len(json.loads(thing["trajectory"])) == 2
 
 
+def test_the_pictures_of_mot_count_as_its_rows_do(place: Path) -> None:
+    folder = folder_of(exported(place, "mot", "square.mp4", more=("--pictures",)))
+    assert "imDir=img1\n" in (folder / "seqinfo.ini").read_text()
+    assert sorted(path.name for path in (folder / "img1").iterdir()) == [
+        f"{number:06}.jpg" for number in range(1, SAMPLES + 1)
+    ]
+    for line in (folder / "gt/gt.txt").read_text().splitlines():
+        number, _, left, top = line.split(",")[:4]
+        picture = cv2.imread(str(folder / f"img1/{int(number):06}.jpg"), cv2.IMREAD_GRAYSCALE)
+        y, x = np.argwhere(picture > 150).min(axis=0)
+        np.testing.assert_allclose([x, y], [float(left), float(top)], atol=1.5)
+
+
+def test_truth_of_several_classes_is_judged_with_all_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of MOT17 the first class in the alphabet would count, and the second be passed over."""
+    pytest.importorskip("trackeval")
+    lake = square_lake_of_two(tmp_path / "lake")
+    assert command("export", "two.mp4", "--format", "mot", "--lake", lake, "--out", tmp_path / "mot") == 0
+    folder = folder_of(tmp_path / "mot")
+    assert (folder / "gt/labels.txt").read_text() == "car\nperson\n"
+    result = (folder / "tracks.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "persons.txt").write_text("".join(line for line in result if line.split(",")[1] == "7"))
+    for found, missed in ((folder / "tracks.txt", 0), (tmp_path / "persons.txt", SAMPLES)):
+        capsys.readouterr()
+        assert command("evaluate", "tracks", "--gt", folder / "gt/gt.txt", "--result", found, "--json") == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert (scores["gt_boxes"], scores["FN"], scores["FP"]) == (2 * SAMPLES, missed, 0)
+
+
+def square_lake_of_two(place: Path) -> Path:
+    """The square as a person, and 100 pixels beside it a car; of both the first rows say truck."""
+    rows = square_rows()
+    second = [
+        {**row, "track_id": 8, "x1": row["x1"] + 100, "x2": row["x2"] + 100}
+        for row in rows["tracks"].to_pylist()
+    ]
+    tracks = sorted([*rows["tracks"].to_pylist(), *second], key=lambda row: row["sample"])
+    early = [{**row, "class": "truck" if row["sample"] < 9 else "person"} for row in tracks]
+    [first] = rows["objects"].to_pylist()
+    objects = [first, {**first, "track_id": 8, "class": "car"}]
+    changed = {
+        "tracks": pa.Table.from_pylist(early, schema.TRACKS),
+        "objects": pa.Table.from_pylist(objects, schema.OBJECTS),
+    }
+    lake = Lake.open(str(place))
+    size = {"width_px": WIDTH, "height_px": HEIGHT}
+    analyse(lake, f"{1:032x}", uri="/archive/two.mp4", name=size, rows=rows | changed)
+    return place
+
+
+def test_an_exported_object_has_one_class(tmp_path: Path) -> None:
+    """The object's; a track's rows say what was known by then."""
+    lake = square_lake_of_two(tmp_path / "lake")
+    for form in ("coco", "cvat", "mot"):
+        assert command("export", "two.mp4", "--format", form, "--lake", lake, "--out", tmp_path / form) == 0
+    wanted = {7: "person", 8: "car"}
+    data = json.loads((tmp_path / "coco/annotations.json").read_text())
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    assert {(a["track_id"], names[a["category_id"]]) for a in data["annotations"]} == set(wanted.items())
+    root = ET.parse(folder_of(tmp_path / "cvat") / "annotations.xml").getroot()
+    assert {(int(track.attrib["id"]), track.attrib["label"]) for track in root.iter("track")} == set(
+        wanted.items()
+    )
+    gt = (folder_of(tmp_path / "mot") / "gt/gt.txt").read_text().splitlines()
+    assert {(line.split(",")[1], line.split(",")[7]) for line in gt} == {("7", "2"), ("8", "1")}
+
+
+def test_what_never_succeeded_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    [attempt] = start_attempts(lake, [running("broken")])
+    failed = attempt.ended("failed", error_code="media", error="no pictures")
+    commit(lake, [Ending(analysis=failed, names=(name_of(failed),))])
+    wanted = ("--format", "mot", "--lake", tmp_path / "lake", "--out", tmp_path / "mot")
+    assert command("export", "broken.mp4", *wanted) == 1
+    assert (
+        "/archive/broken.mp4 was never analysed with success (got 'no pictures')" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "mot").exists()
+
+
 def check_training_data(out: Path, moved: int) -> None:
     """The square is in the picture where its box is; frame `moved` has the corrected one."""
     images = load_images(out / "annotations.json", out, ["car", "person"])
@@ -210,9 +307,105 @@ def test_boxes_corrected_in_cvat_become_training_data(place: Path, tmp_path: Pat
         )
 
 
+def test_pictures_of_a_cvat_task_are_the_frames_that_their_names_say(place: Path, tmp_path: Path) -> None:
+    """A task of some pictures counts them from 0; what is not in it is no background."""
+    numbers = (50, 51, 59)
+    images = [
+        f'<image id="{k}" name="frames/{n:06}.jpg" width="{WIDTH}" height="{HEIGHT}"><box label="person" '
+        'xtl="{}" ytl="{}" xbr="{}" ybr="{}"/></image>'.format(*truth(n))
+        for k, n in enumerate(numbers)
+    ]
+    size = "<meta><task><size>3</size></task></meta>"
+    (tmp_path / "part.xml").write_text(f"<annotations>{size}{''.join(images)}</annotations>")
+    out = tmp_path / "training"
+    assert command("import", tmp_path / "part.xml", *CVAT, "--lake", place / "lake", "--out", out) == 0
+    found = load_images(out / "annotations.json", out, ["person"])
+    assert len(found) == len(numbers)
+    for n, image in zip(numbers, found, strict=True):
+        np.testing.assert_allclose(image.boxes, [truth(n)], atol=1e-3)
+        white = np.argwhere(cv2.cvtColor(image.pixels(), cv2.COLOR_RGB2GRAY) > 150).min(axis=0)
+        np.testing.assert_allclose(white[::-1], truth(n)[:2], atol=1.5)
+
+
+def test_crowds_and_what_is_to_be_ignored_stay_so(place: Path, tmp_path: Path) -> None:
+    data = json.loads((exported(place, "coco", "square.mp4") / "annotations.json").read_text())
+    for number, annotation in enumerate(data["annotations"]):
+        annotation |= {"iscrowd": int(number < 10), "ignore": int(10 <= number < 15)}
+    (tmp_path / "crowd.json").write_text(json.dumps(data))
+    out = tmp_path / "training"
+    assert command("import", tmp_path / "crowd.json", *COCO, "--lake", place / "lake", "--out", out) == 0
+    images = load_images(out / "annotations.json", out, ["person"])
+    assert [len(image.ignore_boxes) for image in images] == [int(k < 15) for k in range(SAMPLES)]
+    assert [len(image.boxes) for image in images] == [int(k >= 15) for k in range(SAMPLES)]
+
+
+def changed_export(place: Path, change: str) -> str:
+    """A COCO export of the square after a change that makes its boxes wrong."""
+    data = json.loads((exported(place, "coco", "square.mp4") / "annotations.json").read_text())
+    image = data["images"][3]
+    if change == "scaled":
+        image |= {"width": WIDTH // 2, "height": HEIGHT // 2}
+    elif change == "other times":
+        image["t"] += 0.1
+    else:
+        data["annotations"][3]["bbox"][2] = -4
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("scaled", f"frame 3 is {WIDTH // 2} x {HEIGHT // 2} pixels there"),
+        ("other times", "frame 3 was shown at 0.380 s when it was exported"),
+        ("inverted", "frame 3 has a 'person' that is no box"),
+    ],
+)
+def test_boxes_that_are_not_of_the_frames_are_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, told: str
+) -> None:
+    (tmp_path / "file").write_text(changed_export(place, change))
+    out = tmp_path / "training"
+    assert command("import", tmp_path / "file", *COCO, "--lake", place / "lake", "--out", out) == 1
+    said = capsys.readouterr().err
+    assert (told in said, said.count("\n")) == (True, 1), said
+    assert not out.exists()
+
+
+def test_nothing_is_written_over_what_somebody_may_have_corrected(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = ("--lake", place / "lake", "--out", tmp_path / "boxes")
+    data = tmp_path / "boxes/annotations.json"
+    assert command("export", "square.mp4", *COCO, *lake) == 0
+    data.write_text(corrected := data.read_text() + "\n")
+    capsys.readouterr()
+    for again in (("export", "square.mp4"), ("import", data)):
+        assert command(*again, *COCO, *lake) == 2
+        said = capsys.readouterr().err
+        assert (f"{data} is there already" in said, said.count("\n")) == (True, 1)
+        assert data.read_text() == corrected
+
+
 CVAT = ("--format", "cvat", "--video", "square.mp4")
 COCO = ("--format", "coco")
 STRANGE = '{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [], "annotations": []}'
+SIDES = 'xtl="1" ytl="1" xbr="5" ybr="6"'
+TASK = (
+    "<meta><task><size>{}</size>"
+    "<original_size><width>{}</width><height>360</height></original_size></task></meta>"
+)
+
+
+PICTURE = (
+    "<annotations><meta><task><size>10</size></task></meta>"
+    f'<image id="3" name="{{}}"><box label="a" {SIDES}/></image></annotations>'
+)
+
+
+def boxed(meta: str, box: str) -> str:
+    return f'<annotations>{meta}<track label="a">{box}</track></annotations>'
+
+
 NO_FRAME = '<annotations><track label="a"><box frame="x"/></track></annotations>'
 
 
@@ -226,6 +419,20 @@ NO_FRAME = '<annotations><track label="a"><box frame="x"/></track></annotations>
         ("<annotations/>", CVAT[:2], "needs --video"),
         ("<annotations/>", CVAT, "holds no box"),
         (NO_FRAME, CVAT, "cannot be read"),
+        (boxed("", f'<box frame="-1" {SIDES}/>'), CVAT, "frame -1 is not one of the video's 120"),
+        (boxed("", f'<box frame="999999999999" {SIDES}/>'), CVAT, "is not one of the video's 120"),
+        (
+            boxed("", '<box frame="3" xtl="nan" ytl="1" xbr="5" ybr="inf"/>'),
+            CVAT,
+            "frame 3 has a 'a' that is",
+        ),
+        (boxed("", '<box frame="3" xtl="9" ytl="1" xbr="5" ybr="2"/>'), CVAT, "frame 3 has a 'a' that is no"),
+        (boxed("", f'<box frame="3" {SIDES} rotation="30"/>'), CVAT, "turned by 30 degrees"),
+        (boxed("", '<polygon frame="3" points="1,1;2,2;3,1"/>'), CVAT, "a polygon: only boxes are read"),
+        (boxed(TASK.format(60, 640), f'<box frame="3" {SIDES}/>'), CVAT, "is of a task of 60 frames"),
+        (boxed(TASK.format(120, 320), f'<box frame="3" {SIDES}/>'), CVAT, "is 320 x 360 pixels there"),
+        (PICTURE.format("front.jpg"), CVAT, "says no frame"),
+        (PICTURE.format("frame_000003"), CVAT, "is of a task of 10 frames"),
     ],
 )
 def test_a_wrong_file_is_one_line(
