@@ -52,9 +52,12 @@ def export_command(
     from pipeline.exchange.export import export
     from pipeline.report.gather import find, gather
 
-    ids = dict.fromkeys(find(lake, video)[0] for video in videos)
+    names: dict[str, str] = {}
+    for video in videos:
+        names.setdefault(find(lake, video)[0], video)
     with originals() as copies:
-        records = (copies.at_hand(gather(lake, key)) if pictures else gather(lake, key) for key in ids)
+        found = (gather(lake, key, video) for key, video in names.items())
+        records = map(copies.at_hand, found) if pictures else found
         for folder in export(lake, records, form.value, out, pictures=pictures):
             put(str(folder))
 
@@ -88,7 +91,7 @@ def import_command(
         wanted = video_id or video
         if wanted is None:
             raise UsageError("--format cvat needs --video")
-        return gather(lake, find(lake, wanted)[0])
+        return gather(lake, find(lake, wanted)[0], wanted)
 
     with originals() as copies:
         made = import_boxes(lake, file, form.value, record_of, copies.at_hand, out)

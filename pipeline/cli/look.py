@@ -62,14 +62,18 @@ def show_command(
     from pipeline.report.show import write_show
 
     video_id, event = find(lake, wanted)
-    record = gather(lake, video_id)
+    record = gather(lake, video_id, wanted)
     folder = out or Path(f"show-{video_id[:12]}")
-    curves, remote = score_curves(lake, record), "://" in record.video["uri"]
+    curves = score_curves(lake, record)
     with originals() as videos:
         try:
-            record = replace(record, file=None) if remote and copy is False else videos.at_hand(record)
+            if copy is not False or "://" not in record.video["uri"]:
+                record = videos.at_hand(record)
         except InputError as exc:
             complain(f"the page is without the video: {exc}", "WARNING")
+            record = replace(record, file=None)
+        remote = "://" in record.video["uri"]
+        if remote and copy is False:
             record = replace(record, file=None)
         page = write_show(record, folder, event=event, curves=curves, copy=remote or bool(copy))
     hand_over(page, opened)

@@ -29,10 +29,11 @@ _ORDER = {"tracks": "track_id, sample", "objects": "track_id", "events": "t_star
 class Record:
     """What is current of one video.
 
-    `video` is its row of `videos`, `analysis` of `analyses_current` (None: it was never analysed with
-    success), `failures` the rows of `analyses` that failed since; `tracks`, `objects`, `events` are rows of
-    these tables in order of time, `sample_times` (N,) the seconds of all sampled frames. `file` is the video
-    on this disk, if it is there, `thumbnail` a small JPEG of its first frame.
+    `video` is its row of `videos`, `aliases` the rows of its further names, `analysis` that of
+    `analyses_current` (None: it was never analysed with success), `failures` the rows of `analyses` that
+    failed since; `tracks`, `objects`, `events` are rows of these tables in order of time, `sample_times` (N,)
+    the seconds of all sampled frames. `file` is the video on this disk, if it is there, `thumbnail` a small
+    JPEG of its first frame.
     """
 
     video: Row
@@ -45,6 +46,7 @@ class Record:
     sample_times: pa.ChunkedArray
     file: Path | None = None
     thumbnail: bytes | None = None
+    aliases: tuple[Row, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -117,8 +119,13 @@ def _only(ids: list[str], wanted: str) -> str:
     return ids[0]
 
 
-def gather(lake: str, video_id: str) -> Record:
+def gather(lake: str, video_id: str, wanted: str | None = None) -> Record:
     """Read what is current of a video.
+
+    Args:
+        lake: the lake.
+        video_id: of which video.
+        wanted: what the user called it by, as `find` takes it: of several names it comes first.
 
     Raises:
         StorageError: the lake cannot be read.
@@ -133,10 +140,9 @@ def gather(lake: str, video_id: str) -> Record:
     failures = _rows(
         lake, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
     )
-    # Of several names the one under which the bytes were read, unless only another is a file that is here
-    read_as = [name for name in names if analysis is not None and name["uri"] == analysis["uri"]]
+    names.sort(key=lambda name: _rank(name["uri"], wanted, analysis["uri"] if analysis else None))
+    video = names[0]
     tables = {name: _table(lake, name, mine) for name in TABLES}
-    video = next((name for name in (*read_as, *names) if _file(name["uri"])), (*read_as, *names)[0])
     return Record(
         video=video,
         analysis=analysis,
@@ -145,8 +151,15 @@ def gather(lake: str, video_id: str) -> Record:
         sample_times=query(lake, f"SELECT t FROM frames {mine} ORDER BY t")["t"],
         file=_file(video["uri"]),
         thumbnail=_thumbnail(lake, video["content_id"]),
+        aliases=tuple(names[1:]),
         **tables,
     )
+
+
+def _rank(uri: str, wanted: str | None, read_as: str | None) -> tuple[bool, bool, bool]:
+    """Order of a video's names: the one the user gave, a file that is here, that of the analysis."""
+    called = wanted is not None and (uri in (wanted, os.path.abspath(wanted)) or uri.endswith("/" + wanted))
+    return not called, _file(uri) is None, uri != read_as
 
 
 def _file(uri: str) -> Path | None:

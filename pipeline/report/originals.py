@@ -33,22 +33,34 @@ class Originals:
         self._spool.__exit__(*exc)
 
     def at_hand(self, record: Record) -> Record:
-        """The record with its video as `file`. The copy of the one before goes.
+        """The record with its video as `file`, from the first of its names under which that is to be had.
+
+        The copy of the one before goes.
 
         Raises:
             SourceError: the video is gone, cannot be read, is not what was analysed, or is too large; or its
-                bucket cannot be reached, which is no fault of the lake's.
+                bucket cannot be reached, which is no fault of the lake's. Of several names the first is told.
         """
-        uri = record.video["uri"]
-        if self._held is not None and self._held.uri == uri:
-            return replace(record, file=self._held.path)
+        names = (record.video, *record.aliases)
+        if self._held is not None:
+            for name in names:
+                if name["uri"] == self._held.uri:
+                    return replace(record, video=name, file=self._held.path)
+        failures = []
+        for name in names:
+            self._release()
+            try:
+                return replace(record, video=name, file=self._fetch(look_again(name["uri"]), name))
+            except SourceError as exc:
+                failures.append(exc)
+            except StorageError as exc:
+                failures.append(SourceError(exc.what, remedy=exc.remedy, code="unreachable"))
+        raise failures[0]
+
+    def _release(self) -> None:
         if self._held is not None:
             self._spool.release(self._held)
             self._held = None
-        try:
-            return replace(record, file=self._fetch(look_again(uri), record.video))
-        except StorageError as exc:
-            raise SourceError(exc.what, remedy=exc.remedy, code="unreachable") from exc
 
     def _fetch(self, source: Source, video: Row) -> Path:
         if source.size_bytes != video["size_bytes"]:

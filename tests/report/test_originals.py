@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -13,11 +15,15 @@ import pytest
 from pipeline.cli import run
 from pipeline.errors import SourceError
 from pipeline.ids import content_id
+from pipeline.lake.lookup import known_videos
+from pipeline.lake.records import names_table
+from pipeline.lake.tables import Lake
 from pipeline.report.gather import gather
 from pipeline.report.originals import Originals
 from pipeline.report.overview import camera_part
 from pipeline.report.scene import picture_of, scene_of
 from pipeline.report.survey import Choice, survey
+from pipeline.sources import look_again
 from tests.report.scenes import SIDE, event_id, square, square_lake, square_video
 from tests.s3 import Server
 
@@ -110,6 +116,57 @@ def test_what_is_gone_or_changed_is_said(
     err = capsys.readouterr().err
     assert told in err
     assert "the page is without the video" in err
+
+
+def test_a_video_that_was_moved_is_found_under_its_new_name(
+    remote: str, tmp_path: Path, s3_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was analysed under the old name, and met again under the new one."""
+    bucket, key = remote.removeprefix("s3://").split("/", 1)
+    client = s3_server.client()
+    client.copy_object(Bucket=bucket, Key="archive/c.mp4", CopySource={"Bucket": bucket, "Key": key})
+    client.delete_object(Bucket=bucket, Key=key)
+    moved = look_again(f"s3://{bucket}/archive/c.mp4")
+    lake = Lake.open(str(tmp_path / "lake"))
+    name = known_videos(lake, [remote])[remote]
+    again = replace(name, uri=moved.uri, etag=moved.etag, seen_at=datetime.now(UTC))
+    lake.append("videos", names_table([again]))
+
+    options = ("--lake", tmp_path / "lake", "--out")
+    assert command("clip", event_id(1, 3), *options, tmp_path / "clips") == 0
+    clip = Path(capsys.readouterr().out.strip())
+    assert frames(clip) > 75
+    assert json.loads(clip.with_name(clip.name.replace(clip.suffix, ".json")).read_text())["video"][
+        "uri"
+    ] == (moved.uri)
+    for named in (moved.uri, remote):
+        page = tmp_path / f"page-{Path(named).stem}"
+        assert command("show", named, *options, page) == 0
+        assert frames(page / "video.mp4") == 300
+    assert "without the video" not in capsys.readouterr().err
+    boxes = tmp_path / "boxes"
+    assert command("export", moved.uri, "--format", "cvat", "--pictures", *options, boxes) == 0
+    assert len(list(boxes.glob("c-*/frames/*.jpg"))) == 120
+    client.delete_object(Bucket=bucket, Key="archive/c.mp4")
+    capsys.readouterr()
+    assert command("clip", event_id(1, 3), *options, tmp_path / "none") == 1
+    assert f"{remote} vanished" in capsys.readouterr().err
+
+
+def test_a_copy_that_is_another_makes_room_for_the_next_name(
+    remote: str, tmp_path: Path, video: Path, s3_server: Server
+) -> None:
+    bucket, key = remote.removeprefix("s3://").split("/", 1)
+    body = video.read_bytes()
+    s3_server.client().put_object(Bucket=bucket, Key="archive/c.mp4", Body=body)
+    s3_server.client().put_object(Bucket=bucket, Key=key, Body=body[:-1] + bytes([body[-1] ^ 1]))
+    record = gather(str(tmp_path / "lake"), f"{1:032x}")
+    second = {**record.video, "uri": f"s3://{bucket}/archive/c.mp4"}
+    with Originals(len(body) + 1000, lambda told: None) as videos:
+        found = videos.at_hand(replace(record, aliases=(second,)))
+        assert found.video["uri"] == second["uri"]
+        assert found.file is not None
+        assert found.file.read_bytes() == body
 
 
 def test_an_unreachable_bucket_costs_the_video_only(
