@@ -30,14 +30,14 @@ _QUOTED = ("class", "date", "rotation", "zone")
 
 
 def timestamp(at: datetime) -> str:
-    """A time as SQL literal, in UTC.
+    """A time as a literal of DataFusion, whose own TIMESTAMP counts nanoseconds and ends in 1677 and 2262.
 
     Raises:
         ValueError: it has no time zone.
     """
     if at.tzinfo is None:
         raise ValueError(f"the time needs a zone, got {at!r}")
-    return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
+    return f"arrow_cast('{at.astimezone(UTC).isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
 def newest_results(committed: str = "") -> str:

@@ -91,6 +91,8 @@ def test_as_of_shows_the_past(tmp_path: Path) -> None:
         0,
         1,
     ]
+    ends = [dt.datetime(year, 1, 1, tzinfo=UTC) for year in (1, 9999)]
+    assert [rows(lake, sql, as_of=at)[0]["n"] for at in ends] == [0, 100]
     with pytest.raises(ValueError, match="needs a zone"):
         timestamp(dt.datetime(2025, 1, 1))
 
