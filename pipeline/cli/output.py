@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,6 @@ def to_json(value: Any, indent: int | None = 1) -> str:
     import base64
     import json
     import math
-    from datetime import date, datetime
 
     def plain(item: Any) -> Any:
         if isinstance(item, dict):
@@ -106,7 +106,9 @@ def to_json(value: Any, indent: int | None = 1) -> str:
             return None
         if isinstance(item, bytes):
             return base64.b64encode(item).decode("ascii")
-        return item.isoformat() if isinstance(item, datetime | date) else item
+        if isinstance(item, datetime):  # all alike, or pandas leaves a column of them as text
+            return item.isoformat(timespec="microseconds")
+        return item.isoformat() if isinstance(item, date) else item
 
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, default=str)
 
@@ -132,6 +134,8 @@ def _csv_cell(value: Any) -> Any:
         import base64
 
         return base64.b64encode(value).decode("ascii")
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="microseconds")
     return to_json(value, None) if isinstance(value, list | dict) else value
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from typer.main import get_command
@@ -213,6 +214,22 @@ print([run([*{base!r}, form]) for form in ("table", "csv", "json")], file=sys.st
     assert "1970-01-01 00:00:00.000001+00:00" in lines
     [row] = json.loads(f"[{found}")
     assert [row[f"c{n}"] for n in range(len(NANOSECONDS))] == list(NANOSECONDS.values())
+
+
+def test_times_of_whole_seconds_are_written_as_the_others_are(site: Site, capsys: Capture) -> None:
+    """Or pandas, which takes the first for all, leaves the column as text."""
+    kind = "'Timestamp(Microsecond, Some(\"UTC\"))'"
+    times = ("2025-03-01T22:30:00", "2025-03-01T22:30:00.480000")
+    sql = " UNION ALL ".join(f"SELECT arrow_cast('{time}Z', {kind}) AS at" for time in times)
+    base = ["query", f"SELECT at, [at] AS several FROM ({sql}) AS t ORDER BY at", "--lake", str(site.lake)]
+    wanted = [pd.Timestamp(time, tz="UTC") for time in times]
+    assert run([*base, "--format", "csv"]) == 0
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out), parse_dates=["at"])
+    assert found["at"].tolist() == wanted
+    assert found["several"][0] == '["2025-03-01T22:30:00.000000+00:00"]'
+    assert run([*base, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert pd.to_datetime([row["at"] for row in rows]).tolist() == wanted
 
 
 def test_query_as_of(site: Site, capsys: Capture) -> None:
