@@ -74,18 +74,22 @@ def deploy(
 def template(definitions: Definitions, allow: list[str]) -> dict[str, Any]:
     """What a pool's worker starts for a run.
 
-    Command and environment are fixed: who may only submit runs cannot choose what is executed by them.
+    Command, environment and folder are fixed: who may only submit runs cannot choose what is executed by them.
     """
     made = ProcessWorker.get_default_base_job_template()
-    made["job_configuration"] |= {
+    configuration, variables = made["job_configuration"], made["variables"]
+    configuration |= {
         "command": COMMAND,
         "env": {
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(definitions.heartbeat_s),
             VARIABLE: setting(allow),
         },
     }
-    for name in ("command", "env"):
-        made["variables"]["properties"].pop(name, None)
+    del configuration["working_dir"]  # the command imports from there; without it each run gets a folder
+    for name in ("command", "env", "working_dir"):
+        del variables["properties"][name]
+    # Workers lay a run's variables over the template, `env` even where it is no variable.
+    variables["additionalProperties"] = False
     return dict(made)
 
 
@@ -113,11 +117,17 @@ def _pool(
             )
             client.create_work_pool(made)
         return Change("pool", pool.name, "created")
+    note = "" if _is_closed(wanted) else "who submits a run may choose what it executes: close its template"
     if (found.base_job_template, found.concurrency_limit) == (wanted, limit):
-        return Change("pool", pool.name, "unchanged")
+        return Change("pool", pool.name, "unchanged", note)
     if not dry_run:
         client.update_work_pool(pool.name, WorkPoolUpdate(base_job_template=wanted, concurrency_limit=limit))
-    return Change("pool", pool.name, "updated")
+    return Change("pool", pool.name, "updated", note)
+
+
+def _is_closed(template: dict[str, Any]) -> bool:
+    """Whether a template, ours or one made by hand, refuses variables that it does not declare."""
+    return (template.get("variables") or {}).get("additionalProperties") is False
 
 
 def _queues(

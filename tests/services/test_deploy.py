@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipeline import allowed
 from pipeline.errors import UsageError
 from tests.cli.run import marey
 from tests.helpers import ROOT
+from tests.services.rest import post
 from tests.services.server import prefect_server
 
 FILE = ROOT / "deploy" / "prefect.yaml"
@@ -90,6 +92,31 @@ def test_runs_that_are_watched_for_are_given_absolute_names(api: str, here: Path
     with SyncPrefectClient(api) as client:
         runs = [run.parameters for run in client.read_flow_runs()]
     assert {"video": str(here / "My Footage" / "gate.mp4"), "lake": str(here / "lake")} in runs
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"env": {allowed.VARIABLE: "/ s3: https:", "PYTHONPATH": "/footage"}},
+        {"env.PYTHONPATH": "/footage"},
+        {"working_dir": "/footage"},
+        {"command": "id"},
+    ],
+)
+def test_who_submits_a_run_gives_it_no_environment(api: str, here: Path, variables: dict[str, Any]) -> None:
+    """Workers would lay it over what the pool fixes, or start in a folder that holds a package `flows`."""
+    told(api, here, ".", "deploy", "--file", FILE, "--source", "My Footage", "--lake", "lake")
+    client: Any
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("analyze-video/marey").id
+        path, parameters = f"/deployments/{deployment}/create_flow_run", {"video": str(here / "a.mp4")}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(api, path, {"parameters": parameters, "job_variables": variables})
+        with refused.value as answer:
+            assert answer.code == 422
+            assert "Additional properties are not allowed" in answer.read().decode()
+        run = post(api, path, {"parameters": parameters})
+        client.delete_flow_run(run["id"])
 
 
 def test_orphans_as_json(api: str, here: Path) -> None:

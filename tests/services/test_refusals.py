@@ -54,6 +54,7 @@ def test_one_thing_after_the_other(prefect_api: str, here: Path) -> None:
         before = client.read_work_pool("marey-cpu").base_job_template
         done = deploy(here, prefect_api, "--file", other)
         assert done.returncode == 0, done.stderr
+        assert "marey-cpu  who submits a run may choose what it executes: close its template" in done.stdout
         assert client.read_work_pool("marey-cpu").base_job_template == before
         client.delete_work_pool("marey-cpu")
         done = deploy(here, prefect_api, "--file", other)
