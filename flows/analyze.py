@@ -46,9 +46,9 @@ from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
 from pipeline.analyze.plan import final
 from pipeline.config import Config
-from pipeline.errors import MareyError, ModelError, StorageError, UsageError
+from pipeline.errors import MareyError, ModelError, SourceError, StorageError, UsageError
 from pipeline.lake.location import Location
-from pipeline.sources import Missing, Source, find
+from pipeline.sources import Missing, Source, find, name_of
 
 __all__ = ["AnalysisFailed", "analyze_batch", "analyze_shard", "analyze_video"]
 
@@ -247,11 +247,8 @@ def _run(
     try:
         config = read_settings(settings)
         Location.parse(lake)
-        for uri in (*inputs, lake):
-            allowed.check(uri)
-        entries = find(inputs, since=_utc(since), say=_warn)
-        for entry in entries:
-            allowed.check(entry.uri)
+        allowed.check(lake)
+        entries = _find(inputs, _utc(since))
         if range_segments is not None and len(entries) != 1:
             raise UsageError(f"{inputs[0]} is {len(entries)} videos", remedy="give one, or run analyze-batch")
         if range_segments is not None and deployment.id:
@@ -272,6 +269,31 @@ def _run(
             batch.take(uris, analyze_shard(asked, lake, config, options, return_state=True))
             progress.step()
     return batch.end()
+
+
+def _find(inputs: Sequence[str], since: datetime | None) -> list[Source | Missing]:
+    """What the inputs name. What may not be used fails alone: a listing holds what others put there.
+
+    Raises:
+        UsageError: there is nothing that may be used; see also `pipeline.sources.find`.
+    """
+    refused = [_refused(uri, error) for uri in inputs if (error := allowed.refusal(uri)) is not None]
+    asked = [uri for uri in inputs if allowed.refusal(uri) is None]
+    listed = find(asked, since=since, say=_warn) if asked or not inputs else []
+    entries = list({entry.uri: entry for entry in (*refused, *map(_judged, listed))}.values())
+    errors = [entry.error for entry in entries if isinstance(entry, Missing)]
+    if errors and len(errors) == len(entries):
+        raise UsageError(errors[0].what, got=errors[0].got, remedy=errors[0].remedy, code=errors[0].code)
+    return entries
+
+
+def _judged(entry: Source | Missing) -> Source | Missing:
+    error = allowed.refusal(entry.uri)
+    return entry if error is None else _refused(entry.uri, error)
+
+
+def _refused(uri: str, error: UsageError) -> Missing:
+    return Missing(name_of(uri), SourceError(error.what, remedy=error.remedy, code="forbidden"))
 
 
 class _Progress:

@@ -74,7 +74,7 @@ def deploy(
 def template(definitions: Definitions, allow: list[str]) -> dict[str, Any]:
     """What a pool's worker starts for a run.
 
-    Command, environment and folder are fixed: who may only submit runs cannot choose what is executed by them.
+    Command, environment and folder are fixed: who may only submit runs cannot choose what these execute.
     """
     made = ProcessWorker.get_default_base_job_template()
     configuration, variables = made["job_configuration"], made["variables"]

@@ -60,9 +60,16 @@ def named(inputs: Sequence[str]) -> str:
     """`gate.mp4`, or `gate.mp4 and 2 more`: the name of a run. Of a URL neither user nor query are shown."""
     if not inputs:
         return "nothing"
-    first = urlsplit(inputs[0]).path if "://" in inputs[0] else inputs[0]
+    first = _path(inputs[0]) if "://" in inputs[0] else inputs[0]
     name = (PurePosixPath(first).name or first or "video")[:100]
     return name if len(inputs) == 1 else f"{name} and {len(inputs) - 1} more"
+
+
+def _path(address: str) -> str:
+    try:
+        return urlsplit(address).path
+    except ValueError:  # it is no address, which the run will say
+        return ""
 
 
 def plain(results: Iterable[VideoResult]) -> list[Video]:

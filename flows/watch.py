@@ -39,7 +39,8 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
         How many videos are undone, and how many of them were submitted; the others are in work.
     """
     tag_run(lake)
-    allowed.check(source)
+    for uri in (source, lake):
+        allowed.check(uri)
     with server() as client:
         lost = orphans(client)
         free(client, lost)
@@ -61,7 +62,8 @@ def watch(source: str, lake: str, queue: str, minutes: Annotated[float, Field(gt
         minutes: how long.
     """
     tag_run(lake)
-    allowed.check(source)
+    for uri in (source, lake, queue):
+        allowed.check(uri)
     end = time.monotonic() + 60 * minutes
     watch_queue(
         source,

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import UsageError
 
@@ -53,11 +53,20 @@ def check(uri: str) -> None:
     Raises:
         UsageError: it may not be named here.
     """
+    if (error := refusal(uri)) is not None:
+        raise error
+
+
+def refusal(uri: str) -> UsageError | None:
+    """The error for a URI that is below no allowed prefix; None if it may be used."""
     allowed = prefixes()
-    if allowed is None or any(_is_below(uri, prefix) for prefix in allowed):
-        return
-    shown = urlsplit(uri)._replace(netloc=urlsplit(uri).netloc.rpartition("@")[2], query="").geturl()
-    raise UsageError(f"{shown} may not be used here", remedy=f"{VARIABLE} lists what may")
+    try:
+        if allowed is None or any(_is_below(uri, prefix) for prefix in allowed):
+            return None
+        shown = urlsplit(uri)._replace(netloc=urlsplit(uri).netloc.rpartition("@")[2], query="").geturl()
+    except ValueError:  # of urlsplit; what it cannot read may hold a password anywhere
+        shown = f"an address with {uri.partition('://')[0]}:// that cannot be read"
+    return UsageError(f"{shown} may not be used here", remedy=f"{VARIABLE} lists what may")
 
 
 def is_forbidden_address(address: str) -> bool:
@@ -71,12 +80,30 @@ def is_forbidden_address(address: str) -> bool:
 
 
 def _is_below(uri: str, prefix: str) -> bool:
-    if "://" not in uri:
-        if "://" in prefix:
-            return False
-        # Links and `..` lead where they lead: what counts is where a file lies.
-        path, top = Path(uri).expanduser().resolve(), Path(prefix).expanduser().resolve()
-        return path == top or top in path.parents
-    if "@" in urlsplit(uri).netloc or "/../" in f"{uri}/":
+    path, top = _local(uri), _local(prefix)
+    if path is not None:
+        return top is not None and (path == top or top in path.parents)
+    if "@" in urlsplit(uri).netloc or _climbs(uri):
         return False
     return uri == prefix.rstrip("/") or uri.startswith(prefix.rstrip("/") + "/")
+
+
+def _local(uri: str) -> Path | None:
+    """Where a path or file:// URI leads on this machine, by links and `..`; None if elsewhere."""
+    if "://" in uri:
+        parts = urlsplit(uri)
+        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+            return None
+        uri = unquote(parts.path)
+    return Path(
+        os.path.realpath(os.path.expanduser(uri))
+    )  # unlike Path's no errors: ~nobody, circles of links
+
+
+def _climbs(uri: str) -> bool:
+    """Whether a URI has `..` in its path; of a web address also quoted, or beside a backslash."""
+    parts = urlsplit(uri)
+    path = uri if parts.scheme == "s3" else parts.path  # a key holds `?` and `#`, and is never decoded
+    while parts.scheme != "s3" and (plain := unquote(path).replace("\\", "/")) != path:
+        path = plain
+    return "/../" in f"{path}/"

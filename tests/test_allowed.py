@@ -17,7 +17,16 @@ from tests.s3 import free_port
 
 @pytest.mark.parametrize(
     "uri",
-    ["s3://uploads/a/b.mp4", "s3://uploads", "/footage/a.mp4", "/footage", "https://cams.example/x/1.mp4"],
+    [
+        "s3://uploads/a/b.mp4",
+        "s3://uploads",
+        "s3://uploads/%2e%2e/b.mp4",  # a key, of which nothing is decoded
+        "/footage/a.mp4",
+        "/footage",
+        "file:///footage/a%20b",
+        "https://cams.example/x/1.mp4",
+        "https://cams.example/x/%C3%A4.mp4?a=/../b",
+    ],
 )
 def test_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(allowed.VARIABLE, "s3://uploads/ /footage https://cams.example/x/")
@@ -35,6 +44,10 @@ def test_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "https://cams.example.evil/x/1.mp4",
         "https://user:word@cams.example/x/1.mp4",
         "http://169.254.169.254/latest/meta-data",
+        "https://cams.example/x/%2e%2e/1.mp4",
+        "https://cams.example/x/..%2f1.mp4",
+        "https://cams.example/x/%252E%252e/1.mp4",
+        "https://cams.example/x/..%5c1.mp4",
     ],
 )
 def test_not_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +64,25 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv(allowed.VARIABLE, str(tmp_path / "in"))
     with pytest.raises(UsageError):
         allowed.check(str(tmp_path / "in" / "link.mp4"))
+
+
+@pytest.mark.parametrize("name", ["lake/../secret", "lake/%2e%2e/secret", "lake/link"])
+def test_file_uris_lead_where_they_lead(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "link").symlink_to(tmp_path)
+    monkeypatch.setenv(allowed.VARIABLE, f"file://{tmp_path}/lake")
+    allowed.check(f"file://{tmp_path}/lake/tables")
+    with pytest.raises(UsageError, match="may not be used here"):
+        allowed.check(f"file://{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize("uri", ["https://user:word@[x/1.mp4", "~nosuchuser/x.mp4", "/footage/loop/x.mp4"])
+def test_what_cannot_be_read_is_refused(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setenv(allowed.VARIABLE, "/nowhere https://user.example/")
+    with pytest.raises(UsageError, match="may not be used here") as caught:
+        allowed.check(uri.replace("/footage", str(tmp_path)))
+    assert "word" not in str(caught.value)
 
 
 def test_a_prefix_may_hold_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,3 +172,10 @@ def test_changed_since(archive: Path) -> None:
     error = changed_since(source)
     assert error is not None
     assert "vanished" in str(error)
+
+
+def test_what_is_no_address_is_a_wrong_use() -> None:
+    with pytest.raises(
+        UsageError, match=r"^an input with https:// is no address: check it: Invalid IPv6 URL$"
+    ):
+        find(["https://user:word@[::1/x.mp4?key=word"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.config import CameraPattern
-from pipeline.errors import MareyError, SourceError
+from pipeline.errors import MareyError, SourceError, UsageError
 from pipeline.keys import compile_pattern
 
 VIDEO_SUFFIXES = frozenset(
@@ -76,10 +76,18 @@ def is_web(address: str) -> bool:
 
 
 def name_of(address: str) -> str:
-    """The URI of an input: of one on a web server without user, password, query and fragment."""
+    """The URI of an input: of one on a web server without user, password, query and fragment.
+
+    Raises:
+        UsageError: it is no address.
+    """
     if not is_web(address):
         return address
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as exc:  # its text may hold a password or a query
+        what = f"an input with {address.partition('://')[0]}:// is no address"
+        raise UsageError(what, remedy=f"check it: {exc}") from exc
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 

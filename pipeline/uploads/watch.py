@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import s3
+from pipeline import allowed, s3
 from pipeline.errors import InputError, MareyError, SourceError, StorageError, UsageError
 from pipeline.lake.location import Location
 from pipeline.sources import Source, bucket, find
@@ -105,9 +105,11 @@ def check_source(uri: str, *, may_be_absent: bool = False) -> None:
 
 
 def wanted(uri: str, prefix: str, lake: str) -> bool:
-    """Whether a new object is a video that the prefix names, if one is given, and not the lake's own."""
+    """Whether a new object is a video that may be used, not the lake's own, and named by a prefix, if any."""
     own = uri.startswith(str(Location.parse(lake)).rstrip("/") + "/")
-    return suffix(uri) in VIDEO_SUFFIXES and not own and (not prefix or bucket.names(prefix, uri))
+    if suffix(uri) not in VIDEO_SUFFIXES or own or allowed.refusal(uri) is not None:
+        return False
+    return not prefix or bucket.names(prefix, uri)
 
 
 def _there(uris: Sequence[str]) -> list[Source]:
@@ -154,7 +156,8 @@ def _sweep(sweeper: Sweeper, lake: str, submit: Submit) -> None:
 def sweep_once(inputs: Sequence[str], lake: str, say: Say = silent) -> list[Todo]:
     """What a single listing shows to be undone. Files that somebody is writing to are left out.
 
-    `say` is told which folders cannot be read and are passed over.
+    `say` is told which folders cannot be read and are passed over, and of what is left out because it may
+    not be used: what others put there, such as links.
 
     Raises:
         UsageError: an input does not exist.
@@ -166,6 +169,9 @@ def sweep_once(inputs: Sequence[str], lake: str, say: Say = silent) -> list[Todo
         if exc.code != "empty":  # a directory in which nothing has arrived yet
             raise
         sources = []
+    for source in sources:
+        if (error := allowed.refusal(source.uri)) is not None:
+            say(f"left out: {error}")
     return todo(lake, [s for s in sources if wanted(s.uri, "", lake) and not _is_open(s)])
 
 

@@ -9,6 +9,7 @@ import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -106,8 +107,7 @@ def test_runs_that_are_watched_for_are_given_absolute_names(api: str, here: Path
 def test_who_submits_a_run_gives_it_no_environment(api: str, here: Path, variables: dict[str, Any]) -> None:
     """Workers would lay it over what the pool fixes, or start in a folder that holds a package `flows`."""
     told(api, here, ".", "deploy", "--file", FILE, "--source", "My Footage", "--lake", "lake")
-    client: Any
-    with get_client(sync_client=True) as client:
+    with SyncPrefectClient(api) as client:
         deployment = client.read_deployment_by_name("analyze-video/marey").id
         path, parameters = f"/deployments/{deployment}/create_flow_run", {"video": str(here / "a.mp4")}
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -116,7 +116,7 @@ def test_who_submits_a_run_gives_it_no_environment(api: str, here: Path, variabl
             assert answer.code == 422
             assert "Additional properties are not allowed" in answer.read().decode()
         run = post(api, path, {"parameters": parameters})
-        client.delete_flow_run(run["id"])
+        client.delete_flow_run(UUID(run["id"]))
 
 
 def test_orphans_as_json(api: str, here: Path) -> None:
