@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline import allowed
 from pipeline.config import Config, load
@@ -19,7 +20,9 @@ Prefect stores and shows the parameters of runs."""
 
 
 def read_settings(settings: Settings) -> Config:
-    """The config, checked by the command's models; files that it names are held to the allow-list.
+    """The config, checked by the command's models; what it names outside is held to the allow-list.
+
+    What defaults and the worker's own environment name is not the choice of who submits a run, and passes.
 
     Raises:
         UsageError: see `pipeline.config.load` and `pipeline.allowed`.
@@ -35,13 +38,31 @@ def read_settings(settings: Settings) -> Config:
 
 
 def _allowed(config: Config) -> Config:
-    for name in files(config):
+    if allowed.prefixes() is None:
+        return config
+    own = load()
+    for name in set(files(config)) - set(files(own)):
         allowed.check(name)
+    for key, address in receivers(config).items():
+        if address != receivers(own).get(key) and allowed.refusal(address) is not None:
+            # What stands behind the host is often a secret.
+            place = f"{key} at {urlsplit(address).hostname}"
+            raise UsageError(f"{place} may not be used here", remedy=f"{allowed.VARIABLE} lists what may")
     return config
 
 
 def files(config: Config) -> list[str]:
     """Weights and models that a config names by path or address, not those that marey brings."""
     perceive = config.perceive
-    names = (perceive.weights, perceive.detector, config.track.weights, *config.events.models)
+    return outside(perceive.weights, perceive.detector, config.track.weights, *config.events.models)
+
+
+def outside(*names: str) -> list[str]:
+    """Of names of weights, the paths and addresses, without the digests behind them."""
     return [name.partition("#")[0] for name in names if name and not _SHIPPED.fullmatch(name)]
+
+
+def receivers(config: Config) -> dict[str, str]:
+    """Where a config sends messages, by key."""
+    named = {"notify.webhook": config.notify.webhook, "notify.queue": config.notify.queue}
+    return {key: address for key, address in named.items() if address}

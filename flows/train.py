@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import report
+from flows.settings import outside
 from flows.tags import tag_run
 from pipeline import allowed
 
@@ -44,7 +45,7 @@ def train_detector(
     from pipeline.training_detector import DetectorJob, train
 
     tag_run()
-    for path in (data, images, out):
+    for path in (data, images, out, *outside(start)):
         allowed.check(path)
     job = DetectorJob(((Path(data), Path(images)),), Path(out), start=start, steps=steps, device=device)
     return str(train(job, get_run_logger().info))

@@ -133,8 +133,11 @@ def deploy_command(
         Queue(queue)
     place = str(config.resolve()) if config is not None else None
     values = {"source": source, "lake": lake, "queue": queue, "config": place}
-    # What the config names is the deployer's choice, not that of who submits a run.
-    named = [place, *_absolute_only(config, flows("settings").files(resolved))] if place else []
+    # What the config names is the deployer's choice, not that of who submits a run; so is the queue.
+    settings = flows("settings")
+    named = [place, *_absolute_only(config, settings.files(resolved))] if place else []
+    named += settings.receivers(resolved).values() if place else ()
+    named += [queue] if queue is not None else []
     allowed = [*(map(_absolute, allow) if allow else (_folder(source), lake)), *named]
     with flows("server").server() as client:
         for change in flows("deploy").deploy(client, spec, values, allowed, dry_run=dry_run):

@@ -87,6 +87,13 @@ def test_given_prefixes_are_absolute_too(api: str, here: Path) -> None:
     assert json.loads(on_the_server(api)[1]) == [str(here / "other"), "s3://a b/c"]
 
 
+def test_receivers_that_the_config_names_are_allowed(api: str, here: Path) -> None:
+    (here / "site.toml").write_text('[notify]\nwebhook = "https://hooks.example/marey"\n')
+    options = ("--file", FILE, "--source", "other", "--lake", "lake", "--config", "site.toml")
+    told(api, here, ".", "deploy", *options)
+    assert on_the_server(api)[1].split(" ")[-2:] == [str(here / "site.toml"), "https://hooks.example/marey"]
+
+
 def test_runs_that_are_watched_for_are_given_absolute_names(api: str, here: Path) -> None:
     told(api, here, ".", "deploy", "--file", FILE, "--source", "My Footage", "--lake", "lake")
     told(api, here, "other", "watch", "../My Footage", "--lake", "../lake", "--once")
