@@ -29,7 +29,7 @@ from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis
 from pipeline.lake.rewrite import adds, remove
-from pipeline.lake.schema import PARTITIONED, TABLES
+from pipeline.lake.schema import PARTITIONED, written
 from pipeline.lake.staging import FOLDER
 from pipeline.lake.tables import AFTER_COMMIT, DENIED, OUTBOX, Lake
 from pipeline.retry import contended
@@ -261,7 +261,7 @@ def _shorten_log(lake: Lake, name: str) -> int:
 
 def _check_pointed(lake: Lake, name: str) -> DeltaTable:
     """The table, check-pointed after a commit of no rows: that of the removal names the video."""
-    snapshot, nothing = lake.table(name), TABLES[name].empty_table()
+    snapshot, nothing = lake.table(name), written(name).empty_table()
     try:
         write_deltalake(snapshot, nothing, mode="append", post_commithook_properties=AFTER_COMMIT)
         snapshot.create_checkpoint()

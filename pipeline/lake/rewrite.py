@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pipeline.errors import ConflictError
 from pipeline.lake.layout import ORDER, VECTORS, writer_properties
 from pipeline.lake.lookup import quoted, run_sql
-from pipeline.lake.schema import TABLES
+from pipeline.lake.schema import TABLES, written
 from pipeline.lake.tables import AFTER_COMMIT, Lake
 from pipeline.lake.vectors import without_vectors
 from pipeline.retry import contended
@@ -65,8 +65,7 @@ def rewrite(
         ConflictError: the partition was written meanwhile; nothing is changed.
         StorageError: it cannot be read or written; nothing is changed.
     """
-    schema = TABLES[name]
-    rows = pa.RecordBatchReader.from_batches(schema, _in_order(snapshot, name, on, runs, bare))
+    rows = pa.RecordBatchReader.from_batches(written(name), _in_order(snapshot, name, on, runs, bare))
     _overwrite(lake, name, snapshot, rows, f"date = '{on}'")
 
 
@@ -83,7 +82,7 @@ def remove(lake: Lake, name: str, where: str) -> None:
     def once() -> None:
         snapshot = lake.table(name)
         if run_sql(snapshot, name, f"SELECT 1 FROM {name} WHERE {where} LIMIT 1").num_rows:
-            _overwrite(lake, name, snapshot, TABLES[name].empty_table().to_reader(), where)
+            _overwrite(lake, name, snapshot, written(name).empty_table().to_reader(), where)
 
     contended(lake.named(name), once)
 
@@ -129,7 +128,7 @@ def _in_order(
             where = f"\"date\" = DATE '{on}' AND video_id IN ({videos}) AND run_id IN ({run_ids})"
             long = sum(run.rows for run in group) > limit and "sample" in TABLES[name].names
             for part in _ranges(name, where, limit, ask) if long else [where]:
-                rows = ask(f"SELECT * FROM {name} WHERE {part}").cast(TABLES[name]).sort_by(order)
+                rows = ask(f"SELECT * FROM {name} WHERE {part}").cast(written(name)).sort_by(order)
                 yield from without_vectors(name, rows, bare).to_batches(max_chunksize=65536)
 
 

@@ -2,7 +2,6 @@
 
 Boxes are xyxy in displayed pixels (after rotation and sample aspect). `t` is in seconds of presentation time
 from the first displayed frame; `*_utc` is null where the recording time is unknown, or the time beyond 2261.
-Comments stand in the tables: delta refuses rows whose columns have others than those of a lake that is there.
 """
 
 from __future__ import annotations
@@ -217,6 +216,15 @@ TABLES: dict[str, pa.Schema] = {
     "objects": _table(OBJECTS, {"t_end": ["start_utc", "end_utc"]}),
     "events": _table(EVENTS, {"t_peak": ["start_utc", "end_utc"]}),
 }
+
+
+def written(name: str) -> pa.Schema:
+    """How rows of a table are written: without comments, which stand in the table.
+
+    Delta refuses rows whose comments differ from those of a lake that an older program made.
+    """
+    return pa.schema([field.remove_metadata() for field in TABLES[name]])
+
 
 PARTITIONED = ("frames", "detections", "tracks", "objects", "events")
 

@@ -30,7 +30,7 @@ from pipeline.lake.layout import (
     writer_properties,
 )
 from pipeline.lake.location import Location
-from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
+from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES, written
 from pipeline.retry import contended, patiently
 
 _VERSION_KEY = "marey.schemaVersion"
@@ -253,7 +253,7 @@ class Lake:
             self.location.sync_commit(name, snapshot.version())
 
     def _fit(self, name: str, rows: pa.Table) -> pa.Table:
-        schema = TABLES[name]
+        schema = written(name)
         if rows.schema.names != schema.names:
             raise ValueError(f"rows for {name} need columns {schema.names}, got {rows.schema.names}")
         return rows.cast(schema)

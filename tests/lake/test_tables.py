@@ -373,3 +373,22 @@ def test_pyarrow_reads_every_table(tmp_path: Path) -> None:
         assert dataset.schema.names == schema.names
         assert dataset.to_table().num_rows == lake.table(name).count()
         assert not any(pa.types.is_string_view(kind) for kind in dataset.schema.types)
+
+
+def test_a_lake_of_other_comments_is_written_and_compacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comments get better with the program; they stand in the tables since these were made."""
+    with monkeypatch.context() as older:
+        for name, schema in TABLES.items():
+            older.setitem(
+                TABLES, name, pa.schema([field.with_metadata({"comment": "once"}) for field in schema])
+            )
+        Lake.open(tmp_path)
+    lake = Lake.open(tmp_path)
+    analyse(lake, "v1")
+    analyse(lake, "v2")
+    compact(str(tmp_path), LakeConfig(history_days=0, grace_h=0))
+    analyse(lake, "v3")
+    assert query(tmp_path, "SELECT count(DISTINCT video_id) AS n FROM objects")["n"].to_pylist() == [3]
+    assert {f.metadata["comment"] for f in lake.table("objects").schema().fields} == {"once"}
