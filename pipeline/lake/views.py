@@ -7,23 +7,38 @@ Plain `duckdb` is SQL over DuckDB's own `delta` extension, which it fetches from
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import UsageError
-from pipeline.lake.current import BASE, current_views
+from pipeline.lake.current import BASE, Cells, current_views
 from pipeline.lake.lookup import quoted
-from pipeline.lake.tables import Lake
+from pipeline.lake.schema import TABLES, UTC
+from pipeline.lake.tables import Lake, lacking
+
+_TRINO = {
+    "string": "varchar", "int64": "bigint", "int32": "integer", "double": "double", "float": "real",
+    "bool": "boolean", "date32[day]": "date", "binary": "varbinary",
+    str(UTC): "timestamp(6) with time zone",
+}  # fmt: skip
+"""Types of Trino, whose views should have no column of none."""
+
+_ATHENA = {**_TRINO, str(UTC): "timestamp"}
+
+_UNTYPED: Mapping[str, str] = MappingProxyType({})
 
 
 def views(lake_uri: str | os.PathLike[str], engine: str) -> str:
     """Text that makes the views of `marey query` in another engine.
 
     Args:
-        lake_uri: The lake; it must exist, and only its place enters the text.
+        lake_uri: The lake; it must exist. Its place enters the text, and which columns its tables lack
+            because an older program made them: views show them as null until they are printed anew.
         engine: One of `ENGINES`.
 
     Raises:
+        StorageError: the lake cannot be read.
         UsageError: there is no lake, or no such engine.
     """
     if engine not in ENGINES:
@@ -45,7 +60,7 @@ def _duckdb(lake: Lake) -> Iterator[str]:
     for table, name in BASE.items():
         path = quoted(lake.location.table(table))
         yield f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM delta_scan({path});"
-    yield from _create_views("CREATE OR REPLACE VIEW {}")
+    yield from _create_views("CREATE OR REPLACE VIEW {}", cells=_lacking(lake))
 
 
 def _duckdb_python(lake: Lake) -> Iterator[str]:
@@ -59,7 +74,7 @@ def _duckdb_python(lake: Lake) -> Iterator[str]:
         dataset = f"DeltaTable({lake.location.table(table)!r}).to_pyarrow_dataset()"
         yield f"marey.register({name!r}, {dataset})"
     yield 'marey.execute("""'
-    yield from _create_views("CREATE VIEW {}")
+    yield from _create_views("CREATE VIEW {}", cells=_lacking(lake))
     yield '""")'
     yield '# marey.sql("SELECT label, count(*) FROM events GROUP BY label")'
 
@@ -75,7 +90,7 @@ def _polars(lake: Lake) -> Iterator[str]:
         # Polars' own reader does not find files below a name that a URL escapes.
         how = ", use_pyarrow=True" if not _on_s3(lake) and "%" in Path(path).as_uri() else ""
         yield f"marey.register({name!r}, pl.scan_delta({path!r}{how}))"
-    for view, select in current_views().items():
+    for view, select in current_views(cells=_lacking(lake)).items():
         yield f'marey.register({view!r}, marey.execute("""{select}"""))'
     yield '# marey.execute("SELECT label, count(*) FROM events GROUP BY label", eager=True)'
 
@@ -87,7 +102,7 @@ def _spark(lake: Lake) -> Iterator[str]:
         if _on_s3(lake):
             path = f"s3a{path.removeprefix('s3')}"
         yield f"CREATE OR REPLACE TEMPORARY VIEW {name} AS SELECT * FROM delta.`{path}`;"
-    yield from _create_views("CREATE OR REPLACE TEMPORARY VIEW {}", quote="`")
+    yield from _create_views("CREATE OR REPLACE TEMPORARY VIEW {}", quote="`", cells=_lacking(lake))
 
 
 def _trino(lake: Lake) -> Iterator[str]:
@@ -98,16 +113,25 @@ def _trino(lake: Lake) -> Iterator[str]:
     for table, name in BASE.items():
         at = quoted(lake.location.table(table))
         yield f"CALL delta.system.register_table('marey', '{name}', {at});"
-    yield from _create_views("CREATE OR REPLACE VIEW {}")
+    yield from _create_views("CREATE OR REPLACE VIEW {}", cells=_lacking(lake, _TRINO))
 
 
 def _athena(lake: Lake) -> Iterator[str]:
-    yield "-- Athena, engine version 3. It reads S3 only: the locations must be s3:// ones."
+    yield "-- Athena, engine version 3. It reads S3 only: the locations must be s3:// ones. Its views hold no"
+    yield "-- times with a zone: these are in UTC without saying so."
     yield "CREATE DATABASE IF NOT EXISTS marey;"
     for table, name in BASE.items():
         at = quoted(lake.location.table(table))
-        yield f"CREATE EXTERNAL TABLE marey.{name} LOCATION {at} TBLPROPERTIES ('table_type' = 'DELTA');"
-    yield from _create_views("CREATE OR REPLACE VIEW {}")
+        properties = "TBLPROPERTIES ('table_type' = 'DELTA')"
+        yield f"CREATE EXTERNAL TABLE IF NOT EXISTS marey.{name} LOCATION {at} {properties};"
+    times = {
+        (table, field.name): "CAST({} AS timestamp)"
+        for table, schema in TABLES.items()
+        for field in schema
+        if field.type == UTC
+    }
+    cells = times | _lacking(lake, _ATHENA)
+    yield from _create_views("CREATE OR REPLACE VIEW {}", within="marey.", cells=cells)
 
 
 def _on_s3(lake: Lake) -> bool:
@@ -120,9 +144,19 @@ def _python_settings(lake: Lake) -> Iterator[str]:
         yield "# for another server than Amazon's AWS_ENDPOINT_URL, and AWS_ALLOW_HTTP=true if that is http://"
 
 
-def _create_views(create: str, quote: str = '"') -> Iterator[str]:
-    for view, select in current_views(quote=quote).items():
-        yield f"{create.format(view)} AS {select};"
+def _create_views(create: str, quote: str = '"', within: str = "", *, cells: Cells) -> Iterator[str]:
+    for view, select in current_views(quote=quote, within=within, cells=cells).items():
+        yield f"{create.format(within + view)} AS {select};"
+
+
+def _lacking(lake: Lake, types: Mapping[str, str] = _UNTYPED) -> dict[tuple[str, str], str]:
+    """Nulls for the columns that came after the program that made the lake, cast to an engine's types."""
+    lacking_of = {name: lacking(lake.table(name), name) for name in TABLES}
+    return {
+        (name, field.name): f"CAST(NULL AS {types[str(field.type)]})" if str(field.type) in types else "NULL"
+        for name, fields in lacking_of.items()
+        for field in fields
+    }
 
 
 ENGINES: dict[str, Callable[[Lake], Iterator[str]]] = {

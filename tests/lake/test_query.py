@@ -221,12 +221,36 @@ def test_duckdb_sql_agrees_with_query(lake: Lake) -> None:
 @pytest.mark.parametrize("engine", list(ENGINES))
 def test_every_engine_gets_every_view(lake: Lake, engine: str) -> None:
     text = views(lake.location.path, engine)
+    database = "marey[.]" if engine == "athena" else ""
     for view in VIEWS:
-        assert re.search(rf"(?:VIEW |register\('){view}\b", text), view
+        assert re.search(rf"(?:VIEW {database}|register\('){view}\b", text), view
     for table in ("videos", "analyses", "tracks"):
         assert f"/{table}" in text
     sign = "`" if engine == "spark" else '"'
     assert f"{sign}class{sign}, r.score" in text
+
+
+def test_athena_finds_all_in_its_database_and_takes_the_text_twice(lake: Lake) -> None:
+    """DuckDB has its SQL for views; the tables are put where Athena would find them."""
+    session = duckdb.connect()
+    session.execute("CREATE SCHEMA marey; SET TimeZone = 'UTC'")
+    text = re.sub("^--.*\n", "", views(lake.location.path, "athena"), flags=re.MULTILINE)
+    for table in re.findall(r"CREATE EXTERNAL TABLE IF NOT EXISTS marey\.(\w+) ", text):
+        rows_of = lake.table(table.removesuffix("_all")).to_pyarrow_dataset()
+        session.register(f"here_{table}", rows_of)
+        session.execute(f"CREATE VIEW marey.{table} AS SELECT * FROM here_{table}")
+    for statement in 2 * re.findall(r"CREATE OR REPLACE VIEW[^;]*;", text):
+        session.execute(statement)
+    for view in VIEWS:
+        assert session.sql(f"SELECT count(*) AS n FROM marey.{view}").fetchall() == [
+            (rows(lake, f"SELECT count(*) AS n FROM {view}")[0]["n"],)
+        ]
+    times = "SELECT start_utc, end_utc FROM {}objects ORDER BY video_id, track_id"
+    found = session.sql(times.format("marey.")).to_arrow_table()
+    assert found.schema.field("start_utc").type == pa.timestamp("us")
+    assert [row["end_utc"].replace(tzinfo=UTC) for row in found.to_pylist()] == [
+        row["end_utc"] for row in rows(lake, times.format(""))
+    ]
 
 
 def test_an_unknown_engine_is_refused(lake: Lake, tmp_path: Path) -> None:

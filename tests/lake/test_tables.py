@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ from pipeline.lake.lookup import known_videos
 from pipeline.lake.query import query
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES
 from pipeline.lake.tables import Lake
+from pipeline.lake.views import views
 from pipeline.report.gather import gather
 from tests.lake.build import analyse, placed, running, sample_lake, stage_rows
 
@@ -230,6 +232,15 @@ def test_a_lake_from_before_thumbnails_is_read_and_gets_them(
     assert query(place, sql).to_pylist() == [{"video_id": "v1", "thumbnail": None}]
     assert known_videos(lake, ["/archive/v1.mp4"])["/archive/v1.mp4"].video_id == "v1"
     assert gather(str(place), "v1").thumbnail is None
+    duck: dict[str, Any] = {}
+    exec(views(place, "duckdb-python"), duck)
+    assert duck["marey"].sql(sql).fetchall() == [("v1", None)]
+    polars: dict[str, Any] = {}
+    exec(views(place, "polars"), polars)
+    assert polars["marey"].execute(sql, eager=True).rows() == [("v1", None)]
+    assert "NULL AS thumbnail" in views(place, "duckdb")
+    for engine in ("trino", "athena"):
+        assert "CAST(NULL AS varbinary) AS thumbnail" in views(place, engine)
     extended = Lake.open(place)
     analyse(extended, "v2", name={"thumbnail": b"jpeg"})
     assert [row["thumbnail"] for row in query(place, sql).to_pylist()] == [None, b"jpeg"]
