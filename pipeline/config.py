@@ -166,7 +166,9 @@ class Rule(Model):
         "approach",
     ] = result(..., "what happens")
     cameras: str = result("*", "shell pattern of the cameras that the rule is for")
-    classes: tuple[str, ...] = result((), "only these classes; empty: all")
+    classes: tuple[str, ...] = result(
+        (), "only these classes, as known at each frame (tracks.class); empty: all"
+    )
     line: tuple[Point, Point] | None = result(
         None, "line_crossing: from, to; wrong_way: an arrow the right way"
     )

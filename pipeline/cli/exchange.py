@@ -47,7 +47,8 @@ def export_command(
     """Write tracks in the formats of other tools, with a table of each frame's time.
 
     Frames count from 0, and from 1 in MOT: img1/000001.jpg is frame 0. MOT's classes are the lines of
-    gt/labels.txt. A COCO file that is there already is not written over: somebody may have corrected it.
+    gt/labels.txt, and frameRate in seqinfo.ini is the true one, which may be a fraction. A COCO file that is
+    there already is not written over: somebody may have corrected it.
     """
     from pipeline.exchange.export import export
     from pipeline.report.gather import find, gather

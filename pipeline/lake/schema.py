@@ -73,7 +73,11 @@ TRACKS = _schema(
     ("track_id", pa.int64(), "number of the track, unique within the video"),
     *_SAMPLE,
     *_BOX,
-    ("class", pa.string(), "class of the object"),
+    (
+        "class",
+        pa.string(),
+        "class with the highest summed score as far as known by then; `objects.class` is the final one",
+    ),
     ("score", pa.float32(), "score of the detection; of a filled box the track's mean"),
     ("observed", pa.bool_(), "false where the box was filled in between observations"),
 )
