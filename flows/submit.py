@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -41,8 +42,16 @@ _FEW = 4 * SHARD_SIZE
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 _PAGE = 200
 _LINKS = 20
-"""Runs of one version of a name that may end without the end of an attempt in the lake, before it is left
-alone until compaction gives up the attempts that they began. More than `lake.max_attempts`, an end, too."""
+"""Runs of one version of a name that may end without the end of an attempt in the lake before it gets one a
+day only. More than `lake.max_attempts`, which is an end, too."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """How many videos runs were submitted for, and which were left alone: their runs keep ending unheard."""
+
+    num_videos: int
+    left_alone: tuple[str, ...]
 
 
 def submit(
@@ -57,20 +66,22 @@ def submit(
     """A run of a deployment: a new one, or the one under this key that has not ended.
 
     For a known key the server gives back the run that has it, even one that crashed. The lake says that the
-    work is not done, so another run is made, under the next key.
+    work is not done, so another run is made, under the next key; after so many that ended, one a day (UTC):
+    what kept them from a word in the lake, as a full disk, may have gone.
 
     Returns:
-        The run; None if so many have ended that it is left alone.
+        The run; None if it is left alone until tomorrow.
 
     Raises:
         UsageError: the server has no such deployment, or no pool for it.
     """
     deployment = _deployment(client, flow_name)
-    for link in range(_LINKS):
+    links = [key, *(f"{key}-{link}" for link in range(1, _LINKS)), f"{key}-{datetime.now(UTC).date()}"]
+    for link in links:
         run = client.create_flow_run_from_deployment(
             deployment,
             parameters=parameters,
-            idempotency_key=key if link == 0 else f"{key}-{link}",
+            idempotency_key=link,
             name=name,
             tags=[TAG],
             work_queue_name=queue,
@@ -115,38 +126,35 @@ def submit_uploads(todo: Sequence[Todo], lake: str) -> None:
         submit_videos(free, lake)
 
 
-def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> None:
-    """A run for each video."""
+def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> list[str]:
+    """A run for each video; returns those that were left alone."""
     if not todo:
-        return
+        return []
+    left: list[str] = []
     with server() as client:
         for item in todo:
-            parameters = {"video": item.uri, "lake": lake}
-            submit(
-                client,
-                "analyze-video",
-                parameters,
-                key=item.key,
-                name=report.named([item.uri]),
-                queue=queue,
-            )
+            parameters, name = {"video": item.uri, "lake": lake}, report.named([item.uri])
+            if submit(client, "analyze-video", parameters, key=item.key, name=name, queue=queue) is None:
+                left.append(item.uri)
+    return left
 
 
-def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int) -> int:
-    """Runs for shards of videos that no run works on, large ones alone; returns how many videos."""
+def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int) -> Submitted:
+    """Runs for shards of videos that no run works on, large ones alone."""
     with server() as client:
         free = _free(todo, in_work(client))
     large = [item for item in free if item.source.size_bytes >= _LARGE_BYTES]
     small = [item for item in free if item.source.size_bytes < _LARGE_BYTES]
-    submit_videos(large, lake, BACKFILL)
+    left = submit_videos(large, lake, BACKFILL)
     with server() as client:
         for start in range(0, len(small), shard_size):
             shard = small[start : start + shard_size]
             uris = [item.uri for item in shard]
-            key = f"marey-{digest(sorted(item.key for item in shard))}"
+            key, name = f"marey-{digest(sorted(item.key for item in shard))}", report.named(uris)
             parameters = {"inputs": uris, "lake": lake, "shard_size": shard_size}
-            submit(client, "analyze-batch", parameters, key=key, name=report.named(uris), queue=BACKFILL)
-    return len(free)
+            if submit(client, "analyze-batch", parameters, key=key, name=name, queue=BACKFILL) is None:
+                left += uris
+    return Submitted(len(free) - len(left), tuple(left))
 
 
 def in_work(client: SyncPrefectClient, flow: str | None = None) -> dict[str, datetime]:

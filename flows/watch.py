@@ -13,7 +13,7 @@ from pydantic import Field
 from flows import report
 from flows.orphans import free, orphans
 from flows.server import server
-from flows.submit import SHARD_SIZE, submit_shards, submit_uploads
+from flows.submit import SHARD_SIZE, Submitted, submit_shards, submit_uploads
 from flows.tags import tag_run
 from pipeline import allowed
 from pipeline.sqs import Queue
@@ -36,7 +36,8 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
         shard_size: videos per run.
 
     Returns:
-        How many videos are undone, and how many of them were submitted; the others are in work.
+        How many videos are undone, submitted, and left alone until tomorrow, since run after run for them
+        ended without a word in the lake; the others are in work.
     """
     tag_run(lake)
     for uri in (source, lake):
@@ -45,10 +46,15 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
         lost = orphans(client)
         free(client, lost)
     todo = sweep_once([source], lake, get_run_logger().warning)
-    submitted = submit_shards(todo, lake, shard_size) if todo else 0
-    text = "%d undone, %d submitted, %d in work; %d runs without a process were freed"
-    get_run_logger().info(text, len(todo), submitted, len(todo) - submitted, len(lost))
-    return {"undone": len(todo), "submitted": submitted}
+    found = submit_shards(todo, lake, shard_size) if todo else Submitted(0, ())
+    submitted, left = found.num_videos, len(found.left_alone)
+    log = get_run_logger()
+    if left:
+        text = "runs for %d videos end without a word in the lake, and they get one a day: see those for %s"
+        log.warning(text, left, ", ".join(found.left_alone[:5]))
+    text = "%d undone, %d submitted, %d left alone, %d in work; %d runs without a process were freed"
+    log.info(text, len(todo), submitted, left, len(todo) - submitted - left, len(lost))
+    return {"undone": len(todo), "submitted": submitted, "left_alone": left}
 
 
 @flow(name="watch", flow_run_name=_name)

@@ -7,18 +7,24 @@ import os
 import socket
 import urllib.error
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Running
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Failed, Running
 
+from flows import submit
 from flows.maintain import compact
+from flows.submit import Submitted, live_runs, submit_shards
 from flows.tags import PROCESS, TAG
 from pipeline import allowed
 from pipeline.errors import UsageError
+from pipeline.sources import Source
+from pipeline.uploads import Todo
 from tests.cli.run import marey
 from tests.helpers import ROOT
 from tests.services.rest import post
@@ -124,6 +130,37 @@ def test_who_submits_a_run_gives_it_no_environment(api: str, here: Path, variabl
             assert "Additional properties are not allowed" in answer.read().decode()
         run = post(api, path, {"parameters": parameters})
         client.delete_flow_run(UUID(run["id"]))
+
+
+class Tomorrow(datetime):
+    """A clock that is a day ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(days=1)
+
+
+def test_runs_that_end_without_a_word_are_made_daily(
+    api: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted apart from what was submitted, and not given up for ever."""
+    told(api, here, ".", "deploy", "--file", FILE, "--source", "My Footage", "--lake", "lake")
+    uri = str(here / "a.mp4")
+    todo = [Todo(Source(uri, None, 10, datetime.now(UTC), "e"), f"marey-{here}")]
+
+    def submitted() -> Submitted:
+        with temporary_settings({PREFECT_API_URL: api}):
+            found = submit_shards(todo, str(here / "lake"), 16)
+        with SyncPrefectClient(api) as client:
+            for run in live_runs(client):
+                if run.parameters.get("inputs") == [uri]:
+                    client.set_flow_run_state(run.id, Failed(), force=True)
+        return found
+
+    once, left = Submitted(1, ()), Submitted(0, (uri,))
+    assert [submitted() for _ in range(23)] == 21 * [once] + 2 * [left]
+    monkeypatch.setattr(submit, "datetime", Tomorrow)
+    assert [submitted(), submitted()] == [once, left]
 
 
 def test_orphans_as_json(api: str, here: Path) -> None:
