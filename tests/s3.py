@@ -148,7 +148,7 @@ def refusing(server: Server, answers: Mapping[str, tuple[int, str]]) -> Iterator
                 )
             self.answer(found.status, dict(found.headers), found.data)
 
-        do_HEAD = do_PUT = do_POST = do_GET
+        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
         def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
             self.send_response(status)

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli.app import ConfigFile, Json, Lake, Settings, app, command, put, read_config, say
 from pipeline.cli.output import Format, to_json, write
+from pipeline.errors import StorageError
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
@@ -75,7 +76,8 @@ def forget_command(
 ) -> None:
     """Remove a video from the lake: rows, staged segments, old versions of the tables, log entries.
 
-    Prints a receipt. Videos and clips outside the lake stay. Queries at work at that moment may fail.
+    Prints a receipt. Versions that a bucket keeps of removed files go, too. Videos and clips outside the lake
+    stay. Queries at work at that moment may fail.
     """
     from pipeline.lake.forget import forget
 
@@ -83,4 +85,9 @@ def forget_command(
     receipt = forget(lake, video, resolved, all_names=all_names, deny=deny, dry_run=dry_run)
     put(to_json(asdict(receipt)))
     rows = f"{sum(receipt.rows.values())} rows of about {receipt.size_bytes / 1e6:.1f} MB"
-    say(f"{rows} {'would be' if dry_run else 'are'} removed" + ("" if dry_run else "; nothing is left"))
+    say(
+        f"{rows} {'would be' if dry_run else 'are'} removed"
+        + ("; nothing is left" if receipt.checked else "")
+    )
+    if receipt.unchecked:
+        raise StorageError("old versions may be left", remedy=receipt.unchecked)

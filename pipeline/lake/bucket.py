@@ -6,11 +6,11 @@ import contextlib
 import re
 import secrets
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from pipeline import s3
 from pipeline.errors import StorageError, TransientError, UsageError
-from pipeline.lake.location import Location
+from pipeline.lake.location import Location, Version
 
 # deltalake encodes other characters twice in some of its requests and once in others.
 _PREFIX = re.compile(r"[A-Za-z0-9_=+~.-]+(/[A-Za-z0-9_=+~.-]+)*")
@@ -103,6 +103,42 @@ class Bucket(Location):
     def remove_folder(self, folder: str) -> None:
         for name in self.names(folder):
             self.remove(f"{folder}/{name}")
+
+    def old_versions(self) -> list[Version]:
+        client, top = s3.client(), f"{self.prefix}/"
+        what = f"bucket {self.bucket} cannot be asked for old versions"
+        if "Status" not in s3.ask(what, lambda: client.get_bucket_versioning(Bucket=self.bucket)):
+            return []  # it never kept any
+        found: list[Version] = []
+        asked = {"Bucket": self.bucket, "Prefix": top}
+        while True:
+            page = s3.ask(what, partial(client.list_object_versions, **asked))
+            for item in page.get("Versions", ()):
+                if not item["IsLatest"]:
+                    found.append(Version(item["Key"][len(top) :], item["VersionId"]))
+            if not page.get("IsTruncated"):
+                return found
+            asked |= {
+                "KeyMarker": page["NextKeyMarker"],
+                "VersionIdMarker": page.get("NextVersionIdMarker", ""),
+            }
+
+    def read_version(self, old: Version) -> bytes | None:
+        def get() -> bytes:
+            answer = s3.client().get_object(Bucket=self.bucket, Key=self._key(old.name), VersionId=old.id)
+            return bytes(answer["Body"].read())
+
+        try:
+            return s3.ask(f"an old version of {self}/{old.name} cannot be read", get)
+        except s3.NoObjectError:
+            return None
+
+    def remove_version(self, old: Version) -> None:
+        def delete() -> None:
+            s3.client().delete_object(Bucket=self.bucket, Key=self._key(old.name), VersionId=old.id)
+
+        with contextlib.suppress(s3.NoObjectError):
+            s3.ask(f"an old version of {self}/{old.name} cannot be removed", delete)
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}"

@@ -23,8 +23,9 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.config import LakeConfig
-from pipeline.errors import ConflictError, StorageError, UsageError
+from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
 from pipeline.ids import digest
+from pipeline.lake.location import Version
 from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis
@@ -37,14 +38,16 @@ from pipeline.retry import contended
 _SMALL = ("videos", "analyses")
 _BEGUN = "_forgetting"
 """Folder of a file for each removal that is under way, or was broken off."""
+_RIGHTS = "give the rights to ask for versioning, list versions and delete them, and run again"
 _VERSION = re.compile(r"(\d{20})\.")
 
 
 @dataclass
 class Receipt:
-    """What was removed. `checked` says that nothing that is left holds any of the ids.
+    """What was removed. `checked` says that nothing that is left holds any of the ids; `unchecked`, why not.
 
-    `size_bytes` are about those of its rows in the files that are current.
+    `size_bytes` are about those of its rows in the files that are current, `old_versions` what a bucket with
+    versioning had kept of removed files.
     """
 
     uri: str
@@ -56,8 +59,10 @@ class Receipt:
     messages: int = 0
     data_files: int = 0
     log_files: int = 0
+    old_versions: int = 0
     denied: bool = False
     checked: bool = False
+    unchecked: str = ""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -110,7 +115,11 @@ def forget(
         for content in wanted.contents:
             lake.location.create(f"{DENIED}/{content}", b"")
     _remove(lake, wanted, receipt)
-    lake.location.remove(note)
+    if receipt.checked:  # else the next call goes on
+        lake.location.remove(note)
+        for old in lake.location.old_versions():
+            if old.name == note:
+                lake.location.remove_version(old)
     return receipt
 
 
@@ -122,7 +131,8 @@ def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
             remove(lake, name, f"date = '{on}' AND video_id IN ({listed})")
     for name in _SMALL:
         remove(lake, name, f"video_id IN ({listed})")
-    receipt.staged_segments = _remove_staging(lake, set(wanted.perceptions))
+    perceptions = _of_no_other(lake, set(wanted.perceptions))
+    receipt.staged_segments = _remove_staging(lake, perceptions)
     for message in _messages(lake, videos):
         lake.location.remove(message)
         receipt.messages += 1
@@ -131,8 +141,18 @@ def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
         for file in _orphans(lake, name, folders, videos):
             lake.location.remove(file)
             receipt.data_files += 1
-    receipt.checked = not any(_count(lake, listed).values()) and not list(_left(lake, folders, videos))
-    if not receipt.checked:
+    try:
+        for old in _old_versions(lake, folders, videos, perceptions):
+            lake.location.remove_version(old)
+            receipt.old_versions += 1
+        came_back = any(True for _ in _old_versions(lake, folders, videos, perceptions))
+    except TransientError:
+        raise
+    except StorageError as exc:
+        came_back, receipt.unchecked = False, f"{exc}; {_RIGHTS}"
+    came_back |= any(_count(lake, listed).values()) or bool(list(_left(lake, folders, videos)))
+    receipt.checked = not came_back and not receipt.unchecked
+    if came_back:
         what = f"{receipt.uri} came back while it was removed"
         raise StorageError(what, remedy="stop its writers and run again")
 
@@ -227,13 +247,15 @@ def _dates(lake: Lake, name: str, listed: str) -> list[date]:
     return found
 
 
+def _of_no_other(lake: Lake, perceptions: set[str]) -> set[str]:
+    """Those that no video has any more."""
+    others = query(str(lake.location), "SELECT DISTINCT perception_id FROM analyses")["perception_id"]
+    return perceptions - set(others.to_pylist())
+
+
 def _remove_staging(lake: Lake, perceptions: set[str]) -> int:
-    """Remove segments of perceptions that no other video has."""
-    others = query(str(lake.location), "SELECT DISTINCT perception_id FROM analyses")[
-        "perception_id"
-    ].to_pylist()
     removed = 0
-    for perception in perceptions - set(others):
+    for perception in perceptions:
         removed += len(lake.location.names(f"{FOLDER}/{perception}"))
         lake.location.remove_folder(f"{FOLDER}/{perception}")
     return removed
@@ -279,12 +301,33 @@ def _orphans(lake: Lake, name: str, folders: set[str], videos: list[str]) -> Ite
         if not file.endswith(".parquet") or file.startswith("_delta_log/") or file in held:
             continue
         folder = file.rpartition("/")[0]
-        if (not folder or folder in folders) and _holds(lake, f"{name}/{file}", videos):
+        if (not folder or folder in folders) and _holds(lake.location.read(f"{name}/{file}"), videos):
             yield f"{name}/{file}"
 
 
-def _holds(lake: Lake, file: str, videos: list[str]) -> bool:
-    data = lake.location.read(file)
+def _old_versions(
+    lake: Lake, folders: set[str], videos: list[str], perceptions: set[str]
+) -> Iterator[Version]:
+    """Versions of removed files that a bucket keeps: log entries, and others in which the videos are."""
+    for old in lake.location.old_versions():
+        top, _, rest = old.name.partition("/")
+        folder = rest.rpartition("/")[0]
+        if top == FOLDER:
+            holds = folder in perceptions
+        elif top == OUTBOX:
+            data = lake.location.read_version(old) or b""
+            holds = any(video.encode() in data for video in videos)
+        elif folder.startswith("_delta_log"):
+            holds = True
+        else:
+            in_reach = rest.endswith(".parquet") and (not folder or folder in folders)
+            holds = in_reach and _holds(lake.location.read_version(old), videos)
+        if holds:
+            yield old
+
+
+def _holds(data: bytes | None, videos: list[str]) -> bool:
+    """Whether a data file holds rows of the videos."""
     if data is None:
         return False
     try:

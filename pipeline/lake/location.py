@@ -21,6 +21,14 @@ from pipeline.errors import StorageError, UsageError
 _UNSAFE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\\x00-\x1f\x7f]")
 
 
+@dataclass(frozen=True)
+class Version:
+    """A version of a file that is not the file any more."""
+
+    name: str
+    id: str
+
+
 class Location(ABC):
     """A lake's place. Names of files and folders are relative to it, with `/` between their parts."""
 
@@ -102,6 +110,22 @@ class Location(ABC):
     @abstractmethod
     def names(self, folder: str) -> list[str]:
         """Names of all files below a folder, relative to it, in order; none if there is no folder."""
+
+    def old_versions(self) -> list[Version]:
+        """What is kept of files that were removed or replaced.
+
+        Raises:
+            StorageError: it cannot be told.
+        """
+        return []
+
+    def read_version(self, old: Version) -> bytes | None:
+        """The bytes of such a version; None if it is gone."""
+        raise NotImplementedError
+
+    def remove_version(self, old: Version) -> None:
+        """Remove it for good; one that is gone is no error."""
+        raise NotImplementedError
 
     @abstractmethod
     def remove(self, name: str) -> None:
