@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import Rule
+from pipeline.config import Rule, sample_step_s
 from pipeline.errors import UsageError
 from pipeline.lake.lookup import quoted
 from pipeline.lake.query import query
 from pipeline.report import web
 from pipeline.report.gather import Record, find, gather
 from pipeline.report.scene import scene_of
-from pipeline.rules import sample_step_s
 
 SCRIPTS = ("base.js", "count.js", "zones.js")
 

@@ -32,6 +32,5 @@ samples a second, one and a half times the way to the next). `track_ids` are tho
 """
 
 from pipeline.rules.engine import RuleEngine
-from pipeline.rules.steps import sample_step_s
 
-__all__ = ["RuleEngine", "sample_step_s"]
+__all__ = ["RuleEngine"]

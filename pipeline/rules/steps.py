@@ -21,17 +21,6 @@ SAME_S = 1e-6
 Ints = npt.NDArray[np.int64]
 
 
-def sample_step_s(sample_fps: float | None, fps_mean: float | None) -> float:
-    """Seconds from sample to sample; 0 where nothing is known.
-
-    Args:
-        sample_fps: ticks per second of the grid; 0 or None where every frame is sampled.
-        fps_mean: frames per second of the video, each of which is sampled once if they are fewer than ticks.
-    """
-    rates = [rate for rate in (sample_fps, fps_mean) if rate]
-    return 1 / min(rates) if rates else 0.0
-
-
 @dataclass(frozen=True)
 class Rows:
     """Rows of an update in the order of time, all arrays (N,); `row` counts over the whole video."""
