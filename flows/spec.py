@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from prefect.client.schemas.schedules import CronSchedule
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import UsageError
 
@@ -51,6 +53,16 @@ class Schedule(_Model):
 
     cron: str
     timezone: str = "UTC"
+
+    @field_validator("cron", "timezone")
+    @classmethod
+    def _as_prefect_takes_it(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            CronSchedule.model_validate({"cron": "* * * * *", str(info.field_name): value})
+        except ValidationError as exc:
+            why = exc.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            raise PydanticCustomError("schedule", "{why}", {"why": why}) from exc
+        return value
 
 
 class DeploymentSpec(_Model):

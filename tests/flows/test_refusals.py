@@ -72,6 +72,17 @@ def test_watching_what_is_not_there(tmp_path: Path, s3_server: Server) -> None:
     assert (code, told.startswith("marey: --queue needs a bucket to watch (got ")) == (2, True)
 
 
+@pytest.mark.parametrize("scheme", ["gs", "S3", "ftp"])
+def test_schemes_that_nobody_can_list(tmp_path: Path, scheme: str) -> None:
+    """They were waited for in silence."""
+    place = f"{scheme}://bucket/up/"
+    told = f"marey: {scheme}:// cannot be watched (got {place!r}): give a directory, a glob or s3://bucket/prefix\n"
+    assert refused(tmp_path, "watch", place, "--lake", tmp_path / "lake") == (2, told)
+    assert deploy(tmp_path, source=place) == (2, told)
+    told = f"marey: a lake is a directory or s3://bucket/prefix (got {place!r}): give one\n"
+    assert refused(tmp_path, "watch", tmp_path, "--lake", place) == (2, told)
+
+
 def test_the_source_is_not_there(tmp_path: Path) -> None:
     code, text = deploy(tmp_path, source=tmp_path / "gone")
     assert (code, text) == (2, f"marey: {tmp_path / 'gone'} does not exist: check the name, or make it\n")
@@ -128,6 +139,14 @@ def test_empty_names(tmp_path: Path) -> None:
         (("cron:", "corn:"), "deployments.3.schedules.0.c"),
         (("work_queue_name: uploads", "work_queue_name: downloads"), "queue downloads: name both"),
         (("name: marey\n", "name: [\n"), "is not YAML"),
+        (
+            ("7 * * * *", "7 25 * * *"),
+            "deployments.3.schedules.0.cron (got '7 25 * * *'): Invalid cron string",
+        ),
+        (
+            ("timezone: UTC", "timezone: Europe/Berln"),
+            "deployments.3.schedules.0.timezone (got 'Europe/Berln'): Invalid timezone",
+        ),
     ],
 )
 def test_a_wrong_file(change: tuple[str, str], told: str, tmp_path: Path) -> None:
