@@ -57,7 +57,7 @@ def watch_command(
         raise UsageError("--queue needs a bucket to watch", got=source, remedy="give s3://bucket/prefix")
     source, lake = _absolute(source), _absolute(lake)
     check_source(source)
-    check_source(lake, may_be_absent=True)
+    check_source(lake, is_lake=True)
     messages = Queue(queue) if queue is not None else None
     submit = _submitter(lake, config, settings)
     if messages is not None:
@@ -128,7 +128,7 @@ def deploy_command(
     resolved = read_config(config, None)
     source, lake = _absolute(source), _absolute(lake)
     check_source(source)
-    check_source(lake, may_be_absent=True)
+    check_source(lake, is_lake=True)
     if queue is not None:
         Queue(queue)
     place = str(config.resolve()) if config is not None else None

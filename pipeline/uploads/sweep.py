@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -56,7 +57,10 @@ class Sweeper:
             try:
                 found += [entry for entry in find([item], say=self._tell) if not isinstance(entry, Missing)]
             except UsageError as exc:
-                # A directory without videos, or a file that is not there yet, is what is waited for.
+                # A directory without videos, or a file that is not there yet, is what is waited for: such
+                # errors have codes of their own. Nothing comes of a wrong use.
+                if exc.code == UsageError.code:
+                    raise
                 if exc.code == "unreadable":
                     self._tell(str(exc))
         return found
@@ -97,6 +101,8 @@ def is_being_written(path: Path) -> bool:
     except OSError:
         return True  # gone, or not ours to read
     try:
+        # Who opens it for writing meanwhile has us told by a signal: SIGIO would end us, SIGURG is ignored.
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return False

@@ -91,16 +91,21 @@ def _refuse(message: Message, queue: Queue, exc: Exception, say: Say) -> None:
         _wait_out(away, say)
 
 
-def check_source(uri: str, *, may_be_absent: bool = False) -> None:
-    """Refuse a bucket or directory that is not there, before anything is begun.
+def check_source(uri: str, *, is_lake: bool = False) -> None:
+    """Refuse what is not there, before anything is begun; the directory of a lake is made when it is needed.
 
     Raises:
-        UsageError: the directory does not exist.
+        UsageError: the directory does not exist, or the scheme is not supported.
         StorageError: the bucket does not exist or cannot be reached.
     """
+    if is_lake:
+        Location.parse(uri)
+    elif "://" in uri and not uri.startswith(("s3://", "https://", "http://")):
+        remedy = "give a directory, a glob or s3://bucket/prefix"
+        raise UsageError(f"{uri.partition('://')[0]}:// cannot be watched", got=uri, remedy=remedy)
     if uri.startswith("s3://"):
         s3.region(s3.split(uri)[0])
-    elif "://" not in uri and not may_be_absent and not (Path(uri).exists() or set("*?[") & set(uri)):
+    elif "://" not in uri and not is_lake and not (Path(uri).exists() or set("*?[") & set(uri)):
         raise UsageError(f"{uri} does not exist", remedy="check the name, or make it")
 
 

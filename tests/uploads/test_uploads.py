@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -341,6 +343,33 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert sweeper.whole() == []
     (tmp_path / "a.mp4").write_bytes(b"other bytes")
     assert [found.size_bytes for found in sweeper.whole()] == [11]
+
+
+def test_a_wrong_use_is_not_waited_for(tmp_path: Path) -> None:
+    """As the files that are not there yet, or cannot be read yet, are."""
+    with pytest.raises(UsageError, match="gs:// inputs are not supported"):
+        Sweeper(["gs://bucket/up/"], settle_s=0.0).whole()
+    (tmp_path / "\udcff.mp4").write_bytes(b"a name that cannot be told")
+    assert Sweeper([str(tmp_path), str(tmp_path / "gone.mp4")], settle_s=0.0).whole() == []
+
+
+def test_asking_whether_a_file_is_being_written_survives_its_writer(tmp_path: Path) -> None:
+    """A lease that is broken is told by a signal, whose default ends the process."""
+    video = tmp_path / "growing.mp4"
+    video.write_bytes(b"x")
+    code = f"""
+import time
+from pathlib import Path
+from pipeline.uploads.sweep import is_being_written
+end = time.monotonic() + 5
+while time.monotonic() < end:
+    is_being_written(Path({str(video)!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while process.poll() is None:
+        with video.open("ab") as file:
+            file.write(b"x")
+    assert process.returncode == 0
 
 
 def test_nothing_has_arrived_yet(tmp_path: Path) -> None:
