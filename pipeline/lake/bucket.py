@@ -6,6 +6,7 @@ import contextlib
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 
 from pipeline import s3
@@ -90,8 +91,11 @@ class Bucket(Location):
         return True
 
     def names(self, folder: str) -> list[str]:
+        return list(self.changed(folder))
+
+    def changed(self, folder: str) -> dict[str, datetime]:
         top = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
-        return [item["Key"][len(top) :] for item in s3.listed(self.bucket, top)]
+        return {item["Key"][len(top) :]: item["LastModified"] for item in s3.listed(self.bucket, top)}
 
     def remove(self, name: str) -> None:
         def delete() -> None:

@@ -90,7 +90,7 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
         _say_dropped(lake, needed)
     results = [result for name in PARTITIONED for result in _compact_table(lake, name, needed, dry_run)]
     if not dry_run:
-        _clear_staging(lake)
+        _clear_staging(lake, min(grace, since))
         for name in TABLES:
             _tidy(lake, name)
     return results
@@ -225,15 +225,22 @@ def _losing_vectors(
     return {run: size for run, size in found.items() if run in stay}
 
 
-def _clear_staging(lake: Lake) -> None:
-    """Remove segments of committed perceptions that nobody makes anew: a worker died before it could."""
-    names = lake.location.names(FOLDER)
-    if not names:
+def _clear_staging(lake: Lake, before: datetime) -> None:
+    """Remove segments that nobody makes anew: their perception is committed, or was last added to `before`.
+
+    A worker died before it could; of a config or a video that was given up, none came after it.
+    """
+    newest: dict[str, datetime] = {}
+    for name, changed in lake.location.changed(FOLDER).items():
+        perception = name.partition("/")[0]
+        newest[perception] = max(changed, newest.get(perception, changed))
+    if not newest:
         return
     uri, ids = str(lake.location), "SELECT DISTINCT perception_id FROM analyses WHERE"
     done = query(uri, f"{ids} status IN ('ok', 'partial')")["perception_id"].to_pylist()
     busy = query(uri, f"{ids} attempt_id IN (SELECT attempt_id FROM ({_UNENDED}) AS u)")["perception_id"]
-    for perception in {name.partition("/")[0] for name in names} & set(done) - set(busy.to_pylist()):
+    left = {perception for perception, changed in newest.items() if changed < before}
+    for perception in (newest.keys() & set(done) | left) - set(busy.to_pylist()):
         lake.location.remove_folder(f"{FOLDER}/{perception}")
 
 

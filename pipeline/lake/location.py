@@ -10,8 +10,9 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -110,6 +111,10 @@ class Location(ABC):
     @abstractmethod
     def names(self, folder: str) -> list[str]:
         """Names of all files below a folder, relative to it, in order; none if there is no folder."""
+
+    @abstractmethod
+    def changed(self, folder: str) -> dict[str, datetime]:
+        """When each of these files was written (UTC)."""
 
     def old_versions(self) -> list[Version]:
         """What is kept of files that were removed or replaced.
@@ -215,6 +220,13 @@ class Directory(Location):
         with _told(f"{top} cannot be read"):
             below = [Path(at) / name for at, _, names in os.walk(top, onerror=failed) for name in names]
             return sorted(path.relative_to(top).as_posix() for path in below)
+
+    def changed(self, folder: str) -> dict[str, datetime]:
+        found: dict[str, datetime] = {}
+        for name in self.names(folder):
+            with _told(f"{self.path / folder / name} cannot be read"), suppress(FileNotFoundError):
+                found[name] = datetime.fromtimestamp((self.path / folder / name).stat().st_mtime, UTC)
+        return found
 
     def remove(self, name: str) -> None:
         with _told(f"{self.path / name} cannot be removed"):

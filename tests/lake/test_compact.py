@@ -39,6 +39,7 @@ from tests.lake.build import (
     sample_lake,
     stage_rows,
 )
+from tests.s3 import Server
 
 AT_ONCE = LakeConfig(grace_h=0, history_days=0)
 USUAL = LakeConfig()
@@ -324,6 +325,26 @@ def test_events_of_a_reinterpretation_replace_the_first_ones(tmp_path: Path) -> 
     compact(str(tmp_path), AT_ONCE)
     assert seen(lake) == seen(lake, "_all")
     assert {name: len(rows) for name, rows in seen(lake).items()}["events"] == 5
+
+
+@pytest.mark.parametrize("bucket", [False, True])
+def test_segments_that_no_commit_will_need_go(tmp_path: Path, bucket: bool, s3_server: Server) -> None:
+    """Of a config, or a version of a video, that was given up after a worker had died."""
+    place = f"s3://{s3_server.bucket()}/lake" if bucket else str(tmp_path)
+    lake = Lake.open(place)
+    analyse(lake, "v1")  # current, under another perception
+    long_ago = datetime(2025, 3, 1, tzinfo=UTC)
+    start_attempts(lake, [running("v1", perception_id="ef", started_at=long_ago)])
+    for perception in ("ef", "0f"):
+        lake.location.create(f"_staging/{perception}/0-9.parquet", b"")
+    compact(place, USUAL)  # abandons the attempt
+    assert lake.location.names("_staging") == ["0f/0-9.parquet", "ef/0-9.parquet"]
+    start_attempts(
+        lake, [running("v2", perception_id="0f", started_at=datetime.now(UTC) + timedelta(hours=1))]
+    )
+    time.sleep(1.1)  # a bucket's times are whole seconds
+    compact(place, AT_ONCE)
+    assert lake.location.names("_staging") == ["0f/0-9.parquet"]
 
 
 def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
