@@ -85,7 +85,8 @@ def read_json(path: Path) -> Any:
 def read_coco(path: Path) -> dict[str, Any]:
     """A COCO file, in which annotations get numbers from 1, and `area` and `iscrowd` where they lack them.
 
-    Their own numbers are of no use: pycocotools takes an object with the number 0 for one never found.
+    Their own numbers are of no use: pycocotools takes an object with the number 0 for one never found. Nor is
+    `ignore`, of which it makes `iscrowd`: what is one of the two is `iscrowd`, neither object nor background.
 
     Raises:
         OSError: the file cannot be read.
@@ -112,7 +113,8 @@ def read_coco(path: Path) -> dict[str, Any]:
 def _numbered(annotation: dict[str, Any], number: int) -> dict[str, Any]:
     x, y, width, height = (float(side) for side in annotation["bbox"])
     _ = annotation["image_id"], annotation["category_id"]
-    known = {"area": width * height, "iscrowd": 0, **annotation}
+    crowd = int(bool(annotation.get("iscrowd") or annotation.get("ignore")))
+    known = {"area": width * height, **annotation, "iscrowd": crowd}
     return {**known, "id": number, "bbox": [x, y, width, height]}
 
 
@@ -160,7 +162,7 @@ def load_images(
             continue
         hints = (teacher or {}).get(str(entry["id"])) if teacher is not None else None
         image = _read_image(entry, by_image[entry["id"]], images, index_of, len(classes), hints, trust)
-        shown = {classes[index_of[a["category_id"]]] for a in by_image[entry["id"]] if not a.get("ignore")}
+        shown = {classes[index_of[a["category_id"]]] for a in by_image[entry["id"]] if not a["iscrowd"]}
         rare = max(((repeat_classes or {}).get(name, 1) for name in shown), default=1)
         out += [image] * (rare * (repeat_kinds or {}).get(entry.get("kind", ""), 1))
     return out
@@ -186,7 +188,7 @@ def _read_image(
     objects: list[tuple[list[float], int]] = []
     ignored: list[tuple[list[float], int]] = []
     for a in annotations:
-        target = ignored if a.get("ignore") or a.get("iscrowd") else objects
+        target = ignored if a["iscrowd"] else objects
         target.append((_xyxy(a["bbox"]), index_of[a["category_id"]]))
     masked = np.array([c not in complete for c in range(num_classes)])
     weights = [1.0] * len(objects)

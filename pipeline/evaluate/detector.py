@@ -40,7 +40,7 @@ def settings_for(weights: str, width: int, height: int, detector: str | None = N
 
 
 def read_truth(path: Path) -> dict[str, Any]:
-    """A COCO file, plain or gzipped; `area` and `iscrowd` may be missing.
+    """A COCO file, plain or gzipped; `area` and `iscrowd` may be missing, and `ignore` counts as `iscrowd`.
 
     Raises:
         UsageError: it cannot be read, or is not COCO.

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from models.training.coco import load_images
 from pipeline.errors import UsageError
 from pipeline.evaluate.detector import read_truth, score
 from pipeline.evaluate.mistakes import mistakes, write_report
@@ -136,6 +137,23 @@ def test_objects_may_be_numbered_from_0_or_not_at_all(tmp_path: Path) -> None:
             if not a["iscrowd"]
         ]
         assert score(truth, found)["mean_ap50"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("flags", [{"ignore": 1}, {"ignore": 1, "iscrowd": 0}, {"iscrowd": 1}])
+def test_what_is_to_be_ignored_is_no_object(flags: dict[str, int], tmp_path: Path) -> None:
+    """By what trains it is not learned; here it is neither missed nor, if found, false."""
+    data = coco(tmp_path)
+    *objects, last = data["annotations"]  # type: ignore[misc]
+    del last["iscrowd"]
+    (tmp_path / "x.json").write_text(json.dumps({**data, "annotations": [*objects, {**last, **flags}]}))
+    truth = read_truth(tmp_path / "x.json")
+    found = [{"image_id": 7, "category_id": 1, "bbox": a["bbox"], "score": 0.9} for a in truth["annotations"]]
+    for detections in (found, found[:2]):
+        figures = score(truth, detections)
+        assert (figures["classes"]["person"]["instances"], figures["mean_ap50"]) == (2, pytest.approx(1))
+        assert mistakes(truth, detections, 5) == []
+    [image] = load_images(tmp_path / "x.json", tmp_path, ["person"])
+    assert (len(image.boxes), image.ignore_boxes.tolist()) == (2, [[0, 60, 30, 90]])
 
 
 def coco(folder: Path) -> dict[str, object]:

@@ -224,9 +224,10 @@ def test_images_of_a_rare_class_are_seen_more_often(tmp_path: Path) -> None:
     rare = {CLASSES[0]: 3}
     assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare)) == 4
     assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare, repeat_kinds={"street": 2})) == 8
-    data["annotations"] = [{**a, "ignore": 1} for a in data["annotations"]]
-    path.write_text(json.dumps(data))
-    assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare)) == 2
+    for flag in ("ignore", "iscrowd"):
+        ignored = [{**a, flag: 1} for a in data["annotations"]]
+        path.write_text(json.dumps({**data, "annotations": ignored}))
+        assert len(load_images(path, tmp_path, CLASSES, repeat_classes=rare)) == 2
 
 
 def test_bfloat16_trains_towards_the_same_losses() -> None:
