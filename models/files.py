@@ -10,8 +10,8 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -38,12 +38,22 @@ def cache_folder(name: str) -> Path:
     return Path(os.environ.get("MAREY_CACHE", Path.home() / ".cache" / "marey")) / name
 
 
-def weights_path(name: str) -> Path:
+Opened = Callable[[str], AbstractContextManager[IO[bytes]]]
+"""Opens an http:// or https:// address."""
+
+
+@contextmanager
+def _urlopened(address: str) -> Iterator[IO[bytes]]:
+    with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
+        yield answer
+
+
+def weights_path(name: str, opened: Opened = _urlopened) -> Path:
     """Path of weights given as a shipped name (`detector`, `motion`, `fight`, ...), a path or an address.
 
     Behind a path or address may stand `#sha256=` and the file's digest in hex; behind an address
     (`s3://`, `https://`, `http://`) it must. The file is then fetched once and kept in the cache. Settings
-    and credentials of S3 are those of the standard AWS environment.
+    and credentials of S3 are those of the standard AWS environment; `opened` opens the others.
 
     Raises:
         CheckpointError: the file cannot be fetched, or has another digest.
@@ -64,11 +74,11 @@ def weights_path(name: str) -> Path:
         )
     kept = cache_folder("weights") / f"{wanted}{Path(urlsplit(place).path).suffix}"
     if not kept.exists() or _sha256(kept) != wanted:
-        _fetch(place, kept, wanted)
+        _fetch(place, kept, wanted, opened)
     return kept
 
 
-def detector_path(name: str) -> Path:
+def detector_path(name: str, opened: Opened = _urlopened) -> Path:
     """Path of an ONNX detector that somebody brings, given as a path or an address; its .toml lies beside it.
 
     Behind an address stands the digest of the ONNX file, as behind one of weights. Its description is fetched
@@ -77,18 +87,18 @@ def detector_path(name: str) -> Path:
     Raises:
         CheckpointError: one of the files cannot be fetched, or the ONNX file has another digest.
     """
-    return _fetched_detector(name) if name.startswith(_REMOTE) else Path(name)
+    return _fetched_detector(name, opened) if name.startswith(_REMOTE) else Path(name)
 
 
 @cache
-def _fetched_detector(name: str) -> Path:
-    model = weights_path(name)
+def _fetched_detector(name: str, opened: Opened) -> Path:
+    model = weights_path(name, opened)
     address = urlsplit(name.partition("#sha256=")[0])
     beside = address._replace(path=str(PurePosixPath(address.path).with_suffix(".toml"))).geturl()
     with _fetching(beside), tempfile.TemporaryDirectory(dir=model.parent) as folder:
         copy, description = Path(folder) / "model.onnx", Path(folder) / "model.toml"
         shutil.copyfile(model, copy)
-        with _opened(beside) as answer:
+        with _opened(beside, opened) as answer:
             _copy(answer, description, beside)
         # A folder for the two of them: the same network may be described in two ways.
         kept = cache_folder("detectors") / f"{_sha256(copy)[:32]}-{_sha256(description)[:32]}"
@@ -143,11 +153,11 @@ def _sha256(path: Path) -> str:
         raise CheckpointError(f"weights {path} cannot be read: {exc.strerror}") from exc
 
 
-def _fetch(address: str, kept: Path, wanted: str) -> None:
+def _fetch(address: str, kept: Path, wanted: str, opened: Opened) -> None:
     """Write the file under its digest, or nothing at all."""
     with _fetching(address):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder, _opened(address) as answer:
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder, _opened(address, opened) as answer:
             part = Path(folder) / "part"
             _copy(answer, part, address)
             found = _sha256(part)
@@ -171,9 +181,9 @@ def _fetching(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(address: str) -> Iterator[IO[bytes]]:
+def _opened(address: str, opened: Opened) -> Iterator[IO[bytes]]:
     if not address.startswith("s3://"):
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
+        with opened(address) as answer:
             yield answer
         return
     import boto3

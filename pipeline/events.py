@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from models.cells import sigmoid
 from models.event_network import EventNetwork, State, cuts, load_event_network
-from models.files import CheckpointError, file_digest, weights_path
+from models.files import CheckpointError, file_digest
 from pipeline.config import EventsConfig
 from pipeline.errors import ModelError
 from pipeline.event_rows import details_json, event_id, events_table
+from pipeline.weights import weights_path
 
 _CLOSE_SHARE, _LEAST_SHARE, _LIKELY = 0.9, 0.7, 0.5
 """An interval that `min_score` has opened goes on while the score is at least `_CLOSE_SHARE` of it, or while

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.brought import read_spec
-from models.files import CheckpointError, detector_path, has_ranges, weights_path
+from models.files import CheckpointError, has_ranges
 from models.precision import Precision, resolve, without_int8
 from pipeline.config import PerceiveConfig
 from pipeline.errors import ModelError
 from pipeline.lake.schema import STAGED, VECTOR
+from pipeline.weights import detector_path, weights_path
 
 if TYPE_CHECKING:
     from models.runtime import BroughtNetwork, Network

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoint import load_detector, weights_path
+from models.checkpoint import load_detector
 from models.detector import DetectorConfig
 from models.precision import best_for_training
 from models.training.augment import AugmentSettings
@@ -19,6 +19,7 @@ from models.training.coco import TrainingImage, load_images, read_coco, read_jso
 from models.training.detector import Progress, new_detector, train_detector
 from models.training.detector_settings import TrainSettings
 from pipeline.errors import UsageError
+from pipeline.weights import weights_path
 
 _TELL_EVERY_S = 10.0
 

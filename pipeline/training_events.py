@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from models.event_config import CHANGES, MOTION, EventModelConfig, Part
 from models.event_network import EventNetwork
-from models.files import CheckpointError, cache_folder, file_digest, weights_path
+from models.files import CheckpointError, cache_folder, file_digest
 from models.temporal import save_events
 from models.training.clips import clip_scores, decide
 from models.training.event_settings import TrainSettings
@@ -43,6 +43,7 @@ from pipeline.event_data import (
 )
 from pipeline.events import EventDetector, FrameScorer
 from pipeline.outputs import check_place
+from pipeline.weights import weights_path
 
 LOOKS = (CHANGES, MOTION)
 """What a model that is trained here looks at."""

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from models.files import CheckpointError
 from pipeline import allowed
 from pipeline.errors import SourceError, UsageError
+from pipeline.pool import pool
 from pipeline.sources import Missing, find, web
+from pipeline.weights import weights_path
 from tests.s3 import free_port
 
 
@@ -176,3 +179,21 @@ def test_a_name_that_resolves_to_a_forbidden_address(
     with pytest.raises((UsageError, SourceError), match=r"may not be asked: 127\.0\.0\.1 is link-local"):
         find([f"{address}/1.mp4"])
     web._pool.cache_clear()
+
+
+def test_weights_are_fetched_through_the_same_connections(
+    redirecting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    name = f"{redirecting}/ok/w.safetensors?key=word#sha256={64 * '0'}"
+    monkeypatch.setenv(allowed.VARIABLE, f"{redirecting}/ok/")
+    with pytest.raises(CheckpointError, match=r"fetched: .*/elsewhere/secret\.mp4 may not be used") as no:
+        weights_path(name)
+    assert "word" not in str(no.value)
+    monkeypatch.delenv(allowed.VARIABLE)
+    monkeypatch.setattr(allowed, "_METADATA", frozenset({"127.0.0.1"}))
+    pool.cache_clear()
+    with pytest.raises(CheckpointError, match=r"may not be fetched: 127\.0\.0\.1 is link-local"):
+        weights_path(name)
+    pool.cache_clear()
+    assert list((tmp_path / "cache" / "weights").iterdir()) == []

@@ -22,10 +22,14 @@ BASE = {
     "retry",
     "s3",
     "allowed",
+    "pool",
+    "weights",
 }  # what every stage may use
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "allowed": {"errors"},
+    "pool": {"allowed", "errors"},
+    "weights": {"pool"},
     "sqs": {"s3"},
     "notify": BASE | {"lake", "sqs"},
     "uploads": BASE | {"lake", "sources", "sqs"},

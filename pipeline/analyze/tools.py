@@ -16,12 +16,13 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from models.brought import brought_digest, read_spec
-from models.files import CheckpointError, detector_path, file_digest, weights_path
+from models.files import CheckpointError, file_digest
 from pipeline import ids
 from pipeline.config import CLASSES, Config, PerceiveConfig
 from pipeline.errors import ModelError, UsageError
 from pipeline.events import MAX_GAP_S, behind_another_detector, load_event_model
 from pipeline.perceive import resolved
+from pipeline.weights import detector_path, weights_path
 
 if TYPE_CHECKING:
     from models.event_network import EventNetwork

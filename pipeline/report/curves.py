@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.files import CheckpointError, file_digest, weights_path
+from models.files import CheckpointError, file_digest
 from pipeline.errors import ModelError
 from pipeline.events import FrameScorer, load_event_model
 from pipeline.lake import Lake
 from pipeline.lake.lookup import read_rows
 from pipeline.report.gather import Record
 from pipeline.report.show import Curve
+from pipeline.weights import weights_path
 
 
 def score_curves(lake: str, record: Record) -> list[Curve]:

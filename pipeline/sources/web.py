@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
-from typing import Any
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 import urllib3
 
-from pipeline import allowed
-from pipeline.errors import SourceError, StorageError, TransientError, UsageError
+from pipeline.errors import SourceError, StorageError, TransientError
+from pipeline.pool import ForbiddenError
+from pipeline.pool import pool as _pool
 from pipeline.retry import patiently, pauses
 from pipeline.sources.source import ChangedError, Missing, Source, name_of
 
 CHUNK_BYTES = 1 << 20
-_REDIRECTS = urllib3.Retry(None, connect=0, read=0, redirect=5, status=0, other=0)
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 _given_up: set[str] = set()  # servers that stumbled for too long, until they answer
 
@@ -89,7 +87,7 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     headers = headers | {"Accept-Encoding": "identity"}
     try:
         answer = _pool().request(method, address, headers=headers, preload_content=False)
-    except _ForbiddenError as exc:
+    except ForbiddenError as exc:
         raise SourceError(f"{uri} may not be asked", remedy=str(exc), code="forbidden") from exc
     except urllib3.exceptions.LocationParseError:  # the texts of these two hold the query
         raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from None
@@ -102,58 +100,6 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     if answer.status in _LATER:
         raise TransientError(f"{uri} cannot be read", got=answer.status, remedy="the server is overloaded")
     raise SourceError(f"{uri} cannot be read", got=answer.status, remedy="check the address", code="missing")
-
-
-class _ForbiddenError(Exception):
-    """Raised through urllib3, which lets it pass: the address may not be asked."""
-
-
-class _HTTPConnection(urllib3.connection.HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn())
-
-
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn())
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-class _Pools(urllib3.PoolManager):
-    """Asks no forbidden address, whatever a name resolves to and wherever a redirect leads."""
-
-    def __init__(self) -> None:
-        super().__init__(timeout=urllib3.Timeout(connect=10, read=60), retries=_REDIRECTS)
-        self.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def urlopen(self, method: str, url: str, redirect: bool = True, **more: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
-        """Also called by itself for each redirect."""
-        try:
-            allowed.check(url)
-        except UsageError as exc:
-            raise _ForbiddenError(str(exc)) from exc
-        return super().urlopen(method, url, redirect, **more)
-
-
-def _checked(connection: socket.socket) -> socket.socket:
-    """A connection, before anything is sent through it."""
-    address = str(connection.getpeername()[0])
-    if allowed.is_forbidden_address(address):
-        connection.close()
-        raise _ForbiddenError(f"{address} is link-local, as metadata services are")
-    return connection
-
-
-@cache
-def _pool() -> urllib3.PoolManager:
-    return _Pools()
 
 
 def _server(uri: str) -> str:

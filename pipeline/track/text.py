@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.files import weights_path
 from models.motion import MotionModel, load_motion
 from pipeline.config import TrackConfig
 from pipeline.errors import ModelError
 from pipeline.lake.schema import DETECTIONS, FRAMES, TRACKS
 from pipeline.mot import frame_rate, read_mot, read_seqinfo, write_mot
 from pipeline.track.tracker import Tracker
+from pipeline.weights import weights_path
 
 DEFAULT_FPS = 30.0
 """Frames per second where neither the user nor seqinfo.ini says them."""
