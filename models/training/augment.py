@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.training.coco import Array, Image, TrainingImage
+from models.training.coco import Array, TrainingImage
+from models.training.pictures import Image
 
 FILL = 114
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 
 from models.training.augment import Plan, disturb, draw, plan_mosaic, plan_view
-from models.training.coco import Image, TrainingImage
+from models.training.coco import TrainingImage
 from models.training.detector_loss import Targets
 from models.training.detector_settings import TrainSettings
+from models.training.pictures import Image
 
 Batch = tuple[int, list[Plan], Image | None]
 """Number of the step, what its views show, and their pixels (N, size, size, 3) if the CPU draws them."""

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from models.boxes import iou_matrix
+from models.training.pictures import Image, decoded, header_size
 
 Array = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """One image and what is known of it. Boxes are xyxy in pixels of the stored file."""
+    """One image and what is known of it. Boxes are xyxy in pixels of the picture as it is displayed."""
 
     encoded: bytes
     width: int
@@ -50,16 +49,18 @@ class TrainingImage:
     ignore_boxes: Array  # (I, 4): no loss for `ignore_classes` in these places
     ignore_classes: npt.NDArray[np.int64]  # (I,)
     masked: npt.NDArray[np.bool_]  # (classes,): no negative loss anywhere, nothing is known of them
+    name: str = "in memory"  # for messages
 
     def pixels(self) -> Image:
-        """The decoded picture (height, width, 3), RGB."""
-        picture = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ValueError("a training picture cannot be decoded")
-        return np.ascontiguousarray(picture[..., ::-1], np.uint8)
+        """The decoded picture (height, width, 3), RGB.
+
+        Raises:
+            ValueError: it cannot be decoded, or is of another size; names it.
+        """
+        return decoded(self.encoded, self.name, (self.width, self.height))
 
     def digest(self) -> bytes:
-        """SHA-256 of the picture and of all that is known of it."""
+        """SHA-256 of the picture and of all that is known of it, but its name."""
         known = (
             self.boxes, self.classes, self.weights, self.ignore_boxes, self.ignore_classes, self.masked
         )  # fmt: skip
@@ -144,7 +145,8 @@ def load_images(
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not COCO, none of its classes is one of `classes`, or a picture cannot be read.
+        ValueError: it is not COCO, none of its classes is one of `classes`, or a picture cannot be read or is
+            not of the size that is written there: its boxes may then be of another one, or of one not turned.
     """
     data = read_coco(annotations)
     index_of = {c["id"]: classes.index(c["name"]) for c in data["categories"] if c["name"] in classes}
@@ -184,6 +186,9 @@ def _read_image(
         encoded = path.read_bytes()
     except OSError as exc:
         raise ValueError(f"picture {path} cannot be read: {exc.strerror}") from exc
+    size = entry["width"], entry["height"]
+    if header_size(encoded) != size:  # decoding all would make loading many times as long
+        decoded(encoded, path, size)
     complete = {index_of[c] for c in entry.get("complete_for", index_of) if c in index_of}
     objects: list[tuple[list[float], int]] = []
     ignored: list[tuple[list[float], int]] = []
@@ -204,8 +209,8 @@ def _read_image(
     boxes, labels = _stack(objects)
     ignore_boxes, ignore_labels = _stack(ignored)
     return TrainingImage(
-        encoded, entry["width"], entry["height"], boxes, labels, np.array(weights, np.float32),
-        ignore_boxes, ignore_labels, masked,
+        encoded, *size, boxes, labels, np.array(weights, np.float32), ignore_boxes, ignore_labels, masked,
+        str(path),
     )  # fmt: skip
 
 

@@ -116,7 +116,9 @@ def evaluate_detector(
 ) -> None:
     """Average precision on images, as pycocotools counts it.
 
-    Categories that are no classes of the detector are named, and count in no mean.
+    Categories that are no classes of the detector are named, and count in no mean. What is `iscrowd` or
+    `ignore` is neither missed nor, if found, false. Pictures must be of the width and height that the truth
+    says, if it does, turned by their EXIF orientation.
     """
     from pipeline.config import load
     from pipeline.errors import UsageError
@@ -293,6 +295,8 @@ def train_detector_command(
 
     A changed command, or changed data, needs another --out. The categories of the data are learned; if the
     weights of --from know one of them, the classes that these know stay, and the others are learned beside.
+    Where boxes are `iscrowd` or `ignore` nothing is learned of their class. Pictures must be of the width and
+    height that the data says, turned by their EXIF orientation; boxes are not scaled to others.
     """
     from pipeline.errors import UsageError
     from pipeline.training_detector import DetectorJob, train

@@ -11,7 +11,8 @@ import numpy as np
 from models.boxes import Array, all_outputs
 from models.runtime import Network
 from models.training.augment import AugmentSettings, Plan, disturb, draw, plan_view
-from models.training.coco import Image, TrainingImage, load_images
+from models.training.coco import TrainingImage, load_images
+from models.training.pictures import Image
 from pipeline.config import PerceiveConfig
 from pipeline.errors import UsageError
 from pipeline.perceive import Perceiver

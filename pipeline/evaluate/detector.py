@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.training.coco import read_coco
+from models.training.pictures import check_size
 from pipeline.config import PerceiveConfig
 from pipeline.errors import UsageError
 from pipeline.media.letterbox import GREY, Letterbox
@@ -76,7 +77,8 @@ def detect_images(
     Classes are matched to categories by name; others are left out.
 
     Raises:
-        UsageError: no category is a class of the detector, or a picture cannot be read.
+        UsageError: no category is a class of the detector, or a picture cannot be read or is of another size
+            than the truth says.
     """
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     if not set(ids) & set(perceiver.network.classes):
@@ -90,7 +92,7 @@ def detect_images(
     entries = truth["images"]
     for begin in range(0, len(entries), perceiver.batch_size):
         batch = entries[begin : begin + perceiver.batch_size]
-        inputs = [fitted(_read(images / e["file_name"]), s) for e in batch]
+        inputs = [fitted(_read(images / e["file_name"], e), s) for e in batch]
         perceived = perceiver(np.stack([picture for picture, _ in inputs]))
         for entry, (_, box_map), seen in zip(batch, inputs, perceived, strict=True):
             boxes = displayed(seen.boxes, box_map)
@@ -109,10 +111,15 @@ def detect_images(
     return found
 
 
-def _read(path: Path) -> Picture:
+def _read(path: Path, entry: dict[str, Any]) -> Picture:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise UsageError(f"picture {path} cannot be read", remedy="check --images, the folder of file_name")
+    if "width" in entry and "height" in entry:
+        try:
+            check_size(picture, path, (entry["width"], entry["height"]))
+        except ValueError as exc:
+            raise UsageError(str(exc)) from exc
     return np.asarray(picture[..., ::-1], np.uint8)
 
 

@@ -107,6 +107,19 @@ def test_data_with_nothing_of_the_classes_is_refused(shipped: Perceiver, tmp_pat
         detect_images(shipped, truth, tmp_path)
 
 
+def test_pictures_of_another_size_than_their_boxes_are_refused(shipped: Perceiver, tmp_path: Path) -> None:
+    truth = read_truth(write_shapes(tmp_path, 1))
+    truth["categories"][0]["name"] = "person"
+    [entry] = truth["images"]
+    said = (
+        r"picture .*images/1\.png is 64x64, its COCO file says 64x128: give the pictures that were annotated"
+    )
+    with pytest.raises(UsageError, match=said):
+        detect_images(shipped, {**truth, "images": [{**entry, "height": 128}]}, tmp_path)
+    del entry["width"], entry["height"]  # COCO that says nothing of them can be measured with
+    detect_images(shipped, truth, tmp_path)
+
+
 @pytest.mark.parametrize("what", ["black", "white", "noise", "enlarged 16x16"])
 def test_there_is_nothing_where_nothing_is(shipped: Perceiver, what: str) -> None:
     rng = np.random.default_rng(0)

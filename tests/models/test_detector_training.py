@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from models.training.coco import Teacher, TrainingImage, load_images
 from models.training.detector import _made_of, _Trainer, new_detector, train_detector
 from models.training.detector_loss import LossWeights, Targets, assign, detection_loss
 from models.training.detector_settings import TrainSettings
+from models.training.pictures import header_size
 
 SIZE = 64
 CLASSES = ("disc", "square")
@@ -205,6 +207,74 @@ def test_the_teacher_fills_what_nobody_drew(tmp_path: Path) -> None:
         assert not image.masked.any()
     [alone] = load_images(path, tmp_path, CLASSES)
     assert alone.masked.tolist() == [False, True]
+
+
+def encoded_jpeg(width: int, height: int, orientation: int = 1, order: str = ">") -> bytes:
+    """A grey picture that its EXIF orientation turns when it is displayed, from 5 on on its side."""
+    _, coded = cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))
+    head = b"MM\0*" if order == ">" else b"II*\0"
+    tags = [struct.pack(f"{order}HHIHxx", tag, 3, 1, value) for tag, value in ((1, 9), (0x112, orientation))]
+    exif = b"Exif\0\0" + head + struct.pack(f"{order}IH", 8, len(tags)) + b"".join(tags) + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    return coded[:2].tobytes() + segment + coded[2:].tobytes()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_jpeg_is_as_large_as_its_header_and_orientation_say(orientation: int, order: str) -> None:
+    coded = encoded_jpeg(50, 30, orientation, order)
+    height, width = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    assert header_size(coded) == (width, height) == ((30, 50) if 5 <= orientation <= 8 else (50, 30))
+
+
+def test_headers_tell_the_size_that_decoding_gives() -> None:
+    """Those of other formats tell nothing, and a header cut short raises nothing."""
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101]
+    for ending, how, size in (
+        (".png", [], (50, 30)),
+        (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], (50, 30)),
+        (".webp", [cv2.IMWRITE_WEBP_QUALITY, 60], (50, 30)),
+        (".webp", lossless, None),
+        (".bmp", [], None),
+    ):
+        coded = cv2.imencode(ending, pixels, how)[1].tobytes()
+        assert header_size(coded) == size
+        assert {header_size(coded[:length]) for length in range(len(coded))} <= {size, None}
+
+
+@pytest.mark.parametrize(
+    ("stored", "stated", "said"),
+    [
+        ((60, 40, 6), (60, 40), r"is 40x60, its COCO file says 60x40, as where an EXIF orientation turns it"),
+        ((60, 40, 1), (40, 60), r"is 60x40, its COCO file says 40x60, as where an EXIF orientation turns it"),
+        ((60, 40, 1), (120, 80), r"is 60x40, its COCO file says 120x80: give the pictures that were annot"),
+        ((60, 40, 1), (61, 40), r"is 60x40, its COCO file says 61x40: "),
+        ((60, 40, 1), ("60", "40"), r"is 60x40, its COCO file says '60'x'40': "),
+        ((60, 40, 1), (None, 40), r"is 60x40, its COCO file says Nonex40: "),
+        (None, (60, 40), "cannot be decoded"),
+    ],
+)
+def test_pictures_of_another_size_than_their_boxes_are_refused(
+    stored: tuple[int, int, int] | None, stated: tuple[object, object], said: str, tmp_path: Path
+) -> None:
+    path = write_shapes(tmp_path, 1)
+    data = json.loads(path.read_text())
+    data["images"][0] |= {"width": stated[0], "height": stated[1]}
+    path.write_text(json.dumps(data))
+    (tmp_path / "images" / "1.png").write_bytes(encoded_jpeg(*stored) if stored else b"no picture")
+    with pytest.raises(ValueError, match=rf"^picture {tmp_path}/images/1\.png {said}"):
+        load_images(path, tmp_path, CLASSES)
+
+
+def test_what_a_turned_picture_shows_is_learned_where_it_is_displayed(tmp_path: Path) -> None:
+    path = write_shapes(tmp_path, 1)
+    data = json.loads(path.read_text())
+    data["images"][0] |= {"width": 40, "height": 60}
+    path.write_text(json.dumps(data))
+    (tmp_path / "images" / "1.png").write_bytes(encoded_jpeg(60, 40, 6))
+    [image] = load_images(path, tmp_path, CLASSES)
+    assert image.pixels().shape == (60, 40, 3)
 
 
 def test_images_of_a_kind_are_seen_as_often_as_is_said(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_a_device_draws_what_the_cpu_draws(images: list[TrainingImage]) -> None:
         assert np.quantile(difference, 0.97) < 12  # borders lie up to a pixel apart
 
 
+def test_a_picture_of_another_size_than_is_said_is_named(images: list[TrainingImage]) -> None:
+    """One that lies on its side, or is larger than the square that the others need."""
+    for width, height in ((90, 120), (60, 45)):
+        turned = replace(images[0], width=width, height=height, name="a.jpg")
+        with pytest.raises(
+            ValueError, match=rf"picture a\.jpg is 120x90, its COCO file says {width}x{height}"
+        ):
+            DeviceImages([turned], "cpu")
+
+
 @pytest.mark.parametrize("quality", [25, 60])
 def test_jpeg_is_near_to_what_a_real_encoder_gives_back(images: list[TrainingImage], quality: int) -> None:
     rng = np.random.default_rng(1)
