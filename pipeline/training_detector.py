@@ -48,7 +48,8 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
     """Train, or go on with the training that `job.out` holds; returns the weights' path.
 
     Raises:
-        UsageError: data or settings cannot be used, or `job.out` holds a training with others.
+        UsageError: data or settings cannot be used, `job.out` holds a training with others, or the device has
+            too little memory; checkpoints stay.
     """
     try:
         settings, start = _settings(job), _start(job)
@@ -68,6 +69,12 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
         return weights
     except FloatingPointError as exc:
         raise UsageError(f"training failed: {exc}", remedy="try a smaller --learning-rate") from exc
+    except torch.OutOfMemoryError as exc:  # also of the pictures, which lie there whole
+        raise UsageError(
+            f"{job.device} has too little memory for this training; checkpoints in {job.out} stay",
+            remedy="free it of other programs, or give fewer pictures, a smaller --batch or --size, or "
+            "--device cpu, with another --out",
+        ) from exc
     except (OSError, ValueError, KeyError) as exc:
         raise UsageError("training cannot go on", remedy=str(exc)) from exc
 

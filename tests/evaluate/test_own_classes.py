@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from models.checkpoint import load_detector
 from models.detector import DetectorConfig
@@ -64,6 +65,23 @@ def test_the_same_training_on_changed_data_is_refused(tmp_path: Path) -> None:
         train(replace(job, repeat_classes=(("disc", 2),)), said.append)
     data.write_text(json.dumps(whole))
     assert train(job, said.append).read_bytes() == weights
+
+
+def test_a_device_without_memory_is_told_with_the_remedy_and_checkpoints_stay(tmp_path: Path) -> None:
+    """A CPU never says so: here the error comes from the caller's own function."""
+    data, out = write_shapes(tmp_path, 4), tmp_path / "out"
+    job = DetectorJob(((data, tmp_path),), out, steps=1, batch=2, size=64, threads=1)
+    train(job, list[str]().append)
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(line: str) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    said = r"^cpu has too little memory for this training; checkpoints in .*out stay: .* a smaller --batch "
+    with pytest.raises(UsageError, match=said):
+        train(job, full)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    train(job, list[str]().append)
 
 
 def test_new_names_beside_known_ones_are_learned_too(tmp_path: Path) -> None:
