@@ -290,8 +290,8 @@ def told(what: str, exc: Exception) -> Exception | None:
 
 
 def error_code(exc: Any) -> str:
-    """S3's short name of a ClientError, or the HTTP status."""
-    return str(exc.response.get("Error", {}).get("Code", ""))
+    """S3's short name of a ClientError, or the HTTP status; empty for other errors."""
+    return str(getattr(exc, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def failure(what: str, text: str) -> StorageError:

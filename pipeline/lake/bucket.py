@@ -13,6 +13,8 @@ from pipeline import s3
 from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.lake.location import Location, Version
 
+_NO_SUCH_CALL = ("NotImplemented", "MethodNotAllowed")
+
 # deltalake encodes other characters twice in some of its requests and once in others.
 _PREFIX = re.compile(r"[A-Za-z0-9_=+~.-]+(/[A-Za-z0-9_=+~.-]+)*")
 
@@ -111,7 +113,13 @@ class Bucket(Location):
     def old_versions(self) -> list[Version]:
         client, top = s3.client(), f"{self.prefix}/"
         what = f"bucket {self.bucket} cannot be asked for old versions"
-        if "Status" not in s3.ask(what, lambda: client.get_bucket_versioning(Bucket=self.bucket)):
+        try:
+            told = s3.ask(what, lambda: client.get_bucket_versioning(Bucket=self.bucket))
+        except StorageError as exc:
+            if s3.error_code(exc.__cause__) in _NO_SUCH_CALL:
+                return []  # a server without versions
+            raise
+        if "Status" not in told:
             return []  # it never kept any
         found: list[Version] = []
         asked = {"Bucket": self.bucket, "Prefix": top}

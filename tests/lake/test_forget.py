@@ -255,3 +255,12 @@ def test_versions_that_may_not_be_removed_are_told(s3_server: Server, versioned:
     assert "nothing is left" not in done.stderr
     assert forget(uri, name, USUAL).checked
     assert versions_holding(s3_server, versioned, "v-secret") == []
+
+
+def test_a_server_that_knows_no_versions_has_none(s3_server: Server, tmp_path: Path) -> None:
+    uri, name = f"s3://{s3_server.bucket()}/lake", "/archive/v-secret.mp4"
+    analyse(Lake.open(uri), "v-secret", uri=name)
+    with refusing(s3_server, {"versioning": (501, "NotImplemented")}) as proxy:
+        done = marey("forget", name, "--lake", uri, cwd=tmp_path, **proxy.settings)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["checked"]
