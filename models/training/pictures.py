@@ -5,7 +5,7 @@ Boxes are of the picture as it is displayed: turned by its EXIF orientation, as 
 
 from __future__ import annotations
 
-import struct
+import io
 from typing import Any
 
 import cv2
@@ -16,8 +16,7 @@ Image = npt.NDArray[np.uint8]
 Size = tuple[Any, Any]
 """Width and height in pixels, as a COCO file states them: whatever it holds there."""
 
-_ORIENTATION = 0x0112
-_NO_FRAME = {0xC4, 0xC8, 0xCC}  # markers among those of JPEG's frame headers that are none
+_ORIENTATION = 0x0112  # tag of EXIF; from 5 on the picture lies on its side
 
 
 def decoded(encoded: bytes, name: object, stated: Size) -> Image:
@@ -52,43 +51,19 @@ def check_size(picture: npt.NDArray[Any], name: object, stated: Size) -> None:
 
 
 def header_size(encoded: bytes) -> tuple[int, int] | None:
-    """Width and height that a picture has when decoded, by its header alone: that of JPEG, PNG or lossy WebP.
+    """Width and height that a picture has when decoded, by its header alone.
 
-    None where the header does not tell; what it tells of a damaged picture may be wrong.
+    None where Pillow, which matplotlib brings, is not installed or does not know the picture; what the header
+    of a damaged one tells may be wrong.
     """
     try:
-        if encoded.startswith(b"\xff\xd8"):
-            return _jpeg_size(encoded)
-        if encoded.startswith(b"\x89PNG") and b"eXIf" not in encoded:
-            return struct.unpack_from(">II", encoded, 16)
-        if encoded[8:16] == b"WEBPVP8 ":
-            width, height = struct.unpack_from("<HH", encoded, 26)
-            return width & 0x3FFF, height & 0x3FFF  # above are two bits for enlarging, which nobody does
-    except struct.error:
-        pass
-    return None
-
-
-def _jpeg_size(encoded: bytes) -> tuple[int, int] | None:
-    at, turned = 2, False
-    while encoded[at : at + 1] == b"\xff":
-        kind, length = struct.unpack_from(">xBH", encoded, at)
-        if 0xC0 <= kind <= 0xCF and kind not in _NO_FRAME:
-            height, width = struct.unpack_from(">HH", encoded, at + 5)
-            return (height, width) if turned else (width, height)
-        if encoded[at + 4 : at + 10] == b"Exif\0\0":
-            turned = _turns(encoded[at + 10 : at + 2 + length])
-        at += 2 + length
-    return None
-
-
-def _turns(tiff: bytes) -> bool:
-    """Whether the orientation in a block of EXIF lays the picture on its side."""
-    order = "<" if tiff.startswith(b"II") else ">"
-    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (count,) = struct.unpack_from(f"{order}H", tiff, first)
-    for entry in range(first + 2, first + 2 + 12 * count, 12):
-        tag, value = struct.unpack_from(f"{order}H6xH", tiff, entry)
-        if tag == _ORIENTATION:
-            return value in range(5, 9)
-    return False
+        from PIL import Image as Pillow
+    except ImportError:
+        return None
+    try:
+        with Pillow.open(io.BytesIO(encoded)) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION) in range(5, 9)
+    except Exception:  # of many kinds, by what is damaged; decoding will tell
+        return None
+    return (height, width) if turned else (width, height)
