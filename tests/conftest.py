@@ -13,9 +13,9 @@ import pytest
 from tests.s3 import Server, moto_server
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _interruptible() -> None:
-    """A shell that starts us in the background has SIGINT ignored, and Python keeps it so."""
+    """A shell that starts us in the background has SIGINT ignored, and other tests may have changed it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -290,11 +290,14 @@ def test_an_interrupt_reaches_the_consumer_and_ends_the_children(video: Path) ->
     fault = Fault("hang", 5, attempts=2)
     timer = threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])
     pids: list[int] = []
-    with pytest.raises(KeyboardInterrupt), Feed(1, max_pixels=64 * 48) as feed:
-        timer.start()
-        for _ in feed.run([job(video, stall_s=30.0, fault=fault)]):
-            pids = feed.pids
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt), Feed(1, max_pixels=64 * 48) as feed:
+            timer.start()
+            for _ in feed.run([job(video, stall_s=30.0, fault=fault)]):
+                pids = feed.pids
+    finally:
+        timer.cancel()  # later it would interrupt whatever comes next
+        timer.join()
     assert pids
     assert all(gone(pid) for pid in pids)
 
