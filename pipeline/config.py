@@ -75,17 +75,6 @@ class VideoConfig(Model):
     max_memory_mb: int = speed(2048, "MB that one decoding process may use before it is killed", gt=0)
 
 
-def sample_step_s(sample_fps: float | None, fps_mean: float | None) -> float:
-    """Seconds from sample to sample; 0 where nothing is known.
-
-    Args:
-        sample_fps: ticks per second of the grid; 0 or None where every frame is sampled.
-        fps_mean: frames per second of the video, each of which is sampled once if they are fewer than ticks.
-    """
-    rates = [rate for rate in (sample_fps, fps_mean) if rate]
-    return 1 / min(rates) if rates else 0.0
-
-
 class PerceiveConfig(Model):
     weights: str = result(
         "default",

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
-from pipeline.config import sample_step_s
 from pipeline.errors import StorageError
 from pipeline.events import MAX_GAP_S, EventDetector
 from pipeline.ids import new_run_id
@@ -23,6 +22,7 @@ from pipeline.lake.layout import VECTORS
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis, Place, place_rows
 from pipeline.lake.schema import DETECTIONS, EVENTS
+from pipeline.media.sampling import sample_step_s
 from pipeline.rules import RuleEngine
 
 FLUSH_BYTES = 8_000_000

@@ -116,21 +116,21 @@ class Location(ABC):
     def changed(self, folder: str) -> dict[str, datetime]:
         """When each of these files was written (UTC)."""
 
+    @abstractmethod
     def old_versions(self) -> list[Version]:
         """What is kept of files that were removed or replaced.
 
         Raises:
             StorageError: it cannot be told.
         """
-        return []
 
+    @abstractmethod
     def read_version(self, old: Version) -> bytes | None:
         """The bytes of such a version; None if it is gone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remove_version(self, old: Version) -> None:
         """Remove it for good; one that is gone is no error."""
-        raise NotImplementedError
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -150,6 +150,14 @@ class Directory(Location):
     @property
     def storage_options(self) -> dict[str, str]:
         return {}
+
+    def old_versions(self) -> list[Version]:
+        return []  # a directory keeps none
+
+    def read_version(self, old: Version) -> bytes | None:
+        return None
+
+    def remove_version(self, old: Version) -> None: ...
 
     def table(self, name: str) -> str:
         return str(self.path / name)

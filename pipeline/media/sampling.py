@@ -115,6 +115,17 @@ class Display(Generic[Shown]):
         return last if exact else None
 
 
+def sample_step_s(sample_fps: float | None, fps_mean: float | None) -> float:
+    """Seconds from sample to sample; 0 where nothing is known.
+
+    Args:
+        sample_fps: ticks per second of the grid; 0 or None where every frame is sampled.
+        fps_mean: frames per second of the video, each of which is sampled once if they are fewer than ticks.
+    """
+    rates = [rate for rate in (sample_fps, fps_mean) if rate]
+    return 1 / min(rates) if rates else 0.0
+
+
 def shown_at(stamps: NDArray[np.int64], ticks: int) -> int | None:
     """The last of the sorted `stamps` that is not after `ticks`; None if all are."""
     index = int(np.searchsorted(stamps, ticks, side="right")) - 1

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import Rule, sample_step_s
+from pipeline.config import Rule
 from pipeline.errors import UsageError
 from pipeline.lake.lookup import quoted
 from pipeline.lake.query import query
+from pipeline.media.sampling import sample_step_s
 from pipeline.report import web
 from pipeline.report.gather import Record, find, gather
 from pipeline.report.scene import scene_of
