@@ -9,6 +9,7 @@
     ├── WorkerError         a decoding process hung, crashed or grew          exit 1   retried
     └── StorageError        lake, bucket or server cannot be reached          exit 3   retried
         ├── ConflictError   another writer committed first: read and decide again
+        ├── GoneError       a file went since its table's log was read: read the log again
         └── TransientError  a server stumbled; whether it did what it was asked is not known
 
 A message has up to four parts: what failed, on which video and time, the value met, what to do next.
@@ -81,6 +82,10 @@ class StorageError(MareyError):
 
 class ConflictError(StorageError):
     code = "conflict"
+
+
+class GoneError(StorageError):
+    code = "gone"
 
 
 class TransientError(StorageError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from pipeline.errors import ConflictError, TransientError
+from pipeline.errors import ConflictError, GoneError, TransientError
 
 RETRY_S = 60.0
 """Seconds for which something is tried again."""
@@ -22,6 +22,20 @@ def pauses() -> Iterator[float]:
     while time.monotonic() < end:
         yield random.uniform(0, limit)
         limit = min(limit * 2, 2.0)
+
+
+def again(call: Callable[[], _T]) -> _T:
+    """The result of a call that reads a table's log and what it names, made again if that went meanwhile.
+
+    Once: `forget` takes seconds from one removal to the next, and a file that is lost for good is to be told.
+
+    Raises:
+        GoneError: it is gone by the newest log, too.
+    """
+    try:
+        return call()
+    except GoneError:
+        return call()
 
 
 def patiently(call: Callable[[], _T]) -> _T:
@@ -47,12 +61,13 @@ def contended(what: str, call: Callable[[], _T]) -> _T:
 
     Raises:
         ConflictError: others were faster for a minute.
+        GoneError: a file that it needs is gone, also when it is called again.
         TransientError: the server stumbled for a minute.
     """
     last: ConflictError | TransientError | None = None
     for pause in pauses():
         try:
-            return call()
+            return again(call)
         except (ConflictError, TransientError) as exc:
             last = exc
             time.sleep(pause)

@@ -10,8 +10,8 @@ from datetime import datetime
 from functools import cache, partial
 
 from pipeline import s3
-from pipeline.errors import StorageError, TransientError, UsageError
-from pipeline.lake.location import Location, Version
+from pipeline.errors import GoneError, StorageError, TransientError, UsageError
+from pipeline.lake.location import GONE, Location, Version
 
 _NO_SUCH_CALL = ("NotImplemented", "MethodNotAllowed")
 
@@ -65,7 +65,9 @@ class Bucket(Location):
         """Nothing: what an object store has taken lasts."""
 
     def failure(self, what: str, exc: Exception) -> StorageError:
-        return s3.failure(what, str(exc))
+        told = s3.failure(what, str(exc))
+        missing = GONE.search(str(exc)) and "NoSuchBucket" not in str(exc)
+        return GoneError(what, remedy=told.remedy) if missing else told
 
     def read(self, name: str) -> bytes | None:
         def get() -> bytes:

@@ -199,12 +199,11 @@ def put_config(lake: Lake, config: Config) -> str:
     row = {"config_id": key, "config": config.model_dump_json(), "seen_at": datetime.now(UTC)}
     sql = f"SELECT config_id FROM configs WHERE config_id = {quoted(key)}"
 
-    def once() -> None:
-        snapshot = lake.latest("configs")
+    def unless_there(snapshot: DeltaTable) -> None:
         if not run_sql(snapshot, "configs", sql).num_rows:
             lake.append_if_unchanged(snapshot, "configs", pa.Table.from_pylist([row], CONFIGS), [(key, 1)])
 
-    contended(lake.named("configs"), once)
+    contended(lake.named("configs"), lambda: lake.ask("configs", unless_there))
     return key
 
 
@@ -256,8 +255,7 @@ def _compare_and_set(
     """
     video_ids = [attempt.video_id for attempt in attempts]
 
-    def once() -> dict[str, Analysis]:
-        snapshot = lake.latest("analyses")
+    def on(snapshot: DeltaTable) -> dict[str, Analysis]:
         found = histories(lake, video_ids, snapshot)
         rows = _numbered(snapshot, found, choose(found))
         if rows:
@@ -265,7 +263,7 @@ def _compare_and_set(
             lake.append_if_unchanged(snapshot, "analyses", analyses_table(rows), last.items())
         return {row.attempt_id: row for row in rows}
 
-    return contended(lake.named("analyses"), once)
+    return contended(lake.named("analyses"), lambda: lake.ask("analyses", on))
 
 
 def _numbered(snapshot: DeltaTable, found: Mapping[str, History], rows: Sequence[Analysis]) -> list[Analysis]:

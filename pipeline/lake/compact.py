@@ -192,15 +192,17 @@ def _say_dropped(lake: Lake, needed: _Needed) -> None:
 
 
 def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Iterator[PartitionResult]:
-    for on in sorted({add["partition.date"] for add in adds(lake.latest(name))}):
+    for on in sorted({add["partition.date"] for add in lake.ask(name, adds)}):
+        one = partial(_compact_partition, lake, name, on, needed, dry_run)
         try:
-            yield contended(lake.named(name), partial(_compact_partition, lake, name, on, needed, dry_run))
+            yield contended(lake.named(name), partial(lake.ask, name, one))
         except ConflictError:
             yield PartitionResult(name, on, 0, 0, 0, 0, 0, "busy")
 
 
-def _compact_partition(lake: Lake, name: str, on: date, needed: _Needed, dry_run: bool) -> PartitionResult:
-    snapshot = lake.latest(name)
+def _compact_partition(
+    lake: Lake, name: str, on: date, needed: _Needed, dry_run: bool, snapshot: DeltaTable
+) -> PartitionResult:
     files = adds(snapshot, on)
     runs = runs_in(snapshot, name, on)
     kept = [run for run in runs if needed.needs(name, run)]

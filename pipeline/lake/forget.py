@@ -1,8 +1,8 @@
 """`marey forget`: one video out of everything: rows, staged segments, messages, old versions, log entries.
 
 The files that hold it are written anew without it and the tables check-pointed; then the old log entries go,
-and every data file that no table holds any more and in which the video is found. Queries that read old files
-at that moment may fail; writers read the log again and lose nothing.
+and every data file that no table holds any more and in which the video is found. Whoever
+is about to read or write then reads the log again and loses nothing; other engines may have to ask again.
 """
 
 from __future__ import annotations
@@ -189,12 +189,12 @@ def _look_up(lake: Lake, name: str, note: bytes | None) -> _Wanted:
     found = set(begun.videos)
     for table in _SMALL:  # a video whose worker died has attempts and staged segments, and no name yet
         sql = f"SELECT DISTINCT video_id FROM {table} WHERE uri = {quoted(name)}"
-        found |= set(run_sql(lake.table(table), table, sql)["video_id"].to_pylist())
+        found |= set(_answer(lake, table, sql)["video_id"].to_pylist())
     if not found:
         raise UsageError(f"lake {lake.location} knows no video {name}", remedy="see `select uri from videos`")
     videos = sorted(found)
     sql = f"SELECT DISTINCT uri, content_id FROM videos WHERE video_id IN ({_listed(videos)})"
-    named = run_sql(lake.table("videos"), "videos", sql).to_pylist()
+    named = _answer(lake, "videos", sql).to_pylist()
     attempts = _attempts(lake, _listed(videos))
     return _Wanted(
         sorted({row["uri"] for row in named} | {row.uri for row in attempts} | set(begun.names)),
@@ -203,6 +203,10 @@ def _look_up(lake: Lake, name: str, note: bytes | None) -> _Wanted:
         sorted({str(row.date) for row in attempts} | set(begun.dates)),
         sorted({row.perception_id for row in attempts if row.perception_id} | set(begun.perceptions)),
     )
+
+
+def _answer(lake: Lake, name: str, sql: str) -> pa.Table:
+    return lake.ask(name, lambda snapshot: run_sql(snapshot, name, sql))
 
 
 def _listed(videos: list[str]) -> str:
@@ -227,7 +231,7 @@ def _count(lake: Lake, listed: str) -> dict[str, int]:
     counts = {}
     for name in (*PARTITIONED, *_SMALL):
         sql = f"SELECT count(*) AS n FROM {name} WHERE video_id IN ({listed})"
-        counts[name] = int(run_sql(lake.table(name), name, sql)["n"][0].as_py())
+        counts[name] = int(_answer(lake, name, sql)["n"][0].as_py())
     return counts
 
 
@@ -243,7 +247,7 @@ def _size(lake: Lake, dates: list[str], counts: dict[str, int]) -> int:
 
 def _dates(lake: Lake, name: str, listed: str) -> list[date]:
     sql = f'SELECT DISTINCT "date" FROM {name} WHERE video_id IN ({listed})'
-    found: list[date] = run_sql(lake.table(name), name, sql)["date"].to_pylist()
+    found: list[date] = _answer(lake, name, sql)["date"].to_pylist()
     return found
 
 

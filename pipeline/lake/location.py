@@ -16,10 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import StorageError, UsageError
+from pipeline.errors import ConflictError, GoneError, StorageError, UsageError
 
 # deltalake takes every path for a URL: it decodes %41, turns \ into /, and panics on the others.
 _UNSAFE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\\x00-\x1f\x7f]")
+
+GONE = re.compile(r"Object at location .* not found", re.DOTALL)
+"""How deltalake and DataFusion tell that a file is not there. A log tells of it, so it was."""
+
+_MOVED_ON = (
+    (GONE, GoneError),
+    (re.compile("Invalid table version"), ConflictError),  # commits since went before they were looked at
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,8 @@ class Location(ABC):
 
     def failure(self, what: str, exc: Exception) -> StorageError:
         """The error for one that deltalake met here."""
-        return StorageError(what, remedy=str(exc))
+        kind = next((kind for sign, kind in _MOVED_ON if sign.search(str(exc))), StorageError)
+        return kind(what, remedy=str(exc))
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:

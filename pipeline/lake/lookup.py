@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
+from pipeline.errors import GoneError
 from pipeline.lake import schema
 from pipeline.lake.layout import sort_rows
 from pipeline.lake.location import Location
@@ -141,7 +143,7 @@ def met(lake: Lake, video_id: str, perception_id: str) -> tuple[History, Analysi
     Every reading opens each file of the table, of which a batch leaves hundreds.
     """
     where = f"video_id = {quoted(video_id)} OR perception_id = {quoted(perception_id)}"
-    rows = _select("analyses", lake.latest("analyses"), SMALL["analyses"].names, where)
+    rows = lake.ask("analyses", lambda found: _select("analyses", found, SMALL["analyses"].names, where))
     listed = rows.to_pylist(maps_as_pydicts="strict")
     history = _by_video(listed, [video_id])[video_id]
     others = current_analyses(lake, {row["video_id"] for row in listed} - {video_id})
@@ -187,11 +189,21 @@ def read_rows(
     stage = _STAGES[name]
     chosen = pa.schema([stage.field(column) for column in columns or stage.names])
     snapshot = lake.table(name)
+
+    def asked(call: Callable[[DeltaTable], pa.Table]) -> pa.Table:
+        """From one snapshot, unless files of it go: those that come hold the same rows of the run."""
+        nonlocal snapshot
+        try:
+            return call(snapshot)
+        except GoneError:
+            snapshot = lake.table(name)
+            return call(snapshot)
+
     where = f"video_id = {quoted(video_id)} AND run_id = {quoted(run_id)}"
     if on is not None:
         where += f" AND \"date\" = DATE '{on}'"
     if "sample" not in stage.names:
-        rows = _select(name, snapshot, stage.names, where)
+        rows = asked(lambda found: _select(name, found, stage.names, where))
         if rows.num_rows:
             yield sort_rows(name, rows).select(chosen.names).cast(chosen)
         return
@@ -199,9 +211,10 @@ def read_rows(
     wanted = list(dict.fromkeys([*chosen.names, *flat]))  # flat ones decide the order
     # Where the clock of a file leaps, most numbers have no rows.
     blocks = f"SELECT DISTINCT sample / {samples} AS block FROM {name} WHERE {where}"
-    for block in sorted(run_sql(snapshot, name, blocks)["block"].to_pylist()):
+    for block in sorted(asked(lambda found: run_sql(found, name, blocks))["block"].to_pylist()):
         part = f"{where} AND sample >= {block * samples} AND sample < {(block + 1) * samples}"
-        yield sort_rows(name, _select(name, snapshot, wanted, part)).select(chosen.names).cast(chosen)
+        rows = asked(partial(_select, name, columns=wanted, where=part))
+        yield sort_rows(name, rows).select(chosen.names).cast(chosen)
 
 
 def empty_rows(name: str) -> pa.Table:
@@ -264,12 +277,13 @@ def _lookup(
     """Rows of a small table whose key is one of the values; of many not all are there as Python's at once."""
     if not values:
         return
-    table = snapshot or lake.latest(name)
-    columns = SMALL[name].names
-    if len(values) <= _MAX_KEYS:
+
+    def on(found: DeltaTable) -> pa.Table:
+        if len(values) > _MAX_KEYS:
+            return _filtered(name, found, key, pa.array(values, pa.string()))
         keys = ", ".join(quoted(value) for value in values)
-        rows = _select(name, table, columns, f"{key} IN ({keys})")
-    else:
-        rows = _filtered(name, table, key, pa.array(values, pa.string()))
+        return _select(name, found, SMALL[name].names, f"{key} IN ({keys})")
+
+    rows = on(snapshot) if snapshot else lake.ask(name, on)
     for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
         yield from batch.to_pylist(maps_as_pydicts="strict")

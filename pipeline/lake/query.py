@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
 from pipeline.lake.reach import whole_since
 from pipeline.lake.tables import Lake, lacking
-from pipeline.retry import patiently
+from pipeline.retry import again, patiently
 
 _STORAGE_SIGNS = ("object store error", "parquet error", "object at location")
 _SETTINGS = {
@@ -52,10 +52,14 @@ def query(
         UsageError: there is no lake, or the query is wrong; DataFusion's message in one line.
     """
     check_reads(sql)
-    lake, analyses = Lake.find(lake_uri)
-    if as_of is not None and whole:
-        _check_history(lake, as_of)
-    return plain_strings(patiently(lambda: _run(lake, _builder(lake, analyses, _mentioned(sql), as_of), sql)))
+
+    def answer() -> pa.Table:
+        lake, analyses = Lake.find(lake_uri)
+        if as_of is not None and whole:
+            _check_history(lake, as_of)
+        return patiently(lambda: _run(lake, _builder(lake, analyses, _mentioned(sql), as_of), sql))
+
+    return plain_strings(again(answer))
 
 
 def _check_history(lake: Lake, as_of: datetime) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 from deltalake import (
@@ -21,7 +22,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from pipeline.errors import ConflictError, StorageError, UsageError
+from pipeline.errors import ConflictError, GoneError, StorageError, UsageError
 from pipeline.ids import digest
 from pipeline.lake.layout import (
     CHECK_POINTS,
@@ -31,8 +32,9 @@ from pipeline.lake.layout import (
 )
 from pipeline.lake.location import Location
 from pipeline.lake.schema import PARTITIONED, SCHEMA_VERSION, TABLES, written
-from pipeline.retry import contended, patiently
+from pipeline.retry import again, contended, patiently
 
+_T = TypeVar("_T")
 _VERSION_KEY = "marey.schemaVersion"
 DENIED = "_denied"
 """Folder with an empty file for each content_id that is refused."""
@@ -135,7 +137,7 @@ class Lake:
             StorageError: it cannot be read.
             UsageError: there is none.
         """
-        return patiently(lambda: self._table(name))
+        return patiently(lambda: again(partial(self._table, name)))
 
     def latest(self, name: str) -> DeltaTable:
         """The newest snapshot of a table that this lake keeps, good until it is asked for again.
@@ -156,6 +158,24 @@ class Lake:
             kept = _Kept(options, snapshot.version(), snapshot)
         self._kept[name] = kept
         return kept.snapshot
+
+    def ask(self, name: str, call: Callable[[DeltaTable], _T]) -> _T:
+        """What a call says of the newest snapshot, from a new one if files of it went meanwhile.
+
+        Raises:
+            StorageError: they are gone by the newest log, too, or the table cannot be read.
+            UsageError: there is none.
+        """
+
+        def once() -> _T:
+            snapshot = self.latest(name)
+            try:
+                return call(snapshot)
+            except GoneError:
+                self.let_go(name)
+                raise
+
+        return again(once)
 
     def let_go(self, name: str) -> None:
         """Keep the snapshot of a table no longer: it is written otherwise than by appends."""
@@ -233,8 +253,6 @@ class Lake:
         except CommitFailedError as exc:
             raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
         except (DeltaError, OSError) as exc:
-            if "Invalid table version" in str(exc):  # `forget` shortened the log since the snapshot
-                raise ConflictError(f"the log of {name} was shortened meanwhile", remedy=str(exc)) from exc
             raise self.location.failure(f"{self.named(name)} cannot be written", exc) from exc
         if name not in PARTITIONED and target.version() % _MERGED_EVERY == 0:
             self._merge(name)

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties
@@ -15,14 +16,16 @@ from deltalake import CommitProperties
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.lake import forget as module
-from pipeline.lake import rewrite
-from pipeline.lake.commit import start_attempts
+from pipeline.lake import lookup, rewrite
+from pipeline.lake import query as query_module
+from pipeline.lake.commit import commit, start_attempts
 from pipeline.lake.compact import compact
 from pipeline.lake.forget import forget
+from pipeline.lake.lookup import current_analyses, read_rows
 from pipeline.lake.query import query
 from pipeline.lake.tables import Lake
 from tests.cli.run import marey
-from tests.lake.build import DAY, analyse, running, sample_lake
+from tests.lake.build import DAY, analyse, ending, finished, running, sample_lake
 from tests.lake.test_compact import seen
 from tests.s3 import Server, refusing
 
@@ -170,6 +173,45 @@ def test_writers_that_never_pause_do_not_keep_it_from_its_turn(
     assert forget(str(tmp_path), "/archive/v1.mp4", USUAL).checked
     found = query(tmp_path, "SELECT video_id, count(*) AS n FROM tracks GROUP BY video_id").to_pylist()
     assert {row["video_id"]: row["n"] for row in found} == dict.fromkeys(("v2", *written), 40)
+
+
+@pytest.mark.parametrize("at", ["query", "compaction", "lookup", "stored rows"])
+def test_whoever_reads_meanwhile_reads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """What was opened is removed before it is read."""
+    lake = Lake.open(tmp_path)
+    [attempt] = start_attempts(lake, [running("v1")])
+    [secret] = start_attempts(lake, [running("secret")])
+    commit(lake, [ending(finished(attempt)), ending(finished(secret))])  # in one file
+    place, name = {
+        "query": (query_module, "_run"),
+        "compaction": (rewrite, "_overwrite"),
+        "lookup": (lookup, "_select"),
+        "stored rows": (lookup, "sort_rows"),
+    }[at]
+    original, calls = getattr(place, name), []
+
+    def late(*arguments: Any) -> Any:
+        if not calls:
+            calls.append(at)
+            assert forget(str(tmp_path), "/archive/secret.mp4", USUAL).checked
+        return original(*arguments)
+
+    analyse(lake, "v2")
+    row = current_analyses(lake, ["v1"])["v1"]
+    monkeypatch.setattr(place, name, late)
+    if at == "query":
+        assert query(tmp_path, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 80}]
+    elif at == "compaction":
+        assert {result.state for result in compact(str(tmp_path), USUAL)} == {"rewritten"}
+    elif at == "lookup":
+        assert current_analyses(lake, ["v1"])["v1"] == row
+    else:
+        parts = read_rows(lake, "tracks", "v1", row.tracking_run_id or "", row.date, samples=7)
+        assert pa.concat_tables(parts).num_rows == 40
+    assert calls
+    assert query(tmp_path, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 80}]
 
 
 def test_a_video_whose_worker_died_can_be_forgotten(tmp_path: Path) -> None:

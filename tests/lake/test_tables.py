@@ -268,11 +268,20 @@ def test_no_rows_make_no_commit(tmp_path: Path) -> None:
     assert lake.table("tracks").version() == 0
 
 
-def test_an_append_whose_answer_is_lost_is_not_repeated(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Invalid table version: 71",
+        "Kernel error: Arrow error: External: Object at location /lake/_delta_log/"
+        "00000000000000000069.checkpoint.parquet not found: No such file or directory (os error 2)",
+    ],
+    ids=["lost", "log shortened while it was check-pointed"],
+)
+def test_an_append_whose_answer_is_lost_is_not_repeated(tmp_path: Path, answer: str) -> None:
     class Deaf(Lake):
         def _write(self, *args: object) -> None:
             super()._write(*args)  # type: ignore[arg-type]
-            raise ConflictError("connection lost")
+            raise self.location.failure("table tracks cannot be written", DeltaError(answer))
 
     lake = Deaf.open(tmp_path)
     rows = placed(running("v1"), stage_rows())["tracks"]
