@@ -149,8 +149,7 @@ class Planner:
         self._met = None
         name, error = self._identify(source)
         if name.content_id in self._denied:
-            what = f"{source.uri}: this content was forgotten and is refused"
-            raise SourceError(what, remedy="leave it out", code="denied")
+            raise denial(source)
         return self._decided(source, name, error)
 
     def _decided(self, source: Source, name: VideoName, error: MareyError | None) -> VideoPlan:
@@ -265,6 +264,12 @@ class Planner:
         if info is None and known is not None and known.recorded_at_source == "container":
             return camera, known.recorded_at, "container"
         return camera, None, None
+
+
+def denial(source: Source) -> SourceError:
+    """The error of a source whose content was forgotten and may not come back."""
+    what = f"{source.uri}: this content was forgotten and is refused"
+    return SourceError(what, remedy="leave it out", code="denied")
 
 
 def vectors_suffice(plan: VideoPlan, tools: Tools, bare: str) -> bool:

@@ -33,7 +33,7 @@ from pipeline.analyze.perception import (
     open_work,
     pair_of,
 )  # fmt: skip
-from pipeline.analyze.plan import Planner, Step, VideoPlan
+from pipeline.analyze.plan import Planner, Step, VideoPlan, denial
 from pipeline.analyze.tools import Tools, num_decoders
 from pipeline.errors import ConflictError, InputError, MareyError
 from pipeline.lake import Lake
@@ -41,6 +41,7 @@ from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_con
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import ENDED
 from pipeline.lake.staging import Staging
+from pipeline.lake.tables import DENIED
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
 from pipeline.notify import Notifier
 from pipeline.sources import Missing, Source, Spool, changed_since
@@ -79,8 +80,7 @@ class Run:
             self._notifier.deliver_left()
         for entry in entries:
             if isinstance(entry, Missing):
-                error = entry.error
-                self.done(VideoResult(entry.uri, "failed", error_code=error.code, error=str(error)))
+                self._failed(entry, entry.error)
 
         def one_round(sources: Sequence[Source]) -> None:
             planner.look_up(sources)
@@ -143,7 +143,7 @@ class Run:
             source, plan = ahead.take()
             if isinstance(plan, InputError):
                 planner.spool.release(source)
-                self.done(VideoResult(source.uri, "failed", error_code=plan.code, error=str(plan)))
+                self._failed(source, plan)
                 continue
             if isinstance(plan, BaseException):
                 raise plan
@@ -277,7 +277,15 @@ class Run:
                 self.reporter.note(line)
 
     def _start(self, plans: Sequence[VideoPlan]) -> list[Attempt]:
-        """Attempts at videos, written in one commit."""
+        """Attempts at videos, written in one commit; none at what was denied since it was planned."""
+        denied = frozenset(self.lake.location.names(DENIED))
+        for plan in plans:
+            if plan.name.content_id in denied:
+                self._spool.release(plan.source)
+                self._failed(plan.source, denial(plan.source))
+        plans = [plan for plan in plans if plan.name.content_id not in denied]
+        if not plans:
+            return []
         weights = self.tools.weights_json
         running = [running_row(plan, self._config_id, weights(plan.perceived)) for plan in plans]
         rows = start_attempts(self.lake, running)
@@ -393,6 +401,9 @@ class Run:
         self._again.append(plan)
         self._overtaken = True
         self._taken -= 1
+
+    def _failed(self, entry: Source | Missing, error: MareyError) -> None:
+        self.done(VideoResult(entry.uri, "failed", error_code=error.code, error=str(error)))
 
     def done(self, result: VideoResult) -> None:
         """Note and report what became of an input."""

@@ -18,7 +18,7 @@ from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.forget import forget
 from pipeline.lake.lookup import histories, known_videos
 from pipeline.uploads import sweep_once
-from tests.analyze.build import Ticking, ask, config, counts, rows
+from tests.analyze.build import Ticking, ask, config, counts, rows, write_clip
 from tests.helpers import shared_path
 from tests.lake.build import running
 
@@ -293,3 +293,27 @@ def test_a_content_that_was_forgotten_is_refused(folder: Path, lake: Path) -> No
         [result] = analyze([str(path)], str(lake), settings).results
         assert (result.state, result.error_code) == ("failed", "denied")
     assert counts(lake) == before
+
+
+def test_what_is_forgotten_after_a_run_began_is_refused_too(folder: Path, lake: Path) -> None:
+    """The run knows and has planned the video, and comes to it later."""
+    video, other = folder / "short.mp4", lake.parent / "first.mp4"
+    settings = config(folder)
+    assert analyze([str(video)], str(lake), settings).exit_code() == 0
+    write_clip(other, 2, seed=4)
+    asked: list[str] = []
+
+    class Forgetting(Silent):
+        def video(self, uri: str, duration_s: float | None) -> None:
+            if uri == str(video) and not asked:
+                asked.append(uri)
+                assert forget(str(lake), uri, settings.lake, deny=True).checked
+
+    newer = config(folder, perceive__min_score=0.35)
+    summary = analyze([str(other), str(video)], str(lake), newer, Options(upgrade=True), Forgetting())
+    assert {Path(r.uri).name: (r.state, r.error_code) for r in summary.results} == {
+        "first.mp4": ("ok", None),
+        "short.mp4": ("failed", "denied"),
+    }
+    assert {row["uri"] for row in ask(lake, "SELECT uri FROM analyses")} == {str(other)}
+    assert {row["uri"] for row in ask(lake, "SELECT uri FROM videos_all")} == {str(other)}
