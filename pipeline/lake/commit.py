@@ -267,7 +267,7 @@ def _compare_and_set(
 
 
 def _numbered(snapshot: DeltaTable, found: Mapping[str, History], rows: Sequence[Analysis]) -> list[Analysis]:
-    """Rows with their revisions: above the video's rows or, of a video that was forgotten, above those."""
+    """Rows with their revisions: above the video's rows or, of one that was forgotten lately, above those."""
     seen: Counter[str] = Counter()
     numbered = []
     for row in rows:

@@ -32,6 +32,9 @@ _COMPRESSION_LEVEL = 1
 
 CHECK_POINTS = "delta.checkpointInterval"
 COMMITS_PER_CHECK_POINT = 10
+TRANSACTIONS = "delta.setTransactionRetentionDuration"
+TRANSACTIONS_KEPT = "interval 7 days"
+"""Far above the minute for which a commit is tried again: a machine may sleep for days in the middle."""
 
 # Statistics prune files and row groups. Of coordinates and scores they would prune nothing and fill the log.
 _STATISTICS: dict[str, tuple[str, ...]] = {
@@ -77,11 +80,13 @@ def table_properties(name: str) -> dict[str, str]:
     """Delta properties: which columns have statistics in the log, and when it is check-pointed.
 
     Whoever opens a table reads its log since the last check-point, an object per commit: with deltalake's
-    default of 100 these were most requests of a batch on S3.
+    default of 100 these were most requests of a batch on S3. A check-point holds the application transactions
+    of all commits unless they may go: of 200,000 they took 8 MB, written anew every 10, read at each opening.
     """
     return {
         "delta.dataSkippingStatsColumns": ",".join(STATISTICS[name]),
         CHECK_POINTS: str(COMMITS_PER_CHECK_POINT),
+        TRANSACTIONS: TRANSACTIONS_KEPT,
     }
 
 

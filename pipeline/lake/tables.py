@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,6 +28,8 @@ from pipeline.ids import digest
 from pipeline.lake.layout import (
     CHECK_POINTS,
     COMMITS_PER_CHECK_POINT,
+    TRANSACTIONS,
+    TRANSACTIONS_KEPT,
     table_properties,
     writer_properties,
 )
@@ -107,7 +110,7 @@ class Lake:
             lake.location.make(conditional=conditional_put)
             lake._create_missing()
             analyses = lake.table("analyses")
-        older = lake._version(analyses) < SCHEMA_VERSION or _seldom_check_pointed(analyses)
+        older = lake._version(analyses) < SCHEMA_VERSION or _outdated(analyses)
         if older and (create or extend):
             lake._extend()
         return lake
@@ -204,7 +207,7 @@ class Lake:
         if not rows.num_rows:
             return
         mark = str(uuid.uuid4())
-        once = CommitProperties(app_transactions=[Transaction(mark, 1)])
+        once = CommitProperties(app_transactions=[_transaction(mark, 1)])
         tried = False
 
         def write() -> None:
@@ -233,7 +236,7 @@ class Lake:
             ConflictError: another writer was faster; nothing is written.
             StorageError: the table cannot be written.
         """
-        transactions = [Transaction(revision_key(key), version) for key, version in versions]
+        transactions = [_transaction(revision_key(key), version) for key, version in versions]
         self._write(snapshot, name, self._fit(name, rows), CommitProperties(app_transactions=transactions))
 
     def _write(self, target: DeltaTable, name: str, rows: pa.Table, commit: CommitProperties) -> None:
@@ -348,9 +351,7 @@ class Lake:
             if missing := lacking(target, name):
                 fields = Schema.from_arrow(pa.schema(missing)).fields
                 target.alter.add_columns(fields, post_commithook_properties=AFTER_COMMIT)
-            properties = {_VERSION_KEY: str(SCHEMA_VERSION)}
-            if _seldom_check_pointed(target):
-                properties[CHECK_POINTS] = str(COMMITS_PER_CHECK_POINT)
+            properties = {_VERSION_KEY: str(SCHEMA_VERSION), **_outdated(target)}
             target.alter.set_table_properties(
                 properties, raise_if_not_exists=False, post_commithook_properties=AFTER_COMMIT
             )
@@ -375,9 +376,18 @@ def lacking(snapshot: DeltaTable, name: str) -> list[pa.Field]:
     return [field for field in TABLES[name] if field.name not in there]
 
 
-def _seldom_check_pointed(snapshot: DeltaTable) -> bool:
-    """Whether a table has the default of deltalake, as those of the first programs do."""
-    return int(snapshot.metadata().configuration.get(CHECK_POINTS) or 100) > COMMITS_PER_CHECK_POINT
+def _outdated(snapshot: DeltaTable) -> dict[str, str]:
+    """Properties of a new table, where one has deltalake's defaults, as those of the first programs do."""
+    there = snapshot.metadata().configuration
+    new = {} if TRANSACTIONS in there else {TRANSACTIONS: TRANSACTIONS_KEPT}
+    if int(there.get(CHECK_POINTS) or 100) > COMMITS_PER_CHECK_POINT:
+        new[CHECK_POINTS] = str(COMMITS_PER_CHECK_POINT)
+    return new
+
+
+def _transaction(key: str, version: int) -> Transaction:
+    """One that may go when its time is over."""
+    return Transaction(key, version, last_updated=int(time.time() * 1000))
 
 
 def revision_key(key: str) -> str:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline import retry
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
 from pipeline.lake import records, tables
+from pipeline.lake.commit import start_attempts
 from pipeline.lake.compact import compact
 from pipeline.lake.layout import CHECK_POINTS, COMMITS_PER_CHECK_POINT, PAGE_ROWS
 from pipeline.lake.lookup import known_videos
@@ -170,6 +172,25 @@ def test_tables_of_the_first_programs_come_to_be_check_pointed_as_new_ones(tmp_p
     analyse(lake, "v2")  # with what it kept of the tables from before
     assert kept.version() == versions[-1] + 1
     assert query(tmp_path, "SELECT count(*) AS n FROM events").to_pylist() == [{"n": 4}]
+
+
+def test_transactions_of_old_commits_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check-point held those of all commits that there ever were. Also in a lake that is older."""
+    with monkeypatch.context() as older:
+        older.setattr(tables, "table_properties", lambda name: {CHECK_POINTS: "10"})
+        Lake.open(tmp_path)
+    lake, now = Lake.open(tmp_path), time.time
+    with monkeypatch.context() as past:
+        past.setattr(time, "time", lambda: now() - 8 * 24 * 3600)
+        for number in range(3):
+            analyse(lake, f"old{number}")
+    analyse(lake, "new")
+    for name in (*PARTITIONED, "videos", "analyses"):
+        lake.table(name).create_checkpoint()
+        [file] = (tmp_path / name / "_delta_log").glob("*.checkpoint.parquet")
+        kept = [row["txn"] for row in pq.read_table(file).to_pylist() if row["txn"]]
+        assert len(kept) == 1, name
+    assert start_attempts(lake, [running("old0")])[0].revision == 3
 
 
 def test_a_snapshot_that_is_kept_is_opened_anew_now_and_then(
