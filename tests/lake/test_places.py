@@ -173,6 +173,8 @@ def test_errors_in_one_line(s3_server: Server, monkeypatch: pytest.MonkeyPatch) 
         ("PermanentRedirect", 301, "the bucket is in another region: set AWS_REGION", False),
         ("AuthorizationHeaderMalformed", 400, "the bucket is in another region", False),
         ("SlowDown", 503, "the server is overloaded", True),
+        ("TooManyRequests", 429, "the server is overloaded", True),
+        ("429", 429, "the server is overloaded", True),  # to a HEAD, which has no body
         ("InternalError", 500, "the server failed", True),
         ("OperationAborted", 409, "others keep writing the same object", True),
         ("NewError", 400, "of some kind", False),
@@ -186,7 +188,10 @@ def test_what_servers_answer(code: str, status: int, reason: str, transient: boo
     with pytest.raises(StorageError, match=f"it: {reason}") as caught, s3.errors("it"):
         raise ClientError(answer, "PutObject")  # type: ignore[arg-type]
     assert isinstance(caught.value, TransientError) is transient
-    told = f"Generic S3 error\n \x1b[31m↳\x1b[0m status code {status}: <Error><Code>{code}</Code></Error>"
+    told = (
+        "Generic S3 error\n \x1b[31m↳\x1b[0m Server returned non-2xx status code\n "
+        f"\x1b[31m↳\x1b[0m {status} Of Some Kind\n <Error><Code>{code}</Code></Error>"
+    )
     if code != "NewError":
         assert str(s3.failure("it", told)).startswith(f"it: {reason}")
 
