@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, StorageError
 from pipeline.lake.layout import ORDER, VECTORS, writer_properties
 from pipeline.lake.lookup import quoted, run_sql
 from pipeline.lake.schema import TABLES, written
@@ -65,8 +65,22 @@ def rewrite(
         ConflictError: the partition was written meanwhile; nothing is changed.
         StorageError: it cannot be read or written; nothing is changed.
     """
-    rows = pa.RecordBatchReader.from_batches(written(name), _in_order(snapshot, name, on, runs, bare))
-    _overwrite(lake, name, snapshot, rows, f"date = '{on}'")
+    failed: list[Exception] = []
+
+    def in_order() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from _in_order(snapshot, name, on, runs, bare)
+        except Exception as exc:
+            failed.append(exc)
+            raise
+
+    rows = pa.RecordBatchReader.from_batches(written(name), in_order())
+    try:
+        _overwrite(lake, name, snapshot, rows, f"date = '{on}'")
+    except StorageError:
+        if failed:  # deltalake tells of it as text, traceback and all
+            raise failed[0] from None
+        raise
 
 
 def remove(lake: Lake, name: str, where: str) -> None:

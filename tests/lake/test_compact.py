@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from pydantic import ValidationError
 
 from pipeline.config import LakeConfig
-from pipeline.errors import UsageError
+from pipeline.errors import StorageError, UsageError
 from pipeline.ids import new_run_id
 from pipeline.lake import compact as module
 from pipeline.lake import rewrite as rewriting
@@ -150,6 +150,23 @@ def test_a_long_video_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monk
     compact(str(tmp_path), USUAL)
     assert seen(lake) == before
     assert max(asked) <= 40
+
+
+def test_rows_that_cannot_be_read_are_told_in_one_line(tmp_path: Path) -> None:
+    """And as what they are, not as what they are to deltalake, which was to write them."""
+    for video in ("v1", "v2"):
+        analyse(Lake.open(tmp_path), video)
+    file = next((tmp_path / "tracks").glob("date=*/*.parquet"))
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    columns = (group.column(n) for n in range(group.num_columns))
+    column = next(column for column in columns if column.path_in_schema == "x1")
+    data = bytearray(file.read_bytes())
+    page = slice(column.data_page_offset, column.data_page_offset + column.total_compressed_size)
+    data[page] = b"\xff" * column.total_compressed_size
+    file.write_bytes(data)
+    with pytest.raises(StorageError, match=r"^table tracks cannot be read: ") as caught:
+        compact(str(tmp_path), USUAL)
+    assert "Traceback" not in str(caught.value)
 
 
 def test_rows_that_someone_may_still_name_stay(tmp_path: Path) -> None:
