@@ -96,7 +96,10 @@ def _polars(lake: Lake) -> Iterator[str]:
 
 
 def _spark(lake: Lake) -> Iterator[str]:
-    yield "-- Spark SQL with delta-spark on the class path"
+    yield "-- Spark SQL, 3.2 or later, with delta-spark on the class path"
+    yield "-- Its vectorized Parquet reader, up to 4.1 at least, refuses numbers that lie as"
+    yield "-- BYTE_STREAM_SPLIT; its other reader takes them."
+    yield "SET spark.sql.parquet.enableVectorizedReader=false;"
     for table, name in BASE.items():
         path = lake.location.table(table).replace("`", "``")
         if _on_s3(lake):

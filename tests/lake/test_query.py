@@ -230,6 +230,14 @@ def test_every_engine_gets_every_view(lake: Lake, engine: str) -> None:
     assert f"{sign}class{sign}, r.score" in text
 
 
+def test_spark_is_told_to_read_what_its_vectorized_reader_refuses(lake: Lake) -> None:
+    """`Unsupported encoding: BYTE_STREAM_SPLIT`, for every column of floats."""
+    said = views(lake.location.path, "spark").splitlines()
+    settings = [line for line in said if not line.startswith("--")]
+    assert settings[0] == "SET spark.sql.parquet.enableVectorizedReader=false;"
+    assert settings[1].startswith("CREATE OR REPLACE TEMPORARY VIEW")
+
+
 def test_athena_finds_all_in_its_database_and_takes_the_text_twice(lake: Lake) -> None:
     """DuckDB has its SQL for views; the tables are put where Athena would find them."""
     session = duckdb.connect()
