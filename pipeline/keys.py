@@ -54,8 +54,8 @@ def compile_pattern(pattern: str, timezone: str) -> KeyPattern:
     """Compile a pattern.
 
     Raises:
-        ValueError: a field or directive is unknown or comes twice, a time has no date, or the time zone is
-            unknown.
+        ValueError: a field or directive is unknown or comes twice, a time has no date or does not say which
+            half of the day, or the time zone is unknown.
     """
     try:
         zone = ZoneInfo(timezone)
@@ -98,4 +98,9 @@ def _time_group(form: str) -> str:
         out.append(_DIRECTIVES[directive])
     if not all(any(need <= set(used) for need in needs) for needs in _DATES):
         raise ValueError(f"recorded_at needs a year, a month and a day, got {form!r}")
+    # strptime takes %I alone for the morning, and passes over %p after %H: half of the times were wrong.
+    if ("I" in used) != ("p" in used):
+        raise ValueError(f"%I and %p stand together in recorded_at, or write %H for 24 hours; got {form!r}")
+    if {"H", "I"} <= set(used):
+        raise ValueError(f"%H and %I are the same hour in recorded_at, got {form!r}")
     return f"(?P<recorded_at>{''.join(out)})"

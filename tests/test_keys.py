@@ -91,6 +91,9 @@ def test_an_offset_in_the_key_beats_the_zone() -> None:
         ("{recorded_at:%Y%m%d%}", "UTC", "is not supported"),
         ("{recorded_at:%H%M%S}", "UTC", "needs a year, a month and a day"),
         ("{recorded_at:%Y-%m}", "UTC", "needs a year, a month and a day"),
+        ("{recorded_at:%Y%m%d%I%M}", "UTC", "%I and %p stand together"),
+        ("{recorded_at:%Y%m%d%H%M%p}", "UTC", "%I and %p stand together"),
+        ("{recorded_at:%Y%m%d%H%I%p}", "UTC", "%H and %I are the same hour"),
     ],
 )
 def test_refused(pattern: str, zone: str, message: str) -> None:
