@@ -227,10 +227,17 @@ def _losing_vectors(
     return {run: size for run, size in found.items() if run in stay}
 
 
-def _clear_staging(lake: Lake, before: datetime) -> None:
-    """Remove segments that nobody makes anew: their perception is committed, or was last added to `before`.
+_PERCEIVED_AT = (
+    "SELECT perception_id, max(committed_at) AS at FROM analyses "
+    "WHERE status IN ('ok', 'partial') AND perception_run_id = events_run_id GROUP BY perception_id"
+)
 
-    A worker died before it could; of a config or a video that was given up, none came after it.
+
+def _clear_staging(lake: Lake, before: datetime) -> None:
+    """Remove segments that nobody makes anew: older than the commit of their perception, or than `before`.
+
+    A worker died before it could; of a config or a video that was given up, none came after it. Those that
+    are younger than the commit belong to whoever perceives the video once more, since something was lost.
     """
     newest: dict[str, datetime] = {}
     for name, changed in lake.location.changed(FOLDER).items():
@@ -238,11 +245,13 @@ def _clear_staging(lake: Lake, before: datetime) -> None:
         newest[perception] = max(changed, newest.get(perception, changed))
     if not newest:
         return
-    uri, ids = str(lake.location), "SELECT DISTINCT perception_id FROM analyses WHERE"
-    done = query(uri, f"{ids} status IN ('ok', 'partial')")["perception_id"].to_pylist()
-    busy = query(uri, f"{ids} attempt_id IN (SELECT attempt_id FROM ({_UNENDED}) AS u)")["perception_id"]
-    left = {perception for perception, changed in newest.items() if changed < before}
-    for perception in (newest.keys() & set(done) | left) - set(busy.to_pylist()):
+    uri = str(lake.location)
+    done = query(uri, _PERCEIVED_AT).to_pydict()
+    perceived = dict(zip(done["perception_id"], done["at"], strict=True))
+    under_way = f"attempt_id IN (SELECT attempt_id FROM ({_UNENDED}) AS u)"
+    busy = query(uri, f"SELECT DISTINCT perception_id FROM analyses WHERE {under_way}")["perception_id"]
+    left = {name for name, changed in newest.items() if changed < max(before, perceived.get(name, before))}
+    for perception in left - set(busy.to_pylist()):
         lake.location.remove_folder(f"{FOLDER}/{perception}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -370,6 +371,8 @@ def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest
         analyse(lake, f"v{number}")
     for perception in ("ab", "cd"):  # that of `finished`, and one under way
         lake.location.create(f"_staging/{perception}/0-9.parquet", b"")
+    an_hour_ago = time.time() - 3600
+    os.utime(tmp_path / "_staging" / "ab" / "0-9.parquet", (an_hour_ago, an_hour_ago))
     before = query(tmp_path, "SELECT * FROM analyses ORDER BY video_id, revision")
     compact(str(tmp_path), USUAL)
     assert lake.location.names("_staging") == ["cd/0-9.parquet"]
@@ -379,7 +382,10 @@ def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest
     [outcome] = [analyse(lake, "v1", "other", basis=2)]
     assert (outcome.decision, outcome.revision) == (Decision.COMMITTED, 4)
     # A perception that is committed may be made anew, where something of it was lost.
-    start_attempts(lake, [running("v1", perception_id="ab")])
+    [again] = start_attempts(lake, [running("v1", perception_id="ab")])
     lake.location.create("_staging/ab/0-9.parquet", b"")
     compact(str(tmp_path), USUAL)
+    assert lake.location.names("_staging") == ["ab/0-9.parquet", "cd/0-9.parquet"]
+    commit(lake, [Ending(analysis=again.ended(status="abandoned", error_code="interrupted"))])
+    compact(str(tmp_path), USUAL)  # whoever goes on finds what is finished
     assert lake.location.names("_staging") == ["ab/0-9.parquet", "cd/0-9.parquet"]
