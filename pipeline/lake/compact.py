@@ -36,7 +36,7 @@ from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.staging import FOLDER
 from pipeline.lake.tables import Lake
 from pipeline.lake.vectors import note_runs_without, runs_before, vector_bytes
-from pipeline.retry import contended
+from pipeline.retry import again, contended
 
 SMALL_BYTES = 64 << 20
 """Two files of a partition below this are put together."""
@@ -92,7 +92,7 @@ def compact(lake_uri: str, settings: LakeConfig, *, dry_run: bool = False) -> li
     if not dry_run:
         _clear_staging(lake, min(grace, since))
         for name in TABLES:
-            _tidy(lake, name)
+            again(partial(_tidy, lake, name))
     return results
 
 
@@ -272,7 +272,7 @@ def _tidy(lake: Lake, name: str) -> None:
         return  # written meanwhile: the next compaction does it
     except (DeltaError, OSError) as exc:
         error = lake.location.failure(f"table {name} of lake {lake.location} cannot be tidied", exc)
-        if not isinstance(error, TransientError):
+        if not isinstance(error, ConflictError | TransientError):
             raise error from exc
 
 

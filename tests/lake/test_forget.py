@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties
+from deltalake.table import TableOptimizer
 
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
+from pipeline.lake import compact as compact_module
 from pipeline.lake import forget as module
 from pipeline.lake import lookup, rewrite
 from pipeline.lake import query as query_module
@@ -175,7 +177,7 @@ def test_writers_that_never_pause_do_not_keep_it_from_its_turn(
     assert {row["video_id"]: row["n"] for row in found} == dict.fromkeys(("v2", *written), 40)
 
 
-@pytest.mark.parametrize("at", ["query", "compaction", "lookup", "stored rows"])
+@pytest.mark.parametrize("at", ["query", "compaction", "tidying", "lookup", "stored rows"])
 def test_whoever_reads_meanwhile_reads_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -187,23 +189,25 @@ def test_whoever_reads_meanwhile_reads_again(
     place, name = {
         "query": (query_module, "_run"),
         "compaction": (rewrite, "_overwrite"),
+        "tidying": (TableOptimizer, "compact"),
         "lookup": (lookup, "_select"),
         "stored rows": (lookup, "sort_rows"),
     }[at]
     original, calls = getattr(place, name), []
 
-    def late(*arguments: Any) -> Any:
+    def late(*arguments: Any, **settings: Any) -> Any:
         if not calls:
             calls.append(at)
             assert forget(str(tmp_path), "/archive/secret.mp4", USUAL).checked
-        return original(*arguments)
+        return original(*arguments, **settings)
 
     analyse(lake, "v2")
     row = current_analyses(lake, ["v1"])["v1"]
     monkeypatch.setattr(place, name, late)
     if at == "query":
         assert query(tmp_path, "SELECT count(*) AS n FROM tracks").to_pylist() == [{"n": 80}]
-    elif at == "compaction":
+    elif at in ("compaction", "tidying"):
+        monkeypatch.setattr(compact_module, "_SMALL_FILES", 0)
         assert {result.state for result in compact(str(tmp_path), USUAL)} == {"rewritten"}
     elif at == "lookup":
         assert current_analyses(lake, ["v1"])["v1"] == row
