@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -121,25 +121,29 @@ class Batcher:
         self._running = None
         found, share = future.result()
         fresh = iter(found)
-        for _, group in groupby(entries, key=lambda entry: (type(entry), id(entry.work), entry.first)):
-            frames: list[_FrameEntry] = []
-            for entry in group:
-                if isinstance(entry, _FrameEntry):
-                    frames.append(entry)
-                else:
-                    entry.work.open_jobs -= 1
-                    entry.work.close(entry.first, entry.last, entry.facts)
-            if frames:
-                self._add_rows(frames, fresh, share)
+        # Segments that are decoded at once take turns frame by frame: the rows of each are made together.
+        parts: dict[tuple[int, int], list[tuple[_FrameEntry, Perceived]]] = defaultdict(list)
+        for entry in entries:
+            if isinstance(entry, _FrameEntry):
+                parts[id(entry.work), entry.first].append((entry, self._seen(entry, fresh, share)))
+        for part in parts.values():
+            self._add_rows(part)
+        for entry in entries:
+            if isinstance(entry, _SegmentEnd):
+                entry.work.open_jobs -= 1
+                entry.work.close(entry.first, entry.last, entry.facts)
 
-    def _add_rows(self, frames: list[_FrameEntry], fresh: Iterator[Perceived], share: float) -> None:
-        """Rows of frames of one segment, the one after the other; those not still have something fresh."""
-        work, first = frames[0].work, frames[0].first
-        last, seen = work.perceived[first], []
-        for entry in frames:
-            if not entry.record.still:
-                last.append(next(fresh))
-                work.watch.seconds["perceive"] += share
-            seen.append(last[-max(1, entry.record.like)])
-        records, box_map = [entry.record for entry in frames], frames[0].letterbox
-        work.buffers[first].append(to_rows(records, seen, box_map, embeddings=self._embeddings))
+    def _seen(self, entry: _FrameEntry, fresh: Iterator[Perceived], share: float) -> Perceived:
+        """What is in a frame: the next that is fresh or, if it is still, what was perceived before."""
+        work, last = entry.work, entry.work.perceived[entry.first]
+        if not entry.record.still:
+            last.append(next(fresh))
+            work.watch.seconds["perceive"] += share
+        return last[-max(1, entry.record.like)]
+
+    def _add_rows(self, part: list[tuple[_FrameEntry, Perceived]]) -> None:
+        """Rows of frames of one segment, in their order."""
+        entry = part[0][0]
+        records, seen = [entry.record for entry, _ in part], [seen for _, seen in part]
+        rows = to_rows(records, seen, entry.letterbox, embeddings=self._embeddings)
+        entry.work.buffers[entry.first].append(rows)

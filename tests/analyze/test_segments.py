@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.analyze import analyze
+from pipeline.analyze.batcher import Batcher
 from pipeline.analyze.interpret import Interpreter, Pair
+from pipeline.analyze.perception import VideoWork
+from pipeline.analyze.tools import Tools
+from pipeline.lake import Lake
+from pipeline.lake.staging import Staging
+from pipeline.media import Letterbox, SampledFrame
 from tests.analyze.build import (
     CLASSES,
     FPS,
+    HEIGHT,
     INPUT,
     LONG_S,
     SHORT_S,
@@ -164,3 +174,21 @@ def test_many_videos_at_once(folder: Path, lake: Path, tmp_path: Path) -> None:
         assert first
         assert all(other == first for other in others), name
     assert not list((lake / "_staging").iterdir())
+
+
+def test_segments_decoded_in_turn_become_rows_together(folder: Path, lake: Path) -> None:
+    settings = config(folder)
+    size = settings.perceive.batch_size
+    work = VideoWork(None, Staging(Lake.open(lake), "0f"), ticks=100)
+    work.letterboxes = dict.fromkeys((0, 100), Letterbox.fit(WIDTH, HEIGHT, *INPUT))
+    shown, grid = np.zeros((INPUT[1], INPUT[0], 3), np.uint8), np.zeros(96, np.float32)
+    with closing(Batcher(Tools(settings))) as batcher:
+        for tick in range(size):
+            for first in (0, 100):
+                frame = SampledFrame("", first + tick, None, float(first + tick), shown, grid, None)
+                batcher.add(work, first, frame)
+        batcher.flush()
+    for first, parts in work.buffers.items():
+        assert [part.num_rows for part in parts] == [size // 2] * 2
+        samples = pa.concat_tables(parts)["sample"].to_pylist()
+        assert samples == list(range(first, first + size))
