@@ -60,14 +60,18 @@ class Rows:
             for table, run in runs.items()
         }
         self._pending: dict[str, list[pa.Table]] = defaultdict(list)
+        self._pending_bytes: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
     def add(self, table: str, rows: pa.Table) -> None:
         if table not in self._runs or rows.num_rows == 0:
             return
         self.counts[table] += rows.num_rows
-        self._pending[table].append(place_rows(table, rows, self._place[table]))
-        if sum(part.nbytes for part in self._pending[table]) > FLUSH_BYTES:
+        placed = place_rows(table, rows, self._place[table])
+        self._pending[table].append(placed)
+        self._pending_bytes[table] += placed.nbytes
+        if self._pending_bytes[table] > FLUSH_BYTES:
+            del self._pending_bytes[table]
             self._lake.append(table, pa.concat_tables(self._pending.pop(table)))
 
     def add_all(self, found: Found) -> None:

@@ -92,7 +92,7 @@ class VideoWork:
     runs_ahead: bool = True  # whether segments are handed out before the last is perceived
     watch: Stopwatch = field(default_factory=Stopwatch)
     _fresh: dict[int, pa.Table] = field(default_factory=dict)  # finished and not handed out
-    _handed_out: set[int] = field(default_factory=set)  # first ticks
+    _to_hand_out: deque[int] = field(default_factory=deque)  # first ticks of those asked for, in order
 
     def __post_init__(self) -> None:
         reach = -1
@@ -126,6 +126,7 @@ class VideoWork:
         """A job for these ticks is given out."""
         self.open_jobs += 1
         self.asked[first] = end
+        self._to_hand_out.append(first)
 
     def begin(self, first: int, start: JobStart) -> None:
         """The file is open for the segment."""
@@ -176,10 +177,10 @@ class VideoWork:
         They are those that `pairs` begins with.
         """
         while self._fresh:
-            first = min(first for first in self.asked if first not in self._handed_out)
+            first = self._to_hand_out[0]
             if first not in self._fresh or (self.end_first is not None and first > self.end_first):
                 return
-            self._handed_out.add(first)
+            self._to_hand_out.popleft()
             rows = self._fresh.pop(first)
             if rows.num_rows:
                 yield rows
