@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -66,17 +66,19 @@ def _spans(tables: Iterable[pa.Table]) -> dict[tuple[str, str], list[Span]]:
 
 
 def _changes(old: list[Span], new: list[Span]) -> EventChanges:
-    rest = list(new)
-    gone = []
+    """Compare spans that are sorted; of many as quickly, in proportion, as of few."""
+    rest, gone = Counter(new), []
     for span in old:
-        if span in rest:
-            rest.remove(span)
+        if rest[span]:
+            rest[span] -= 1
         else:
             gone.append(span)
     kept, moved = len(old) - len(gone), 0
+    waiting = deque(sorted(rest.elements()))
     for start, end, _ in gone:
-        near = next((s for s in rest if s[0] <= end + NEAR_S and start <= s[1] + NEAR_S), None)
-        if near is not None:
-            rest.remove(near)
+        while waiting and start > waiting[0][1] + NEAR_S:
+            waiting.popleft()  # too early for this and all later ones
+        if waiting and waiting[0][0] <= end + NEAR_S:
+            waiting.popleft()
             moved += 1
-    return EventChanges(len(rest), len(gone) - moved, moved, kept)
+    return EventChanges(len(new) - kept - moved, len(gone) - moved, moved, kept)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pyarrow as pa
 import pytest
 
@@ -33,6 +35,20 @@ def events(*rows: Row) -> pa.Table:
 )
 def test_changes(old: list[Row], new: list[Row], expected: EventChanges) -> None:
     assert event_changes([events(*old)], [events(*new)]) == expected
+
+
+def test_many_events_that_moved_take_no_longer_for_each_than_few() -> None:
+    """Side by side, the best of three: other work on the machine slows both."""
+
+    def seconds(number: int) -> float:
+        old, new = ([("a", at + shift, at + shift) for at in range(2 * number)[::2]] for shift in (0.0, 0.4))
+        tables = events(*old), events(*new)
+        begin = time.process_time()
+        assert event_changes([tables[0]], [tables[1]]) == EventChanges(moved=number)
+        return time.process_time() - begin
+
+    pairs = [(seconds(250), seconds(4000)) for _ in range(3)]
+    assert min(many for _, many in pairs) < 40 * min(few for few, _ in pairs)
 
 
 def test_sum_and_text() -> None:
