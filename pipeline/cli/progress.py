@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.analyze.outcome import VideoResult
 
 _PLAIN_EVERY_S = 15.0
+_BAR_EVERY_S = 0.1  # it is drawn no oftener
 
 
 class Meter:
@@ -23,7 +24,13 @@ class Meter:
         self.began = time.monotonic()
         self.num_videos = self.num_done = 0
         self.seen_s = 0.0
-        self.durations: dict[str, float] = {}
+        self._durations: dict[str, float] = {}
+        self._known_s = 0.0  # their sum, which is asked for with each frame
+
+    def add(self, uri: str, duration_s: float) -> None:
+        """A video was opened."""
+        self._known_s += duration_s - self._durations.get(uri, 0.0)
+        self._durations[uri] = duration_s
 
     @property
     def speed(self) -> float:
@@ -33,10 +40,10 @@ class Meter:
     @property
     def total_s(self) -> float | None:
         """Seconds of video in all, as far as can be guessed from the videos opened so far."""
-        if not self.durations:
+        if not self._durations:
             return None
-        known = sum(self.durations.values())
-        return known + known / len(self.durations) * max(0, self.num_videos - self.num_done - 1)
+        mean = self._known_s / len(self._durations)
+        return self._known_s + mean * max(0, self.num_videos - self.num_done - 1)
 
     @property
     def eta_s(self) -> float | None:
@@ -85,7 +92,7 @@ class PlainReporter:
 
     def video(self, uri: str, duration_s: float | None) -> None:
         if duration_s:
-            self.meter.durations[uri] = duration_s
+            self.meter.add(uri, duration_s)
 
     def advance(self, seconds: float) -> None:
         self.meter.seen_s += seconds
@@ -136,6 +143,9 @@ class BarReporter(PlainReporter):
 
     def advance(self, seconds: float) -> None:
         self.meter.seen_s += seconds
+        if time.monotonic() - self._last < _BAR_EVERY_S:
+            return
+        self._last = time.monotonic()
         self.bar.update(
             self.task, total=self.meter.total_s, completed=self.meter.seen_s, description=self.meter.line()
         )

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -41,7 +42,8 @@ def test_meter(time: Clock) -> None:
     meter = Meter()
     meter.num_videos = 4
     assert (meter.total_s, meter.eta_s) == (None, None)
-    meter.durations = {"a": 80.0, "b": 120.0}
+    for uri, duration_s in (("a", 80.0), ("b", 60.0), ("b", 120.0)):
+        meter.add(uri, duration_s)
     meter.num_done = 1
     meter.seen_s = 150.0
     time.now += 10
@@ -49,6 +51,23 @@ def test_meter(time: Clock) -> None:
     assert meter.total_s == 400
     assert meter.eta_s == pytest.approx(250 / 15)
     assert meter.line() == "1/4 videos, 0.04 h of footage, 15.0x real time, 0:17 left"
+
+
+def test_a_bar_costs_no_more_for_each_of_many_videos() -> None:
+    """Videos before are not added up with each frame; side by side, the best of six."""
+
+    def seconds(num_videos: int) -> float:
+        meter = Meter()
+        meter.num_videos, meter.seen_s = 50_000, 1.0
+        for number in range(num_videos):
+            meter.add(str(number), 60.0)
+        begin = process_time()
+        for _ in range(50):
+            meter.line()
+        return process_time() - begin
+
+    pairs = [(seconds(10), seconds(20_000)) for _ in range(6)]
+    assert min(many for _, many in pairs) < 8 * min(few for few, _ in pairs)
 
 
 def test_plain_lines(time: Clock, capsys: pytest.CaptureFixture[str]) -> None:
