@@ -1,7 +1,7 @@
 """Prefect flows: thin bodies, each one call into `pipeline`.
 
-Nothing is reported to anyone: importing this package switches off what Prefect's client and server and
-OpenVINO would send. Who wants to send it sets the variables.
+Nothing is reported to anyone: importing this package switches off what Prefect's client and server would
+send, as importing `models` does for OpenVINO. Who wants to send Prefect's sets the variables.
 """
 
 import os
@@ -9,7 +9,6 @@ import os
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",  # Prefect's client, asked when `prefect` is imported and at each milestone
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # Prefect's server, if one is started from here
-    "OPENVINO_TELEMETRY_OPT_OUT": "1",
 }
 
 for _name, _value in (TELEMETRY_OFF | {"OPENBLAS_NUM_THREADS": "1"}).items():  # see `pipeline.cli.run`

@@ -205,7 +205,6 @@ def _prepare(pictures: npt.NDArray[np.generic], spec: Spec) -> Array:
 
 
 def _openvino(model: Path, spec: Spec, precision: str, threads: int, at_once: int) -> _Run:
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     try:
         import openvino as ov
     except ImportError as exc:

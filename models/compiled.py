@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import tempfile
 import warnings
@@ -40,7 +39,6 @@ def open_compiled(
     Raises:
         CheckpointError: the weights cannot be used.
     """
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     import openvino as ov
 
     shape = (1, size[1], size[0], 3)

@@ -30,7 +30,6 @@ def run(arguments: Sequence[str]) -> int:
 
     `--debug`, before or after the command's name, shows the traceback instead.
     """
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     # NumPy's products here are of small matrices. Its threads would wait in a loop for the next one: with 200
     # objects a tracker took twice the CPU time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -133,3 +133,20 @@ def test_a_cache_that_cannot_be_written_is_done_without(weights: Path, cache: Pa
     cache.parent.mkdir(parents=True)
     cache.write_text("a file where the folder would be")
     assert_equal(opened(weights), opened(weights, keep=False))
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    """What would send is not loaded, and leaves no name for this machine in its home."""
+    program = (
+        "import sys, models, openvino;"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry') and sys.modules[name]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HOME": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert not list(tmp_path.iterdir())
