@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -22,7 +23,10 @@ __all__ = ["main", "run"]
 
 def main() -> NoReturn:
     """Entry point: run the command and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Else the interpreter looked through all that was loaded for circles of garbage, for a third of a second.
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -403,3 +403,12 @@ def test_settings_of_the_tests_are_read_back(
     folder = prepared(tmp_path_factory.getbasetemp() / "prepared")
     path = write_config(tmp_path / "c.toml", config(folder))
     assert load(path) == config(folder)
+
+
+def test_what_was_loaded_is_not_looked_through_once_more_at_the_end() -> None:
+    program = (
+        "import atexit, gc, sys; from pipeline.cli import main;"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000)); sys.argv = ['marey', '-h']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
