@@ -74,6 +74,7 @@ class VideoWork:
     plan: VideoPlan
     staging: Staging
     ticks: int  # per segment
+    within: range | None = None  # ticks to which staged segments matter; None: all
     rows: dict[int, pa.Table] = field(default_factory=dict)  # finished segments that are not staged
     facts: dict[int, Facts] = field(default_factory=dict)
     staged: dict[int, int] = field(default_factory=dict)  # first tick -> last tick, in the lake
@@ -96,9 +97,13 @@ class VideoWork:
 
     def __post_init__(self) -> None:
         reach = -1
-        for first, last in self.staging.segments():
+        kept = self.staging.segments()
+        for first, last in kept:
             if first <= reach:
                 continue  # segments of another length overlap; the first cover enough
+            # The last may tell where the file ends. Each is read whole, and ranges of a video are many.
+            if self._lies_outside(first, last) and (first, last) != kept[-1]:
+                continue
             segment = self.staging.get(first, last)
             if segment is None:
                 continue
@@ -106,6 +111,9 @@ class VideoWork:
             self.staged[first] = last
             self._note(first, Facts.from_json(segment.facts))
         self.runs_ahead = not self.staged
+
+    def _lies_outside(self, first: int, last: int) -> bool:
+        return self.within is not None and (last < self.within.start or first >= self.within.stop)
 
     def missing(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
         """First and end tick of the segments to perceive, until the file's end, or tick `stop`, is met."""
@@ -259,13 +267,18 @@ def pair_of(rows: pa.Table) -> Pair:
     return frames, sort_rows("detections", detections)
 
 
-def open_work(plan: VideoPlan, staging: Staging, config: Config) -> VideoWork:
-    """Work on a video, with the segments that an earlier run finished."""
+def open_work(plan: VideoPlan, staging: Staging, config: Config, within: range | None = None) -> VideoWork:
+    """Work on a video, with the segments that an earlier run finished, of all or of a range of ticks."""
+    return VideoWork(plan, staging, segment_ticks(plan, config), within)
+
+
+def segment_ticks(plan: VideoPlan, config: Config) -> int:
+    """Ticks in a segment of a video."""
     fps = config.video.sample_fps or plan.name.fps_mean or 25.0
     ticks = max(1, round(config.run.segment_s * fps))
     if config.perceive.still_threshold:  # what is still must not depend on where a segment begins
         ticks = -(-ticks // block_ticks(fps)) * block_ticks(fps)
-    return VideoWork(plan, staging, ticks)
+    return ticks
 
 
 def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJob:

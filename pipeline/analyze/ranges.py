@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.analyze.batcher import Batcher
 from pipeline.analyze.outcome import Options, Reporter, Silent
-from pipeline.analyze.perception import Facts, VideoWork, decode_job, open_work
+from pipeline.analyze.perception import Facts, VideoWork, decode_job, open_work, segment_ticks
 from pipeline.analyze.plan import Planner, Step, VideoPlan
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, num_decoders
@@ -51,9 +51,9 @@ def ranges(
         plan = _Plan.made(video, lake_uri, config, options or Options(), stack)
         if plan is None or not plan.video.name.duration_s:
             return []
-        work = open_work(plan.video, plan.staging, config)
         fps = config.video.sample_fps or plan.video.name.fps_mean or 25.0
-        end, step = int(plan.video.name.duration_s * fps) + 1, num_segments * work.ticks
+        end = int(plan.video.name.duration_s * fps) + 1
+        step = num_segments * segment_ticks(plan.video, config)
         if end <= step:
             return []
         return [Range(first, min(first + step, end)) for first in range(0, end, step)]
@@ -75,7 +75,7 @@ def perceive_range(
         plan = _Plan.made(video, lake_uri, config, _ASKED_FOR, stack)
         if plan is None:
             return 0
-        work = open_work(plan.video, plan.staging, config)
+        work = open_work(plan.video, plan.staging, config, range(part.first, part.end))
         before = set(work.staged)
         _perceive(work, plan.tools, part, reporter or Silent())
         return len(set(work.staged) - before)

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.analyze import Options, analyze
 from pipeline.analyze.ranges import Range, perceive_range, ranges
+from pipeline.lake.staging import Segment, Staging
 from tests.analyze.build import LONG_S, config, counts, rows
 from tests.analyze.test_kills import staged, wait_for
 from tests.cli.run import environment
@@ -60,6 +63,33 @@ def test_two_workers_at_once_give_the_rows_of_one(folder: Path, tmp_path: Path, 
     assert result.state == "ok"
     assert rows(lake) == rows(whole)
     assert ranges(str(video), str(lake), settings, 5) == []  # nothing is left to be decoded
+
+
+def test_a_range_reads_no_segments_of_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But the last, which may tell where the file ends: a video of a day has hundreds of ranges."""
+    lake, video = tmp_path / "lake", str(folder / "long.mp4")
+    settings = config(folder, run__segment_s=1)
+    read: list[int] = []
+
+    def get(self: Staging, first: int, last: int) -> Segment | None:
+        read.append(first)
+        return really(self, first, last)
+
+    really = Staging.get
+    monkeypatch.setattr(Staging, "get", get)
+    parts = ranges(video, str(lake), settings, 5)
+    done = [perceive_range(video, str(lake), settings, part) for part in reversed(parts[:3])]
+    assert done == [5, 5, 5]
+    assert set(read) == {140}
+    read.clear()
+    again = [perceive_range(video, str(lake), settings, part) for part in parts[:2]]
+    assert again == [0, 0]
+    assert set(read) == {*range(0, 100, 10), 140}
+    assert len(read) == 12
+    assert len(ranges(video, str(lake), settings, 5)) == len(parts)
+    assert len(read) == 12
 
 
 def test_killed_worker_costs_its_segment_in_flight(folder: Path, tmp_path: Path, whole: Path) -> None:
