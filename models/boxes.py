@@ -180,11 +180,15 @@ def suppress(boxes: Array, classes: Indices, max_iou: float) -> Indices:
 
 def iou_matrix(a: Array, b: Array) -> Array:
     """Intersection over union (len(a), len(b)) of xyxy boxes."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = np.clip(high - low, 0, None).prod(axis=2)
-    area_a = (a[:, 2:] - a[:, :2]).prod(axis=1)
-    area_b = (b[:, 2:] - b[:, :2]).prod(axis=1)
-    union = area_a[:, None] + area_b[None, :] - inter
+    # (len(a), 2, len(b)), width and height: what is next to each other in memory is counted at once.
+    sides = np.minimum(a[:, 2:, None], b.T[None, 2:]) - np.maximum(a[:, :2, None], b.T[None, :2])
+    np.maximum(sides, 0, out=sides)
+    inter = sides[:, 0] * sides[:, 1]
+    union = _areas(a)[:, None] + _areas(b)[None, :] - inter
     out: Array = inter / np.maximum(union, 1e-9)
+    return out
+
+
+def _areas(boxes: Array) -> Array:
+    out: Array = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return out
