@@ -135,6 +135,18 @@ def test_a_cache_that_cannot_be_written_is_done_without(weights: Path, cache: Pa
     assert_equal(opened(weights), opened(weights, keep=False))
 
 
+def test_pictures_are_read_where_they_lie_however_they_lie(weights: Path, cache: Path) -> None:
+    run, _ = open_compiled(weights, (96, 64), 2, "float32", 1)
+    turned = PICTURES[:, :, ::-1]
+    turned.setflags(write=False)
+    assert_equal(outputs_of(run, turned), outputs_of(run, turned.copy()))
+    given = PICTURES.copy()
+    before = outputs_of(run, given)
+    given[:] = turned  # as the next batch comes into the place of one before
+    assert_equal(outputs_of(run, given), outputs_of(run, turned.copy()))
+    assert not np.array_equal(outputs_of(run, given).scores, before.scores)
+
+
 def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
     """What would send is not loaded, and leaves no name for this machine in its home."""
     program = (
