@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ SIZE = (640, 360)
 MAX_BARS = 336  # hours; of more, days are shown
 _TRIES = 3  # videos of a camera that are tried for a picture
 
+_BY_CAMERA = ("videos", "events", "presence", "frames", "heat", "paths")
+"""What a camera's part of the page is made of."""
+
 Counted = Mapping[datetime, float]
 
 
@@ -35,6 +39,7 @@ def write_overview(survey: Survey, out: Path, title: str) -> Path:
         StorageError: the page cannot be written.
     """
     cameras = sorted({row["camera"] for row in survey.videos}, key=lambda name: (name is None, name or ""))
+    parts = by_camera(survey)
     videos = [
         {**row, "link": f"videos/{row['video_id']}/index.html" if _has_page(out, row) else None}
         for row in survey.videos
@@ -46,7 +51,7 @@ def write_overview(survey: Survey, out: Path, title: str) -> Path:
         videos=videos,
         hours=sum(row["duration_s"] or 0 for row in survey.videos) / 3600,
         num_events=sum(row["number"] for row in survey.events),
-        cameras=[camera_part(survey, name) for name in cameras],
+        cameras=[camera_part(parts[name], name) for name in cameras],
         crossings=survey.crossings,
         failures=survey.failures,
     )
@@ -57,6 +62,15 @@ def write_overview(survey: Survey, out: Path, title: str) -> Path:
 def _has_page(out: Path, row: Mapping[str, Any]) -> bool:
     page: Path = out / "videos" / row["video_id"] / "index.html"
     return page.is_file()
+
+
+def by_camera(survey: Survey) -> dict[str | None, Survey]:
+    """The survey taken apart: with a thousand cameras nobody looks through all rows for each of them."""
+    rows: dict[str | None, dict[str, Any]] = defaultdict(lambda: {name: [] for name in _BY_CAMERA})
+    for name in _BY_CAMERA:
+        for row in getattr(survey, name):
+            rows[row["camera"]][name].append(row)
+    return {camera: replace(survey, **own) for camera, own in rows.items()}
 
 
 def camera_part(survey: Survey, camera: str | None) -> dict[str, Any]:

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from pipeline.cli import run
-from pipeline.report.overview import bars, camera_part, heat_picture, occupancy, paths_picture, write_overview
+from pipeline.report.overview import (
+    bars,
+    by_camera,
+    camera_part,
+    heat_picture,
+    occupancy,
+    paths_picture,
+    write_overview,
+)
 from pipeline.report.survey import Choice, Survey, survey
 from tests.lake.build import DAY
 from tests.report.scenes import HEIGHT, HOSTILE, WIDTH, square_lake, square_video
@@ -51,6 +59,15 @@ def test_the_numbers_are_those_of_the_tables(found: Survey) -> None:
         "number": 10,
     } in (found.crossings)
     assert found.failures == []
+
+
+def test_each_camera_is_shown_from_rows_of_its_own(found: Survey) -> None:
+    parts = by_camera(found)
+    for name in ("videos", "events", "presence", "frames", "heat", "paths"):
+        assert {row["camera"] for row in getattr(parts["gate"], name)} == {"gate"}
+        assert sum(len(getattr(part, name)) for part in parts.values()) == len(getattr(found, name)) > 0
+    for camera, part in parts.items():
+        assert camera_part(part, camera) == camera_part(found, camera)
 
 
 def test_videos_are_chosen_by_camera_and_date(place: Path) -> None:
