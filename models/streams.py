@@ -45,7 +45,7 @@ def open_streams(compiled: Any) -> Callable[[Inputs, Take], None]:
     queue.set_callback(hand_over)
 
     def run(inputs: Inputs, take: Take) -> None:
-        # Read where they lie: looking at what it is given and copying it took as long as all else of ours.
+        # Read where they lie: looking at what it is given and copying it was half of what calling it took.
         tensors = [
             ov.Tensor(np.require(given, requirements=("C", "W")), shared_memory=True) for given in inputs
         ]
