@@ -8,12 +8,15 @@ undone is perceived by the analysis that follows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
@@ -80,14 +83,31 @@ def perceive_together(
         return
     log = get_run_logger()
     log.info("perceived in %d ranges of %d segments: %s", len(parts), range_segments, name_of(video))
-    with server() as client:
-        runs = {part: _submitted(client, video, lake, settings, part) for part in parts[1:]}
+    with server() as client, _taking_back(client) as runs:
+        for part in parts[1:]:
+            runs[part] = _submitted(client, video, lake, settings, part)
         _perceive(video, lake, config, parts[0])
         for part in reversed(parts[1:]):
             if _taken_back(client, runs[part]):
                 del runs[part]
                 _perceive(video, lake, config, part)
         _wait(client, list(runs.values()), log.info)
+
+
+@contextmanager
+def _taking_back(client: SyncPrefectClient) -> Iterator[dict[work.Range, UUID | None]]:
+    """Runs by range; those not begun are taken back if the run of the video breaks off, or is cancelled.
+
+    They come before all uploads, and nobody would make rows of what they perceive.
+    """
+    runs: dict[work.Range, UUID | None] = {}
+    try:
+        yield runs
+    except BaseException:
+        with suppress(httpx.HTTPError, ObjectNotFound):  # why it broke off is what is to be told
+            for run in runs.values():
+                _taken_back(client, run)
+        raise
 
 
 def _perceive(video: str, lake: str, config: Config, part: work.Range) -> int:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Crashed, Running
 
 from flows.deploy import deploy
 from flows.server import server
 from flows.spec import read_spec
-from flows.submit import SHARD_SIZE, live_runs, submit_uploads
+from flows.submit import SHARD_SIZE, live_runs, submit, submit_uploads
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.uploads import sweep_once
 from tests.helpers import ROOT
 from tests.lake.build import running
+from tests.services.media import tiny_settings, write_clip, write_weights
+from tests.services.rest import wait_for
 
 
 class Place:
@@ -97,3 +102,35 @@ def test_what_a_shard_has_gets_no_run_of_its_own(place: Place) -> None:
     place.sweep(3)
     [new] = place.live().keys() - shards.keys()
     assert place.live()[new].parameters["video"] == str(place.source / "0.mp4")
+
+
+def test_a_run_that_is_ended_takes_its_ranges_back(place: Place, prefect_api: str, tmp_path: Path) -> None:
+    """Else they hold up all uploads, for a video that nobody interprets."""
+    write_clip(place.source / "long.mp4", 20.0, shade=60)
+    write_weights(tmp_path / "tiny.safetensors")
+    parameters = {
+        "video": str(place.source / "long.mp4"),
+        "lake": place.lake,
+        "config": tiny_settings(tmp_path / "tiny.safetensors") | {"run.segment_s": 1.0},
+        "range_segments": 1,
+    }
+
+    def ranges(*types: StateType) -> list[FlowRun]:
+        with server() as client:
+            found = live_runs(client, *types, flow="perceive-range")
+            return [run for run in found if run.parameters["lake"] == place.lake]
+
+    with server() as client:
+        run = submit(client, "analyze-video", parameters, key=place.lake, name="long")
+    assert run is not None
+    names = {
+        "PREFECT__FLOW_RUN_ID": str(run.id),
+        "PREFECT_API_URL": prefect_api,
+        "PREFECT_HOME": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "flows.engine"]
+    with subprocess.Popen(command, env=os.environ | names, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        assert wait_for(lambda: len(ranges(*StateType)) == 20, 600.0)
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode
+    assert ranges() == []
