@@ -107,7 +107,10 @@ def _rule(rule: Rule, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _anchors(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Bottom centres (x, y), box heights and times of each track, rounded to tenths of a pixel."""
+    """Bottom centres (x, y), box heights, times and classes of each track, rounded to tenths of a pixel.
+
+    `class` holds a class for each row, as rules see them, or is one where all rows have it.
+    """
     found: list[dict[str, Any]] = []
     left = MAX_ROWS
     for number, record in enumerate(records):
@@ -127,10 +130,11 @@ def _of_video(number: int, rows: pa.Table) -> list[dict[str, Any]]:
     tracks = []
     for begin, end in zip(starts, [*starts[1:], len(ids)], strict=True):
         part = slice(begin, end)
+        kind = kinds[part]
         tracks.append(
             {
                 "video": number,
-                "class": kinds[begin],
+                "class": kind if len(set(kind)) > 1 else kind[0],
                 "t": np.round(t[part], 3).tolist(),
                 "x": np.round((x1 + x2)[part] / 2, 1).tolist(),
                 "y": np.round(y2[part], 1).tolist(),

@@ -141,6 +141,51 @@ def test_stays_and_occupancy_count_as_the_rules_do(anchor: str) -> None:
     assert min(seen.values()) > 5, seen
 
 
+@pytest.mark.parametrize("classes", [[], ["car"], ["person", "truck"]])
+def test_an_object_that_is_taken_for_another_counts_as_the_rules_have_it(classes: list[str]) -> None:
+    """Its class may change from row to row, and the rules see each as it is."""
+    tracks = walks(5)
+    rng = np.random.default_rng(5)
+    changed = [
+        str(rng.choice(["car", "person", "truck"])) if rng.random() < 0.02 else None
+        for _ in range(len(tracks))
+    ]
+    kinds, last = [], dict[int, str]()
+    for track, kind, new in zip(
+        tracks["track_id"].to_pylist(), tracks["class"].to_pylist(), changed, strict=True
+    ):
+        kinds.append(last.setdefault(track, kind) if new is None else new)
+        last[track] = kinds[-1]
+    tracks = tracks.set_column(tracks.schema.names.index("class"), "class", pa.array(kinds))
+    pixels = [[[x * WIDTH, y * HEIGHT] for x, y in shape] for shape in (LINES[1], ZONES[0])]
+    script = f"""
+      const {{tracks, shapes: [line, zone], options}} = JSON.parse(require("fs").readFileSync(0));
+      console.log(JSON.stringify([
+        counting.crossings(tracks, line, {WIDTH}, {HEIGHT}, options),
+        counting.visits(tracks, zone, {WIDTH}, {HEIGHT}, options, {{entry: 0, exit: 0, dwell: 1.5}}),
+        counting.occupancy(tracks, zone, {WIDTH}, {HEIGHT}, {{...options, min_count: 2}})]));
+    """
+    given = {"tracks": anchors(tracks), "shapes": pixels, "options": {"classes": classes}}
+    crossed, visits, busy = node(script, given)
+
+    def rule(kind: str, **more: object) -> Rule:
+        return Rule.model_validate({"name": "a", "kind": kind, "classes": classes, **more})
+
+    want = by_rules(tracks, rule("line_crossing", line=LINES[1]))
+    assert {(way, kind): n for way, table in crossed.items() for kind, n in table.items()} == want
+    for kind, name, least in (
+        ("zone_entry", "entries", 0),
+        ("zone_exit", "exits", 0),
+        ("dwell", "dwells", 1.5),
+    ):
+        found = by_rules(tracks, rule(kind, zone=ZONES[0], min_duration_s=least))
+        assert visits[name] == {label: n for (_, label), n in found.items()}, kind
+        want |= found
+    busy_times = found_by(tracks, rule("occupancy", zone=ZONES[0], min_count=2))
+    assert busy["times"] == len(busy_times)
+    assert len({kind for _, kind in want}) == (len(classes) or 3)
+
+
 def test_occupancy_with_a_sample_a_second_counts_as_the_rules_do() -> None:
     """Frames on display at such ticks lie up to a frame more than a second apart."""
     times = np.arange(0, 40.0) - np.random.default_rng(1).uniform(0, 0.04, 40) + 0.04

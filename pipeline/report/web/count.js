@@ -68,14 +68,17 @@ const counting = (() => {
     return share >= 0 && share <= 1 && along >= -1e-9 && along <= 1 + 1e-9 ? share : null;
   }
 
+  const classAt = (track, k) => (typeof track.class === "string" ? track.class : track.class[k]);
+
   // One track's rows in order, with its side of the border: `row(now, side, passed)`, where `passed` is null or the
   // moment { t, drawn } at which it came to this side, and `gone(t)` when it is away for longer than `apart` seconds.
+  // `now.kind` is what the object was taken for when it came.
   function follow(track, border, options, apart, row, gone) {
     const centre = options.anchor === "centre", hysteresis = options.hysteresis ?? 0.05;
     let side = 0, last = null, flips = {};
     track.t.forEach((t, k) => {
       if (last && t - last.t > apart) { gone(last.t); side = 0; last = null; flips = {}; }
-      const now = { t, x: track.x[k], y: track.y[k] - (centre ? track.h[k] / 2 : 0) };
+      const now = { t, x: track.x[k], y: track.y[k] - (centre ? track.h[k] / 2 : 0), kind: last?.kind ?? classAt(track, k) };
       now.d = border.signed(now.x, now.y);
       if (last && last.d <= 0 && now.d > 0) flips[1] = [last, now];
       if (last && last.d >= 0 && now.d < 0) flips[-1] = [last, now];
@@ -95,37 +98,46 @@ const counting = (() => {
   }
 
   const add = (table, kind) => { table[kind] = (table[kind] ?? 0) + 1; };
-  const chosen = (tracks, { classes = [] }) => (classes.length ? tracks.filter((track) => classes.includes(track.class)) : tracks);
+  // The rows of the classes that count, if not all do: what an object is taken for may change from row to row.
+  function chosen(tracks, { classes = [] }) {
+    if (!classes.length) return tracks;
+    return tracks.map((track) => {
+      const rows = track.t.map((_, k) => k).filter((k) => classes.includes(classAt(track, k)));
+      const of = (column) => rows.map((k) => column[k]);
+      return { ...track, class: rows.map((k) => classAt(track, k)), t: of(track.t), x: of(track.x), y: of(track.y), h: of(track.h) };
+    });
+  }
+
 
   // Crossings of a line by direction and class.
   function crossings(tracks, points, width, height, options = {}) {
     const border = lineOf(points, width, height), found = { left_to_right: {}, right_to_left: {} };
     const wanted = options.direction ?? "both";
     for (const track of chosen(tracks, options)) {
-      follow(track, border, options, APART_S, (_, side, passed) => {
+      follow(track, border, options, APART_S, (now, side, passed) => {
         const way = side > 0 ? "left_to_right" : "right_to_left";
-        if (passed?.drawn && (wanted === "both" || wanted === way)) add(found[way], track.class);
+        if (passed?.drawn && (wanted === "both" || wanted === way)) add(found[way], now.kind);
       }, () => {});
     }
     return found;
   }
 
-  // Stays on a side of a border of `least` seconds or more: `begun(stay)` when one is long enough, `over(seconds)` at its end.
+  // Stays on a side of a border of `least` seconds or more: `begun(stay)` when one is long enough, `over(seconds, stay)` at its end.
   function stays(wanted, least, begun, over) {
     let stay = null, fresh = true;
     const meet = () => { stay.met = true; begun(stay); };
     return {
       row(now, side, passed) {
-        if (fresh && side) { fresh = false; if (side === wanted) stay = { since: now.t, passed: false, met: false }; }
-        if (passed && side === wanted) stay = { since: passed.t, passed: true, met: false };
+        if (fresh && side) { fresh = false; if (side === wanted) stay = { since: now.t, passed: false, met: false, kind: now.kind }; }
+        if (passed && side === wanted) stay = { since: passed.t, passed: true, met: false, kind: now.kind };
         else if (passed && stay) {
           if (!stay.met && passed.t >= stay.since + least - SAME_S) meet();
-          if (stay.met) over(passed.t - stay.since);
+          if (stay.met) over(passed.t - stay.since, stay);
           stay = null;
         }
         if (stay && !stay.met && now.t >= stay.since + least - SAME_S && now.d * wanted > 0) meet();
       },
-      gone(t) { if (stay?.met) over(t - stay.since); stay = null; fresh = true; },
+      gone(t) { if (stay?.met) over(t - stay.since, stay); stay = null; fresh = true; },
     };
   }
 
@@ -134,9 +146,9 @@ const counting = (() => {
     const border = zoneOf(points, width, height), found = { entries: {}, exits: {}, dwells: {}, longest: 0 };
     for (const track of chosen(tracks, options)) {
       const parts = [
-        stays(1, entry, (stay) => { if (stay.passed) add(found.entries, track.class); }, () => {}),
-        stays(-1, exit, (stay) => { if (stay.passed) add(found.exits, track.class); }, () => {}),
-        stays(1, dwell, () => {}, (seconds) => { add(found.dwells, track.class); found.longest = Math.max(found.longest, seconds); }),
+        stays(1, entry, (stay) => { if (stay.passed) add(found.entries, stay.kind); }, () => {}),
+        stays(-1, exit, (stay) => { if (stay.passed) add(found.exits, stay.kind); }, () => {}),
+        stays(1, dwell, () => {}, (seconds, stay) => { add(found.dwells, stay.kind); found.longest = Math.max(found.longest, seconds); }),
       ];
       follow(track, border, options, APART_S, (...row) => parts.forEach((part) => part.row(...row)),
         (t) => parts.forEach((part) => part.gone(t)));
