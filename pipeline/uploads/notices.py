@@ -21,8 +21,10 @@ def created(body: str) -> list[str]:
         message = json.loads(body)
         if isinstance(message, dict) and "Message" in message and message.get("Type") == "Notification":
             message = json.loads(message["Message"])
-        return _uris(message)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as exc:
+        uris = _uris(message)
+        "".join(uris).encode()  # a half of a surrogate pair, which JSON can write, is in no key
+        return uris
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a message of a bucket: {type(exc).__name__} {exc}") from exc
 
 

@@ -61,7 +61,15 @@ def test_messages_of_buckets() -> None:
     assert created('{"Service": "Amazon S3", "Event": "s3:TestEvent"}') == []
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"Records": [{}]}', '{"Records": 3}', '"text"', "null"])
+def half_a_letter() -> str:
+    """A message about a key that no bucket can hold."""
+    return notice("up", "a%s.mp4").replace("%25s", "\\ud800")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[]", "{}", '{"Records": [{}]}', '{"Records": 3}', '"text"', "null", "[" * 100_000, half_a_letter()],
+)
 def test_what_is_no_message(body: str) -> None:
     with pytest.raises(ValueError, match="not a message of a bucket"):
         created(body)
