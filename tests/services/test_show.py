@@ -239,3 +239,15 @@ def test_a_page_of_an_event_begins_before_it(browser: Any, tmp_path: Path) -> No
     assert page.get_attribute("#events li:nth-child(3) button", "aria-current") == "true"
     assert HEIGHT * page.evaluate("marey.data.width") == WIDTH * page.evaluate("marey.data.height")
     assert errors == []
+
+
+def test_who_seeks_before_the_first_picture_is_shown_gets_there(browser: Any, shown: Path) -> None:
+    """As on phones, which load nothing before they are asked: the first picture gives the origin of times."""
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.add_init_script("addEventListener('DOMContentLoaded', () => marey.clock.seek(5))")
+    page.goto(shown.absolute().as_uri())
+    until(page, "marey.clock.now > 0")
+    assert settle(page) == pytest.approx(5.0, abs=FRAME_S + 1e-3)
+    only_boxes(page)
+    np.testing.assert_allclose(seen_square(page), square(5.0), atol=TOLERANCE_PX)
+    np.testing.assert_allclose(drawn_box(page), square(5.0), atol=TOLERANCE_PX)

@@ -7,6 +7,7 @@ marey.clock = (() => {
   const listeners = [];
   let own = true, now = 0, playing = false, since = 0, speed = 1;
   let first; // the time that the media gives to the first displayed frame
+  let aim = start; // where to go when that is known: phones show nothing before they are asked
 
   const tell = () => listeners.forEach((listener) => listener(now, playing));
   const clamp = (t) => Math.min(Math.max(t, 0), duration);
@@ -22,7 +23,7 @@ marey.clock = (() => {
 
   function shown(media) {
     if (own) return;
-    if (first === undefined) { first = media; now = 0; if (start > 0) seek(start); } else now = Math.max(0, media - first);
+    if (first === undefined) { first = media; now = 0; if (aim > 0) seek(aim); } else now = Math.max(0, media - first);
     tell();
   }
 
@@ -43,7 +44,7 @@ marey.clock = (() => {
     playing = false;
     video?.remove();
     marey.say(reason);
-    if (first === undefined) now = clamp(start);
+    if (first === undefined) now = clamp(aim);
     tell();
   }
 
@@ -66,7 +67,11 @@ marey.clock = (() => {
 
   function seek(t) {
     now = clamp(t);
-    if (!own) video.currentTime = now + (first ?? 0) + AIM_S;
+    if (first !== undefined && !own) video.currentTime = now + first + AIM_S;
+    else if (!own) {
+      aim = now;
+      if (!video.seeking) video.currentTime = 0; // asks for the first frame
+    }
     tell();
   }
 
