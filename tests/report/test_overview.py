@@ -149,6 +149,14 @@ def test_hostile_names_stay_text_and_pages_are_linked(found: Survey, tmp_path: P
     assert "&lt;script&gt;document.title" in html
 
 
+def test_the_page_says_in_which_time_zone_its_hours_are(found: Survey, tmp_path: Path) -> None:
+    """Cameras may be elsewhere, and none of their time zones is in the lake."""
+    html = write_overview(found, tmp_path, "Report").read_text(encoding="utf-8")
+    assert "<title>2025-03-01 22:00 UTC: 10</title>" in html
+    assert "Events by hour from 2025-03-01 00:00 to 2025-03-01 23:00 UTC" in html
+    assert "<span>by hour in UTC</span>" in html
+
+
 def test_the_command_refuses_an_empty_choice(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
