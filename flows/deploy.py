@@ -16,6 +16,7 @@ from uuid import UUID
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, DeploymentFilterTags
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
@@ -43,7 +44,7 @@ class Change:
 
     kind: str
     name: str
-    state: str  # created, updated, unchanged, left out
+    state: str  # created, updated, unchanged, left out, kept
     note: str = ""
 
 
@@ -62,12 +63,15 @@ def deploy(
     for pool in spec.definitions.pools:
         yield _pool(client, pool, spec.definitions, allow, dry_run)
         yield from _queues(client, pool, spec.definitions, dry_run)
+    named: set[str] = set()
     for deployment in spec.deployments:
         parameters = filled(deployment.parameters, values)
         if parameters is None:
             yield Change("deployment", _flow(deployment).name, "left out", "an option it needs is not given")
         else:
+            named.add(_flow(deployment).name)
             yield _deployment(client, deployment, parameters, dry_run)
+    yield from _others(client, named)
     yield _automation(client, spec.definitions.heartbeat_s, dry_run)
 
 
@@ -214,6 +218,19 @@ def _create(
         parameter_openapi_schema=schema,
         enforce_parameter_schema=True,
     )
+
+
+def _others(client: SyncPrefectClient, named: set[str]) -> Iterator[Change]:
+    """Deployments that were made from an earlier file or with other options: their schedules go on."""
+    ours = DeploymentFilter(
+        name=DeploymentFilterName(any_=[DEPLOYMENT]), tags=DeploymentFilterTags(all_=[TAG])
+    )
+    names = (
+        client.read_flow(found.flow_id).name for found in client.read_deployments(deployment_filter=ours)
+    )
+    for name in sorted(set(names) - named):
+        remedy = f"`prefect deployment delete {name}/{DEPLOYMENT}` removes it"
+        yield Change("deployment", name, "kept", f"of an earlier call, with its schedules; {remedy}")
 
 
 def _automation(client: SyncPrefectClient, heartbeat_s: int, dry_run: bool) -> Change:

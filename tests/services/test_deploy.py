@@ -108,6 +108,22 @@ def test_runs_that_are_watched_for_are_given_absolute_names(api: str, here: Path
     assert {"video": str(here / "My Footage" / "gate.mp4"), "lake": str(here / "lake")} in runs
 
 
+def test_what_the_file_no_longer_holds_is_named(api: str, here: Path) -> None:
+    """Its schedule goes on, which nobody expects who took it out of the file."""
+    options = ("--source", "other", "--lake", "lake")
+    told(api, here, ".", "deploy", "--file", FILE, *options)
+    text = FILE.read_text(encoding="utf-8")
+    begin = text.index("  - entrypoint: flows.maintain.compact")
+    shorter = here / "shorter.yaml"
+    shorter.write_text(text[:begin] + text[text.index("  - entrypoint: flows.maintain.reinterpret") :])
+    for again in range(2):
+        lines = told(api, here, ".", "deploy", "--file", shorter, *options).splitlines()
+        [line] = [line for line in lines if line.split()[1] == "kept"]
+        assert line.split()[2] == "compact", again
+        assert "`prefect deployment delete compact/marey` removes it" in line
+    assert " kept " not in told(api, here, ".", "deploy", "--file", FILE, *options)
+
+
 @pytest.mark.parametrize(
     "variables",
     [
