@@ -39,6 +39,7 @@ from flows.gpu import one_per_gpu
 from flows.pictures import timelines
 from flows.ranges import RANGE_SEGMENTS, TIMEOUT_S, perceive_together
 from flows.report import LogReporter, Video
+from flows.server import shown
 from flows.settings import Settings, read_settings
 from flows.submit import SHARD_SIZE
 from flows.tags import TAG, tag_run
@@ -214,6 +215,15 @@ class _Batch:
     def end(self) -> State[Any]:
         """Publish the artifacts and say how it ended."""
         result = report.summary(self.lake, self.videos, time.monotonic() - self.began)
+        with shown("a report of this run", _warn):
+            self._publish(result)
+        if not report.failed(self.videos):
+            return Completed(message=report.states_text(self.videos), data=result)
+        error = AnalysisFailed(self._failure(), self.videos)
+        error.summary = result
+        return Failed(message=str(error), data=error)
+
+    def _publish(self, result: dict[str, Any]) -> None:
         if self.videos:
             create_table_artifact(
                 report.result_table(self.videos), "marey-videos", "What became of each video"
@@ -221,11 +231,6 @@ class _Batch:
         create_link_artifact(report.address(self.lake), report.named([self.lake]), "marey-lake", "The lake")
         page = report.page(result, self.videos, self.stopped) + _pictures(self.lake, self.videos)
         create_markdown_artifact(page, "marey-report", report.states_text(self.videos))
-        if not report.failed(self.videos):
-            return Completed(message=report.states_text(self.videos), data=result)
-        error = AnalysisFailed(self._failure(), self.videos)
-        error.summary = result
-        return Failed(message=str(error), data=error)
 
     def _failure(self) -> str:
         if not self.stopped:
@@ -302,15 +307,17 @@ class _Progress:
     def __init__(self, num_shards: int, num_videos: int) -> None:
         self._num_shards, self._done = num_shards, 0
         what = f"{num_videos} videos in {num_shards} shards"
-        self._id = (
-            create_progress_artifact(0.0, "marey-progress", description=what) if num_shards > 1 else None
-        )
+        self._id: UUID | None = None
+        if num_shards > 1:
+            with shown("progress", _warn):
+                self._id = cast(UUID, create_progress_artifact(0.0, "marey-progress", description=what))
 
     def step(self) -> None:
         """A shard is done."""
         self._done += 1
         if self._id is not None:
-            update_progress_artifact(cast(UUID, self._id), progress=100 * self._done / self._num_shards)
+            with shown("progress", _warn):
+                update_progress_artifact(self._id, progress=100 * self._done / self._num_shards)
 
 
 def _pictures(lake: str, videos: Sequence[Video]) -> str:

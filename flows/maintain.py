@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 
 from flows import report
 from flows.report import LogReporter
+from flows.server import shown
 from flows.settings import Settings, read_settings
 from flows.tags import tag_run
 from pipeline import allowed
@@ -64,5 +65,6 @@ def reinterpret(lake: str, config: Settings = None, camera: str = "*") -> dict[s
     page = report.page(result, videos)
     if done.changes is not None:
         page += f"\nEvents: {report.escape(str(done.changes))}\n"
-    create_markdown_artifact(page, "marey-report", report.states_text(videos))
+    with shown("a report of this run", get_run_logger().warning):
+        create_markdown_artifact(page, "marey-report", report.states_text(videos))
     return result

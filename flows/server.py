@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -35,6 +35,15 @@ def server() -> Iterator[SyncPrefectClient]:
         raise UsageError("no Prefect server is configured", remedy=remedy)
     with errors(url), get_client(sync_client=True) as client:
         yield client
+
+
+@contextmanager
+def shown(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Do without what the server only shows, if it is away: for that no work breaks off, no end is hidden."""
+    try:
+        yield
+    except httpx.HTTPError as exc:
+        say(f"the Prefect server does not show {what}: {type(exc).__name__}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from deltalake import DeltaTable
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.analyze import AnalysisFailed, analyze_batch, analyze_shard, analyze_video
 from flows.settings import read_settings
@@ -23,6 +24,7 @@ from pipeline.errors import UsageError
 from pipeline.lake.query import query
 from tests.services import rest
 from tests.services.media import SAMPLE_FPS, tiny_settings, write_clip, write_weights
+from tests.services.wire import Wire, wire
 
 TABLES = ("videos", "analyses", "configs", "frames", "detections", "tracks", "objects", "events")
 BOXES = "SELECT video_id, sample, x1, y1, x2, y2, class, score FROM detections ORDER BY sample, score, x1"
@@ -258,6 +260,48 @@ def test_lake_stays_away(
     assert f"**Stopped:** lake {lake} is not a directory" in shown["marey-report"].replace("\\", "")
     reasons = [row["reason"] for row in json.loads(shown["marey-videos"])]
     assert sorted(reason.startswith("not begun: ") for reason in reasons) == [False, True, True]
+
+
+class Cutter(logging.Handler):
+    """Cuts the wire when a video is done, and mends it when the flow says what it does without."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self.wire, self.missed = wire, list[str]()
+        self.todo = {"ok ": ["cut", "cut"], "progress": ["mend"], "a report": ["mend"]}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        _, _, missed = said.partition("the Prefect server does not show ")
+        self.missed += [missed] if missed else []
+        for begin, deeds in self.todo.items():
+            if deeds and (missed or said).startswith(begin):
+                getattr(self.wire, deeds.pop(0))()
+
+
+def test_a_server_that_is_away_costs_its_pages_only(
+    prefect_api: str, footage: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """What it cannot show of the work is no end of it: the videos behind are done, and the run says so."""
+    inputs = [str(footage / name) for name in ("gate.mp4", "yard.mp4")]
+    with wire(int(prefect_api.rpartition(":")[2].removesuffix("/api"))) as to_server:
+        cutter = Cutter(to_server)
+        for name in ("prefect.task_runs", "prefect.flow_runs"):
+            logging.getLogger(name).addHandler(cutter)
+        url = f"http://127.0.0.1:{to_server.port}/api"
+        try:
+            with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}):
+                state = analyze_batch(
+                    inputs, str(tmp_path / "lake"), settings, shard_size=1, return_state=True
+                )
+        finally:
+            for name in ("prefect.task_runs", "prefect.flow_runs"):
+                logging.getLogger(name).removeHandler(cutter)
+    assert state.message == "2 videos: 2 ok"
+    assert cutter.missed == [
+        f"{what}: ConnectError" for what in ("progress", "progress", "a report of this run")
+    ]
+    assert rest.flow_run(prefect_api, state)["state_name"] == "Completed"
 
 
 def test_wrong_weights_are_not_tried_again(
