@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +38,9 @@ _LARGE_BYTES = 512 << 20
 
 _FEW = 4 * SHARD_SIZE
 """More that come at once are no uploads but an archive: a run for each would cost seconds for each."""
+
+_SKEW = timedelta(minutes=5)
+"""By which clocks of servers may differ."""
 
 _LIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
 _PAGE = 200
@@ -174,8 +177,14 @@ def in_work(client: SyncPrefectClient, flow: str | None = None) -> dict[str, dat
 
 
 def _free(todo: Sequence[Todo], busy: Mapping[str, datetime]) -> list[Todo]:
-    """The videos that no run has, or that changed since it was made: it may have read them before."""
-    return [item for item in todo if item.uri not in busy or item.source.changed_at > busy[item.uri]]
+    """The videos that no run has, or that changed since it was made: it may have read them before.
+
+    A time of change that is still to come, of a camera whose clock is ahead, tells nothing.
+    """
+    to_come = datetime.now(UTC) + _SKEW
+    return [
+        item for item in todo if item.uri not in busy or busy[item.uri] < item.source.changed_at <= to_come
+    ]
 
 
 def live_runs(client: SyncPrefectClient, *types: StateType, flow: str | None = None) -> Iterator[FlowRun]:

@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -78,10 +77,9 @@ class Sweeper:
     def _rests(self, source: Source) -> bool:
         if source.path is None:
             return True  # an object appears when it is whole
-        age_s = (datetime.now(UTC) - source.changed_at).total_seconds()
+        # A copy may carry any time of change, clocks may be wrong: what counts is how long we saw it quiet.
         watched_s = time.monotonic() - self._met[source.uri][1]
-        # A copy may carry an old time of change, and a clock may be wrong: both must be quiet for so long.
-        return min(age_s, watched_s) >= self._settle_s and not is_being_written(source.path)
+        return watched_s >= self._settle_s and not is_being_written(source.path)
 
 
 def version(source: Source) -> Version:

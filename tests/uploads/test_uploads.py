@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -410,9 +411,12 @@ def test_a_file_that_is_removed_before_its_turn_ends_no_watch(
     assert f"{path} does not exist" in capsys.readouterr().err
 
 
-def test_a_file_that_still_changes_has_to_settle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead_s", [0, 86_400], ids=["now", "clock ahead"])
+def test_a_file_that_still_changes_has_to_settle(tmp_path: Path, ahead_s: int) -> None:
+    """Also one from a camera whose clock is ahead: it waited until that time came."""
     path = tmp_path / "a.mp4"
     path.write_bytes(b"x")
+    os.utime(path, times=(time.time() + ahead_s,) * 2)
     sweeper = Sweeper([str(tmp_path)], settle_s=0.4)
     assert sweeper.whole() == []
     end = time.monotonic() + 30
