@@ -65,6 +65,7 @@ def open_container(path: str | Path, limits: Limits) -> tuple[InputContainer, Vi
         "protocol_whitelist": ALLOWED_PROTOCOLS,
         "max_streams": str(limits.max_streams + 1),
         "max_pixels": str(limits.max_pixels),
+        "merge_pmt_versions": "1",  # MPEG-TS whose recorder moved the picture to another PID: one stream
     }
     try:
         container = av.open(url, mode="r", options=options, metadata_errors="replace")

@@ -25,7 +25,7 @@ VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
 def packets(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket | None]:
     """The stream's packets with bytes in them; None for each error and each loss between packets."""
-    errors, skipped = 0, Skipped(path, container.format.name)
+    errors, skipped, late = 0, Skipped(path, container.format.name), _Late(container.format.name)
     while errors <= _MAX_DEMUX_ERRORS:
         try:
             for packet in container.demux():
@@ -37,13 +37,30 @@ def packets(path: str | Path, container: InputContainer, stream: VideoStream) ->
                 if skipped.before(packet):
                     yield None
                 if packet.stream_index == stream.index:
-                    yield cast(VideoPacket, packet)
+                    yield None if late.has_come(packet) else cast(VideoPacket, packet)
+            return
+        except IndexError:  # PyAV at the end of a file: it did not expect a stream that began after opening
             return
         except MemoryError:
             raise
         except av.FFmpegError:
             errors += 1
             yield None
+
+
+class _Late:
+    """Notices what the demuxer of MPEG-TS gives at the end of a file only: the last of a PID left before."""
+
+    def __init__(self, format_name: str) -> None:
+        self._in_order = "mpegts" in format_name
+        self._farthest = -1  # place in the file
+
+    def has_come(self, packet: av.Packet[av.stream.Stream]) -> bool:
+        """Whether the stream's packet, which is told next, lies before one that was told already."""
+        if not self._in_order or packet.pos is None:
+            return False
+        late, self._farthest = packet.pos < self._farthest, max(packet.pos, self._farthest)
+        return late
 
 
 class Ahead:

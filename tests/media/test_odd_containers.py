@@ -155,6 +155,28 @@ def test_the_largest_video_stream_is_read(
     assert end_of(path).frames_decoded == 17
 
 
+@pytest.mark.parametrize(
+    ("moved", "decoded", "failed"),
+    [
+        ({"mpegts_start_pid": "0x111"}, 99, 1),
+        ({"mpegts_start_pid": "0x111", "mpegts_pmt_start_pid": "0x1010"}, 50, 0),
+    ],
+)
+def test_a_recorder_that_begins_anew_under_other_pids(
+    moved: dict[str, str], decoded: int, failed: int, tmp_path: Path
+) -> None:
+    """The last packet under the old one comes at the file's end; another program is another stream."""
+    parts = [
+        write_video(tmp_path / f"{n}.ts", range(0, 2000, 40), size=SIZE, container=options)
+        for n, options in enumerate(({}, moved))
+    ]
+    path = tmp_path / "v.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    end = end_of(path)
+    assert (end.frames_decoded, end.frames_failed, end.error) == (decoded, failed, None)
+    assert end.last_t == pytest.approx((decoded - 1) / 25)
+
+
 def test_a_picture_that_is_attached_is_no_recording(tmp_path: Path) -> None:
     path = tmp_path / "v.mkv"
     cover = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
