@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 from pipeline.errors import MediaError, SourceError
 
 ALLOWED_FORMATS = (
-    "mov,mp4,matroska,webm,mpegts,mpeg,avi,flv,ivf,ogg,asf,mxf,h264,hevc,mpegvideo,m4v,"
+    "mov,mp4,matroska,webm,mpegts,mpeg,avi,flv,ivf,ogg,asf,mxf,dhav,h264,hevc,mpegvideo,m4v,"
+    "mjpeg,jpeg_pipe,mpjpeg,"  # JPEGs in one file, with parts of MIME around them or without
     "mp3,aac,flac,wav"  # opened only to say that there is no video stream in them
 )
 """Container formats that hold pictures and sound themselves. Play lists and scripts that make FFmpeg open

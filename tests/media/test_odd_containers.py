@@ -16,6 +16,7 @@ from pipeline.analyze import analyze
 from pipeline.config import load
 from pipeline.media import DecodeJob, JobEnd, decode_inline
 from pipeline.media.probe import probe
+from pipeline.sources.source import VIDEO_SUFFIXES
 from tests.media.make import write_video
 
 SIZE = 64, 48
@@ -108,6 +109,47 @@ def apart(path: Path, num_frames: int = 50) -> Path:
     moved += b"idx1" + struct.pack("<I", len(index)) + index
     path.write_bytes(moved[:4] + struct.pack("<I", len(moved) - 8) + moved[8:])
     return path
+
+
+def jpegs(num_frames: int) -> list[bytes]:
+    return [cv2.imencode(".jpg", noise(n))[1].tobytes() for n in range(num_frames)]
+
+
+def dahua(path: Path, num_frames: int = 50) -> Path:
+    """DHAV, as Dahua's recorders export it, of JPEGs: a clock of seconds in bit fields, and milliseconds."""
+    parts = []
+    for n, jpeg in enumerate(jpegs(num_frames)):
+        ms = 1000 + 40 * n
+        date = 24 << 26 | 6 << 22 | 5 << 17 | 12 << 12 | 30 << 6 | ms // 1000
+        more = bytes([0x80, 0, SIZE[0] // 8, SIZE[1] // 8, 0x81, 0, 3, 25])  # the size; JPEG, frames/s
+        length = 24 + len(more) + len(jpeg) + 8
+        head = b"DHAV\xfd\0\0\0" + struct.pack("<IIIHBB", n, length, date, ms, len(more), 0)
+        parts.append(head + more + jpeg + b"dhav" + struct.pack("<I", length))
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def joined_jpegs(path: Path, num_frames: int = 50) -> Path:
+    path.write_bytes(b"".join(jpegs(num_frames)))
+    return path
+
+
+def multipart(path: Path, num_frames: int = 50) -> Path:
+    """What an IP camera sends to a browser, saved as it came."""
+    head = "--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
+    parts = [head.format(len(jpeg)).encode() + jpeg + b"\r\n" for jpeg in jpegs(num_frames)]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix"), [(dahua, ".dav"), (joined_jpegs, ".mjpeg"), (multipart, ".mjpeg")]
+)
+def test_what_cameras_export_is_read(make: Any, suffix: str, tmp_path: Path) -> None:
+    assert suffix in VIDEO_SUFFIXES
+    end = end_of(make(tmp_path / f"v{suffix}"))
+    assert (end.frames_decoded, end.frames_failed, end.error) == (50, 0, None)
+    assert end.last_t == pytest.approx(49 / 25)
 
 
 @pytest.mark.parametrize(("make", "suffix"), [(laced, ".mkv"), (transparent, ".webm"), (apart, ".avi")])
