@@ -36,8 +36,9 @@ _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_
 """Of swscale's ways to shrink the one nearest to a float reference (56 dB) at 1 ms a frame; without the two
 rounding flags colours come out up to 2 of 255 darker."""
 
-_BT709, _BT601 = 1, 5  # numbers of swscale's matrices
-_UNSPECIFIED_MATRIX = 2  # AVCOL_SPC_UNSPECIFIED
+_BT709, _BT601, _BT2020 = 1, 5, 9  # numbers of swscale's matrices
+_NAMED_MATRICES = frozenset((0, 1, 4, 5, 6, 7, 9))  # values of AVColorSpace that swscale computes with
+_CONSTANT_LUMINANCE = 10  # AVCOL_SPC_BT2020_CL
 _HD_WIDTH, _SD_HEIGHT = 1280, 576
 
 _LONGEST_CREDIBLE_S = 14 * 86400
@@ -273,8 +274,9 @@ class _Renderer:
     def render(self, frame: VideoFrame, width: int, height: int) -> Picture:
         """RGB picture of `width` x `height` after mirroring and rotation: shrunk first, turned afterwards.
 
-        Colours follow the frame's matrix and range; a frame that names no matrix counts as BT.709 if it is
-        HD, else as BT.601. High dynamic range is not tone-mapped.
+        Colours follow the frame's matrix and range; a frame that names no matrix, or one that FFmpeg cannot
+        compute with (YCgCo, ICtCp), counts as BT.709 if it is HD, else as BT.601. High dynamic range is not
+        tone-mapped.
         """
         # As planes: swscale has no fast way to pixels, and needs half as long again for them.
         green, blue, red = self._planes(self._reformatter, frame, width, height, "gbrp")
@@ -319,8 +321,10 @@ def _orientation_of(frame: VideoFrame) -> Orientation:
 
 
 def _matrix(frame: VideoFrame) -> int | None:
-    if frame.colorspace != _UNSPECIFIED_MATRIX:
+    if frame.colorspace in _NAMED_MATRICES:
         return None  # the frame's own
+    if frame.colorspace == _CONSTANT_LUMINANCE:
+        return _BT2020
     return _BT709 if frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT else _BT601
 
 

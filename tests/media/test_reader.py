@@ -144,6 +144,13 @@ def test_colours_follow_matrix_and_range(name: str, kr: float, kb: float) -> Non
     np.testing.assert_allclose(shown.mean((0, 1)), expected, atol=0.6)
 
 
+@pytest.mark.parametrize("matrix", ["bt2020c", "ycgco", "ictcp", "chroma-derived-nc", "smpte2085"])
+def test_a_matrix_that_ffmpeg_cannot_compute_with(matrix: str, tmp_path: Path) -> None:
+    times = range(0, 200, 40)
+    path = write_video(tmp_path / "v.mp4", times, options={"x264-params": f"colormatrix={matrix}"})
+    assert_shown(path, times)
+
+
 def test_a_broken_packet_costs_itself(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mkv", range(0, 800, 40), codec="mjpeg", pix_fmt="yuvj420p")
     data = bytearray(path.read_bytes())
