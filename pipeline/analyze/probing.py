@@ -44,6 +44,7 @@ def probe(prober: Feed, source: Source, settings: VideoConfig) -> Probed:
         max_streams=settings.max_streams,
         stall_s=settings.stall_s,
         max_memory_bytes=settings.max_memory_mb << 20,
+        sparse=False,  # one frame does not repay a look at all packets
     )
     info, letterbox, thumbnail, error = None, None, None, None
     for item in prober.run([job]):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.analyze.probing import open_prober, probe
@@ -53,3 +54,21 @@ def test_what_is_no_video_has_none(prober: Feed, tmp_path: Path) -> None:
     found = probe(prober, source(path), VideoConfig())
     assert (found.info, found.thumbnail) == (None, None)
     assert found.error is not None
+
+
+def test_a_file_is_not_read_to_its_end_for_its_first_frame(prober: Feed, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 240, 320, 3), np.uint8)
+    path = write_video(
+        tmp_path / "v.mp4",
+        range(0, 2400, 40),
+        size=(320, 240),
+        pictures=list(noise),
+        options={"preset": "ultrafast", "crf": "5"},
+        container={"movflags": "faststart"},
+    )
+    small = write_video(tmp_path / "small.mp4", range(0, 2400, 40))
+    read = []
+    for one in (small, path):
+        assert probe(prober, source(one), VideoConfig()).info is not None
+        read.append(psutil.Process(prober.pids[0]).io_counters().read_chars)
+    assert read[1] - read[0] < path.stat().st_size / 2
