@@ -135,9 +135,10 @@ def perceived_by(settings: PerceiveConfig, video: VideoConfig | None = None) -> 
         if not loaded:
             loaded.append(Perceiver(settings))
         [perceiver] = loaded
-        size = perceiver.settings.input_width, perceiver.settings.input_height
+        ready = perceiver.settings
+        size, stretch = (ready.input_width, ready.input_height), ready.fit == "stretch"
         frames = []
-        pictures = _sampled(path, video or VideoConfig(), size)
+        pictures = _sampled(path, video or VideoConfig(), size, stretch=stretch)
         while batch := list(islice(pictures, perceiver.batch_size)):
             seen = perceiver(np.stack([frame.picture for frame in batch]))
             frames += [
@@ -149,7 +150,9 @@ def perceived_by(settings: PerceiveConfig, video: VideoConfig | None = None) -> 
     return embed
 
 
-def _sampled(path: Path, video: VideoConfig, size: tuple[int, int]) -> Iterator[SampledFrame]:
+def _sampled(
+    path: Path, video: VideoConfig, size: tuple[int, int], *, stretch: bool = False
+) -> Iterator[SampledFrame]:
     """Frames of one file, their pictures their own."""
     job = DecodeJob(
         key=str(path),
@@ -157,6 +160,7 @@ def _sampled(path: Path, video: VideoConfig, size: tuple[int, int]) -> Iterator[
         sample_fps=video.sample_fps,
         width=size[0],
         height=size[1],
+        stretch=stretch,
         max_pixels=video.max_pixels,
         max_streams=video.max_streams,
     )

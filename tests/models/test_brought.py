@@ -16,6 +16,7 @@ from pipeline.analyze import analyze, reinterpret
 from pipeline.analyze.tools import Tools
 from pipeline.config import PerceiveConfig, load
 from pipeline.errors import ModelError
+from pipeline.event_data import perceived_by
 from pipeline.lake.query import query
 from pipeline.perceive import Perceiver
 from tests.helpers import ROOT, shared_path
@@ -289,6 +290,18 @@ def test_a_video_is_analysed_with_it(tmp_path: Path) -> None:
     ]
     objects = query(lake, "SELECT class FROM objects ORDER BY class").to_pylist()
     assert [row["class"] for row in objects] == ["cycle", "person"]
+
+
+@needs_onnx
+def test_event_models_learn_from_pictures_as_an_analysis_sees_them(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "a.mp4", range(0, 500, 100), size=(64, 64))
+    path = write_constant(tmp_path, TEXT.replace("[classes]", 'fit = "stretch"\n[classes]'))
+    config = load(None, {"perceive.detector": str(path), "events.models": []})
+    lake = str(tmp_path / "lake")
+    analyze([str(clip)], lake, config)
+    stored = query(lake, "SELECT embedding FROM frames ORDER BY sample")["embedding"].to_pylist()
+    _, vectors = perceived_by(config.perceive, config.video)(clip)
+    np.testing.assert_array_equal(np.array(vectors, np.float32), np.array(stored, np.float32))
 
 
 @needs_onnx
