@@ -57,12 +57,21 @@ class Spec:
             raise ValueError(f"fit {self.fit!r}: letterbox or stretch")
         if self.colour not in ("rgb", "bgr"):
             raise ValueError(f"colour {self.colour!r}: rgb or bgr")
-        if len(self.input) != 2 or min(self.input) < 1:
+        if len(self.input) != 2 or not _are_whole(self.input, 1):
             raise ValueError(f"input {self.input}: width and height in pixels")
+        if not self.strides or not _are_whole(self.strides, 1):
+            raise ValueError(f"strides {self.strides}: pixels of the input from cell to cell")
         if len(self.mean) != 3 or len(self.scale) != 3 or 0 in self.scale:
             raise ValueError("mean and scale have three numbers each, those of scale other than 0")
         if not self.classes or not all(self.classes.values()):
             raise ValueError("[classes] names at least one class, and the network's numbers of each")
+        if not all(_are_whole(numbers, 0) for numbers in self.classes.values()):
+            raise ValueError("[classes] has the network's numbers, which begin at 0")
+
+
+def _are_whole(values: Sequence[object], least: int) -> bool:
+    """Whether all are whole numbers of `least` or more; what stands in a file may be anything."""
+    return all(isinstance(value, int) and value >= least for value in values)
 
 
 def spec_path(model: Path) -> Path:
@@ -146,7 +155,7 @@ def open_brought(
         found: dict[int, list[tuple[Array, Array]]] = {}
 
         def take(place: int, outputs: Outputs) -> None:
-            found[place] = [(b.copy(), s.copy()) for b, s in zip(*read(outputs, spec), strict=True)]
+            found[place] = [_own(boxes, scores) for boxes, scores in zip(*read(outputs, spec), strict=True)]
             if len(found[place]) != size:
                 raise ValueError(f"{size} pictures gave boxes of {len(found[place])}")
 
@@ -158,6 +167,13 @@ def open_brought(
         return [one for place in range(len(parts)) for one in found[place]][: len(pictures)]
 
     return Brought(find, spec, name)
+
+
+def _own(boxes: Array, scores: Array) -> tuple[Array, Array]:
+    """Copies of a picture's boxes (A, 4) and scores (A, C); ValueError if they are of other shapes."""
+    if boxes.ndim != 2 or scores.ndim != 2 or boxes.shape != (len(scores), 4):
+        raise ValueError(f"boxes of shape {boxes.shape} and scores of shape {scores.shape} of a picture")
+    return boxes.copy(), scores.copy()
 
 
 _Run = tuple[Callable[[Inputs, Take], None], int, str]

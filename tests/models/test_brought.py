@@ -34,15 +34,15 @@ def spec(**more: object) -> Spec:
     return Spec(**values)  # type: ignore[arg-type]
 
 
-def write_constant(folder: Path, text: str = TEXT) -> Path:
-    """An ONNX file that finds the same three boxes in every picture."""
+def write_constant(folder: Path, text: str = TEXT, shape: tuple[int, ...] = (1, 3)) -> Path:
+    """An ONNX file that finds the same three boxes in every picture; `shape` is that of scores and labels."""
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     boxes = np.array([[[4, 4, 20, 28], [30, 8, 60, 30], [5, 4, 20, 28]]], np.float32)
     outputs = {
         "boxes": boxes,
-        "scores": np.array([[0.9, 0.8, 0.3]], np.float32),
-        "labels": np.array([[0, 3, 0]]),
+        "scores": np.array([0.9, 0.8, 0.3], np.float32).reshape(shape),
+        "labels": np.array([0, 3, 0]).reshape(shape),
     }
     nodes = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value, name))
@@ -175,6 +175,9 @@ def test_yolox_nano_finds_nothing_in_grey(tmp_path: Path, runtime: str, runs: st
         ('layout = "yolox"\ninput = [8, 8]\nsize = 3\n[classes]\na = [0]', "unknown: size"),
         ('layout = "yolox"\ninput = [8, 8]\nscale = [0, 1, 1]\n[classes]\na = [0]', "other than 0"),
         ('layout = "yolox"\ninput = [8, 8]\nfit = "crop"\n[classes]\na = [0]', "letterbox or stretch"),
+        ('layout = "yolox"\ninput = [8.0, 8.0]\n[classes]\na = [0]', "width and height"),
+        ('layout = "yolox"\ninput = [8, 8]\nstrides = [0]\n[classes]\na = [0]', "from cell to cell"),
+        ('layout = "yolox"\ninput = [8, 8]\n[classes]\na = [-1]', "begin at 0"),
     ],
 )
 def test_descriptions_that_say_nothing_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -229,6 +232,14 @@ def test_boxes_of_fewer_pictures_than_were_given_are_refused(tmp_path: Path) -> 
     perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime="torch"))
     with pytest.raises(ModelError, match="3 pictures gave boxes of 1"):
         perceiver(np.zeros((3, 32, 64, 3), np.uint8))
+
+
+@needs_onnx
+def test_outputs_of_another_shape_are_refused(tmp_path: Path) -> None:
+    path = write_constant(tmp_path, shape=(1, 3, 1))
+    perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime="torch"))
+    with pytest.raises(ModelError, match=r"boxes of shape \(3, 1, 4\) and scores of shape \(3, 1, 2\)"):
+        perceiver(np.zeros((1, 32, 64, 3), np.uint8))
 
 
 @needs_onnx
