@@ -46,7 +46,7 @@ class Decoder:
         self._course = None
 
     def items(self, job: DecodeJob, progress: Callable[[], None], *, fresh: bool = False) -> Iterator[Item]:
-        """The job's items; `progress` is called at every frame and loss, sampled or not.
+        """The job's items; `progress` is called at every frame and loss, and now and then between them.
 
         Errors of the file are told in `JobEnd`, never raised. Where a reader fails that is not PyAV, PyAV
         reads the job again and goes on after the last frame given. `fresh`: open the file anew in any case.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -17,18 +17,27 @@ from pipeline.media.damage import Skipped
 _MAX_DEMUX_ERRORS = 8
 """In a row: after so many the rest of the file is given up."""
 
+_PACKETS_PER_REPORT = 1000
+
 _DEEPEST_REORDERING = 16
 """Packets by which a picture may come after one that is shown later (H.264 and HEVC, annexes A)."""
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
 
-def packets(path: str | Path, container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket | None]:
-    """The stream's packets with bytes in them; None for each error and each loss between packets."""
+def packets(
+    path: str | Path, container: InputContainer, stream: VideoStream, progress: Callable[[], None]
+) -> Iterator[VideoPacket | None]:
+    """The stream's packets with bytes in them; None for each error and each loss between packets.
+
+    `progress` is called now and then, at packets of whatever stream: of this one none may come for long.
+    """
     errors, skipped, late = 0, Skipped(path, container.format.name), _Late(container.format.name)
     while errors <= _MAX_DEMUX_ERRORS:
         try:
-            for packet in container.demux():
+            for number, packet in enumerate(container.demux(), 1):
+                if number % _PACKETS_PER_REPORT == 0:
+                    progress()
                 # An empty packet would tell the decoder that the file ends: recorders write them for
                 # dropped frames, PyAV at the end.
                 if not packet.size:

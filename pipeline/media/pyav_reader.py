@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
@@ -48,7 +48,8 @@ class PyavReader:
     """One open file, read from its start. See `pipeline.media.reader.Reader`.
 
     Opening decodes up to the first displayed frame, which tells rotation and size. A file in which no frame
-    decodes opens too: `events()` then gives its losses only.
+    decodes opens too: `events()` then gives its losses only. `progress` is called now and then
+    while it is read.
 
     Raises:
         SourceError, MediaError: as `open_container` says.
@@ -58,8 +59,8 @@ class PyavReader:
     can_seek = True
     renders_apart = True
 
-    def __init__(self, path: str | Path, limits: Limits) -> None:
-        self._path = path
+    def __init__(self, path: str | Path, limits: Limits, progress: Callable[[], None] = lambda: None) -> None:
+        self._path, self._progress = path, progress
         self._container, self._stream = open_container(path, limits)
         self._renderer = _Renderer()
         self._waiting: deque[Frame | Lost] = deque()
@@ -137,7 +138,7 @@ class PyavReader:
 
     def _decode(self) -> Iterator[VideoFrame | Lost]:
         codec, clock = self._stream.codec_context, self._clock
-        ahead = Ahead(packets(self._path, self._container, self._stream))
+        ahead = Ahead(packets(self._path, self._container, self._stream, self._progress))
         missing = 0  # losses that nothing came after yet
         for packet in ahead:
             if packet is None:
@@ -192,7 +193,7 @@ class PyavReader:
     def _fed(self, plan: Plan) -> Iterator[tuple[int, list[VideoFrame]]]:
         """Places of the packets, from where the file stands, and what came out of the decoder after each."""
         codec, place = self._stream.codec_context, None
-        for packet in packets(self._path, self._container, self._stream):
+        for packet in packets(self._path, self._container, self._stream, self._progress):
             pts = None if packet is None else packet.pts
             place = plan.start_at(pts) if place is None else place + 1
             if packet is None or place is None or place >= len(plan.order) or pts != plan.order[place]:

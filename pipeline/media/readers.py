@@ -25,7 +25,7 @@ class Readers:
         self._failed: tuple[object, str] | None = None  # the last file that was given up, and why
 
     def open(self, job: DecodeJob, progress: Callable[[], None]) -> Reader:
-        """Open a job's file; `progress` is called now and then.
+        """Open a job's file; `progress` is called now and then while it is read.
 
         Raises:
             SourceError, MediaError: as `open_container` says.
@@ -36,7 +36,7 @@ class Readers:
                 return DecordReader(job.path, limits, self._scanner.scan(job.path, limits, progress))
             except ReaderFailed as exc:
                 self.give_up(job, exc)
-        reader = PyavReader(job.path, limits)
+        reader = PyavReader(job.path, limits, progress)
         try:
             if self._may_be_sparse(job, reader.info):
                 grid = Grid.of(job.sample_fps, reader.info.time_base)

@@ -17,7 +17,6 @@ from pipeline.media.nal import DISPOSABLE, REFERENCE, START, PacketKinds, Unknow
 from pipeline.media.packets import VideoPacket, packets
 
 _SEEKABLE_FORMATS = frozenset({"mov", "mp4", "matroska", "webm"})
-_PACKETS_PER_REPORT = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +132,7 @@ def _read_packets(
     progress: Callable[[], None],
 ) -> str | None:
     """Note all packets; the reason if something speaks against beginning in the middle."""
-    for number, packet in enumerate(packets(path, container, stream)):
-        if number % _PACKETS_PER_REPORT == 0:
-            progress()
+    for number, packet in enumerate(packets(path, container, stream, progress)):
         if packet is None or packet.is_corrupt:
             return "it is damaged"
         if packet.pts is None:

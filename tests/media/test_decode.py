@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 import pipeline.media
 from pipeline.media import DecodeJob, Item, JobEnd, JobStart, SampledFrame, decode_inline
+from pipeline.media.decode import Decoder
 from pipeline.media.pyav_reader import PyavReader
 from tests.helpers import shared_path
-from tests.media.make import level, write_video
+from tests.media.make import flat, level, write_video
 
 SMALL = DecodeJob("job", "", width=64, height=48, seek_after_s=0)
 
@@ -70,6 +74,27 @@ def test_a_slow_stream_gives_each_frame_once(tmp_path: Path) -> None:
         (21, 2.001),
         (73, 7.3),
     ]
+
+
+def test_progress_is_told_while_no_picture_comes(tmp_path: Path) -> None:
+    """Recipe: a camera that fails after four pictures, while its microphone goes on."""
+    path, told = tmp_path / "v.mkv", []
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        sound: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for index in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(flat(index, 64, 48), format="rgb24")))
+        container.mux(stream.encode(None))
+        for index in range(5000):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 32), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 8000, 32 * index
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode(None))
+    with contextlib.closing(Decoder()) as decoder:
+        items = list(decoder.items(replace(SMALL, path=str(path), sparse=False), lambda: told.append(None)))
+    assert end_of(items).frames_decoded == 4
+    assert len(told) > 4 + 3
 
 
 def test_every_frame(tmp_path: Path) -> None:
