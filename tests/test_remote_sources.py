@@ -258,6 +258,9 @@ class _Web(BaseHTTPRequestHandler):
         if "sign=s3cret" not in self.path or self.headers.get("Authorization", "Basic dTpw") != "Basic dTpw":
             self.send_error(403)
             return
+        if not self.body and "Range" in self.headers:
+            self.send_error(416)
+            return
         if not self.ranges and self.headers.get("Range") != "bytes=0-0":
             del self.headers["Range"]
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
@@ -309,6 +312,17 @@ def test_a_file_on_a_web_server(web: str, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(_Web, "body", b"new")
         monkeypatch.setattr(_Web, "etag", '"2"')
         assert spool.get(found).size_bytes == 3
+
+
+def test_an_empty_file_on_a_web_server(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there, and its analysis says what is wrong with it."""
+    monkeypatch.setattr(_Web, "body", b"")
+    [found] = find([f"http://{web}/a.mp4?sign=s3cret"])
+    assert isinstance(found, Source)
+    with Spool(10**7) as spool:
+        copy = spool.get(found)
+        assert copy.path is not None
+        assert (copy.size_bytes, copy.path.stat().st_size) == (0, 0)
 
 
 def test_a_file_that_does_not_come_costs_itself_only(web: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from pipeline.retry import patiently, pauses
 from pipeline.sources.source import ChangedError, Missing, Source, name_of
 
 CHUNK_BYTES = 1 << 20
+_NO_SUCH_RANGE = 416
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 _given_up: set[str] = set()  # servers that stumbled for too long, until they answer
 
@@ -68,7 +69,12 @@ def blamed(uri: str, error: StorageError) -> SourceError:
 
 
 def _look(uri: str, address: str) -> Source:
-    answer = _ask("GET", uri, address, {"Range": "bytes=0-0"})  # signed addresses often allow no HEAD
+    try:
+        answer = _ask("GET", uri, address, {"Range": "bytes=0-0"})  # signed addresses often allow no HEAD
+    except SourceError as exc:
+        if exc.got != _NO_SUCH_RANGE:
+            raise
+        answer = _ask("GET", uri, address, {})  # an empty file has no first byte
     answer.close()
     size = _size(answer)
     if size is None:
