@@ -32,6 +32,9 @@ _SPREADS = tuple(4 - 3 * k / 7 for k in range(8))
 
 _MAX_SCALE, _MAX_ROTATION = 2.0, 0.8
 
+_SHORTEST_S = 1e-4
+"""Between two frames; nearer ones, as clocks give that stand or go back, tell nothing of speed."""
+
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
@@ -92,13 +95,13 @@ class MotionMeter:
 
         Args:
             content: (h, w, 3) RGB, the content part of the input picture, without the grey beside it.
-            t: its time in seconds, above that of the frame before.
+            t: its time in seconds, not below that of the frame before.
 
         Returns:
             Motion grid, (96,) float32: 6 rows of 8 cells of 2 numbers. First the mean length of the flow
-            that camera motion does not explain, in picture widths per second; then the mean absolute
-            difference of the grey pictures, brought to equal brightness and over each other by the camera
-            motion, 0 to 1. All 0 for a first frame.
+            that camera motion does not explain, in picture widths per second, 0 where hardly any time has
+            passed; then the mean absolute difference of the grey pictures, brought to equal brightness and
+            over each other by the camera motion, 0 to 1. All 0 for a first frame.
             Camera motion; None for a first frame, or where nothing consistent was found (too little
             texture, a cut, most of the picture moving apart).
         """
@@ -113,7 +116,8 @@ class MotionMeter:
             return np.zeros(MOTION_GRID_SIZE, np.float32), camera
         right, down = self._explained(camera)
         residual = _length(flow[..., 0] - right, flow[..., 1] - down)
-        speed = residual / np.float32(self.size[0] * max(t - before[1], 1e-6))
+        since = t - before[1]
+        speed = residual / np.float32(self.size[0] * since if since > _SHORTEST_S else np.inf)
         change = _difference(before[0], grey, self._columns + right, self._rows + down)
         grid = np.stack([_cells(speed), _cells(change)], -1)  # (rows, columns, 2)
         return grid.reshape(-1), camera

@@ -99,6 +99,15 @@ def test_speed_is_per_second() -> None:
     np.testing.assert_array_equal(grids[0][..., 1], grids[1][..., 1])
 
 
+def test_frames_shown_at_one_time_have_no_speed() -> None:
+    """It was so high that half precision, in which it is stored, could not hold it."""
+    meter = MotionMeter(BOX)
+    meter.step(texture(3), 0.5)
+    cells = grid_of(meter.step(texture(4), 0.5)[0])
+    assert not cells[..., 0].any()
+    assert cells[..., 1].all()
+
+
 def test_brighter_is_not_different() -> None:
     meter = MotionMeter(BOX)
     picture = (texture().astype(int) // 2 + 40).astype(np.uint8)
