@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.format import Flags
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
@@ -68,7 +69,7 @@ class PyavReader:
         self._plan: Plan | None = None
         try:
             self._time_base = self._stream.time_base or Fraction(1, 90_000)
-            fps = self._stream.average_rate or self._stream.guessed_rate
+            fps = _fps(self._container, self._stream) or self._stream.guessed_rate
             self._clock = Clock(self._time_base, float(fps) if fps else None)
             self._source = self._decode()
             self.info = self._describe(self._first_frame())
@@ -236,7 +237,7 @@ class PyavReader:
             rotation=orientation.rotation,
             mirrored=orientation.mirrored,
             time_base=self._time_base,
-            fps_mean=float(stream.average_rate) if stream.average_rate else None,
+            fps_mean=float(fps) if (fps := _fps(self._container, stream)) else None,
             duration_s=_duration_hint(self._container, stream),
             creation_time=_creation_time(self._container.metadata, stream.metadata),
         )
@@ -338,6 +339,12 @@ def _in_words(stream: Stream) -> str:
         if stream.average_rate:
             words.append(f"{float(stream.average_rate):.6g} fps")
     return " ".join(words)
+
+
+def _fps(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Frames per second; of a raw stream what the codec says, since FFmpeg's average is its own default."""
+    is_raw = container.format.flags & Flags.no_timestamps.value  # type: ignore[operator]  # a plain number
+    return (stream.guessed_rate if is_raw else None) or stream.average_rate
 
 
 def _duration_hint(container: InputContainer, stream: VideoStream) -> float | None:

@@ -76,6 +76,13 @@ def test_raw_stream_without_times(tmp_path: Path) -> None:
     assert read(raw)[3] != "pts"
 
 
+def test_a_raw_stream_has_the_rate_of_its_codec(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.h264", range(20), time_base=Fraction(1, 10), format="h264")
+    frames, _, info, _ = read(path)
+    assert info.fps_mean == 10
+    assert frames[-1].ticks * info.time_base == Fraction(19, 10)
+
+
 def test_sample_aspect_widens(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", [0], size=(48, 48), aspect=Fraction(4, 3))
     info = probe(path)
