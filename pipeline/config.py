@@ -70,7 +70,7 @@ class VideoConfig(Model):
     max_pixels: int = speed(64_000_000, "pixels of a frame; a larger picture is refused", gt=0)
     max_streams: int = speed(64, "streams of a file; more are refused", gt=0)
     stall_s: float = speed(
-        60.0, "seconds without a decoded frame after which a decoding process is killed", gt=0
+        60.0, "seconds without progress in its file after which a decoding process is killed", gt=0
     )
     max_memory_mb: int = speed(2048, "MB that one decoding process may use before it is killed", gt=0)
 
