@@ -118,6 +118,14 @@ def test_found_again_within_ten_seconds_has_not_disappeared():
     assert [(e["label"], e["t_start"]) for e in found.to_pylist()] == [("lost", 6), ("new", 17), ("lost", 30)]
 
 
+def called(rows: list[dict[str, object]], *names: tuple[float, str]) -> list[dict[str, object]]:
+    """The rows with the class that each is known by, from the given seconds on."""
+    return [
+        {**row, "class": next(name for begin_s, name in reversed(names) if row["t"] >= begin_s)}
+        for row in rows
+    ]
+
+
 # -- occupancy and crowding --------------------------------------------------------------------------------
 
 
@@ -280,6 +288,19 @@ def test_events_name_the_class_so_that_they_can_be_counted_by_it():
         (d["class"], e["direction"]) for d, e in zip(measured(events), events.to_pylist(), strict=True)
     }
     assert counted == {("car", "right_to_left"), ("person", "left_to_right")}
+
+
+def test_the_class_of_an_event_is_that_known_when_it_was_certain():
+    truck = called(moving(1, 0, 9, lambda t: (300 + 50 * t, 250)), (0, "car"), (2, "truck"), (8, "bus"))
+    rules = (
+        Rule(name="gate", kind="line_crossing", line=((0.5, 0), (0.5, 1))),  # after 4 s
+        Rule(name="early", kind="line_crossing", line=((0.35, 0), (0.35, 1))),  # after 1 s
+        Rule(name="stay", kind="dwell", zone=((0.5, 0), (1, 0), (1, 1), (0.5, 1)), min_duration_s=1),
+    )
+    for cuts in ((), (10, 35, 85)):
+        events = events_of(rules, table(truck), cuts)
+        kinds = dict(zip(events["label"].to_pylist(), (d["class"] for d in measured(events)), strict=True))
+        assert kinds == {"gate": "truck", "early": "car", "stay": "bus"}
 
 
 def test_a_day_of_video_takes_no_more_memory_than_a_minute():

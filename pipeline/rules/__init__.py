@@ -22,6 +22,8 @@ it is, however near. Lines and zones that end at the edge of the picture go on o
 lie there. An object that vanishes inside a zone has not left it: no zone_exit, and its dwell ends when it
 was last seen. Dwelling is what others call loitering.
 
+`class` in the details of an event about one object is what it was called when the event was certain.
+
 An object disappears when it is last seen inside the zone more than 10 s before the video's last sampled
 frame: nearer to the end nobody can tell. It does not appear in the video's first second. Where frames are
 missing for more than 2 s (and one and a half times the way to the next), the video ends and begins anew in

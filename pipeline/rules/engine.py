@@ -150,8 +150,8 @@ def _runner(rule: Rule, frame_size: tuple[int, int], sample_s: float) -> Runner:
 @dataclass
 class _Object:
     follower: Follower
-    kind: str
     last_t: float = 0.0
+    kind: str = ""  # class, as last known
 
 
 class ObjectRunner:
@@ -171,15 +171,16 @@ class ObjectRunner:
         self._lost.append((begin_t, end_t))
 
     def update(self, rows: Rows) -> Iterator[Finding]:
-        for track, kind, steps in by_object(self._rule, self._border, rows, FORGET_S):
+        for track, steps in by_object(self._rule, self._border, rows, FORGET_S):
             known = self._objects.get(track)
             if known is not None and steps.t[0] - FORGET_S > known.last_t:
                 yield from self._end(track, rows)
                 known = None
             if known is None:
-                known = self._objects[track] = _Object(self._follower(float(steps.t[0])), kind)
-            known.last_t = float(steps.t[-1])
-            yield from _told(track, known, known.follower.push(steps))
+                known = self._objects[track] = _Object(self._follower(float(steps.t[0])))
+            known.last_t, known.kind = float(steps.t[-1]), steps.kind[-1]
+            for finding in known.follower.push(steps):
+                yield _told(track, steps.kind[np.searchsorted(steps.row, finding.row)], finding)
         now = rows.t[-1] - FORGET_S
         for track in [track for track, known in self._objects.items() if now > known.last_t]:
             yield from self._end(track, rows)
@@ -191,7 +192,8 @@ class ObjectRunner:
     def finish(self, row: int, end_t: float) -> Iterator[Finding]:
         for track, known in self._objects.items():
             there = end_t - FORGET_S <= known.last_t or self._seen_to_a_loss(known.last_t)
-            yield from _told(track, known, known.follower.end(row, over=there))
+            for finding in known.follower.end(row, over=there):
+                yield _told(track, known.kind, finding)
         self._objects.clear()
 
     def _follower(self, first_t: float) -> Follower:
@@ -212,14 +214,14 @@ class ObjectRunner:
     def _end(self, track: int, rows: Rows) -> Iterator[Finding]:
         known = self._objects.pop(track)
         row = int(rows.row[np.searchsorted(rows.t - FORGET_S, known.last_t, "right")])
-        yield from _told(track, known, known.follower.end(row, over=self._seen_to_a_loss(known.last_t)))
+        for finding in known.follower.end(row, over=self._seen_to_a_loss(known.last_t)):
+            yield _told(track, known.kind, finding)
 
     def _seen_to_a_loss(self, last_t: float) -> bool:
         """Whether frames are missing so soon after an object was last seen that nobody can tell."""
         return any(last_t <= begin <= last_t + FORGET_S for begin, _ in self._lost)
 
 
-def _told(track: int, known: _Object, findings: list[Finding]) -> Iterator[Finding]:
-    """The findings with the object that they are about."""
-    for finding in findings:
-        yield replace(finding, tracks=(track,), measured={"class": known.kind, **finding.measured})
+def _told(track: int, kind: str, finding: Finding) -> Finding:
+    """The finding with the object that it is about, and what it was called when that was certain."""
+    return replace(finding, tracks=(track,), measured={"class": kind, **finding.measured})

@@ -52,7 +52,7 @@ class CountRunner:
         return len(self._members) + len(self._changes) + len(self._count.inside)
 
     def update(self, rows: Rows) -> Iterator[Finding]:
-        for track, _, steps in by_object(self._rule, self._border, rows, self._hold_s):
+        for track, steps in by_object(self._rule, self._border, rows, self._hold_s):
             self._follow(track, steps)
         now = float(rows.t[-1]) - self._hold_s
         gone = [track for track, member in self._members.items() if now > member.last_t]

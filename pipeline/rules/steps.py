@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.config import Rule
 from pipeline.rules.geometry import Array, Border
@@ -19,6 +18,8 @@ SAME_S = 1e-6
 """Times on a grid are sums of binary fractions: nearer than this is equal."""
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Rows:
     y_bottom: Array
     height: Array
     score: Array
-    kind: pa.ChunkedArray
+    kind: Names  # class, as known at each row
 
     @classmethod
     def of(cls, tracks: pa.Table, first_row: int) -> Rows:
@@ -49,15 +50,14 @@ class Rows:
             y_bottom=y2,
             height=np.maximum(y2 - y1, 1.0),
             score=score,
-            kind=tracks["class"],
+            kind=tracks["class"].to_numpy(),
         )
 
-    def wanted(self, rule: Rule) -> npt.NDArray[np.bool_]:
+    def wanted(self, rule: Rule) -> Bools:
         """Which rows are of the rule's classes, (N,)."""
         if not rule.classes:
             return np.ones(len(self.t), bool)
-        mask: npt.NDArray[np.bool_] = pc.is_in(self.kind, pa.array(rule.classes)).to_numpy()
-        return mask
+        return np.isin(self.kind, rule.classes)
 
     def anchor_y(self, rule: Rule) -> Array:
         return self.y_bottom if rule.anchor == "bottom" else self.y_centre
@@ -69,7 +69,7 @@ class Steps:
 
     `t` seconds; `x`, `y` anchor and `height` in pixels; `signed` distance to the rule's border in pixels
     and `band` how far beyond it counts (both empty for a rule without border); `row` the number of the row
-    in the video.
+    in the video; `kind` the class as known there.
     """
 
     t: Array
@@ -80,6 +80,7 @@ class Steps:
     signed: Array
     band: Array
     row: Ints
+    kind: Names
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,8 @@ class Follower(Protocol):
         ...
 
 
-def by_object(
-    rule: Rule, border: Border | None, rows: Rows, apart_s: float
-) -> Iterator[tuple[int, str, Steps]]:
-    """Track, class and rows of each object of the rule's classes, cut where it was away for too long."""
+def by_object(rule: Rule, border: Border | None, rows: Rows, apart_s: float) -> Iterator[tuple[int, Steps]]:
+    """Track and rows of each object of the rule's classes, cut where it was away for too long."""
     order = np.argsort(rows.track, kind="stable")
     order = order[rows.wanted(rule)[order]]
     if not len(order):
@@ -122,10 +121,11 @@ def by_object(
     if border is not None:
         signed, band = border.signed_px(x, y), border.band_px(rule.hysteresis * height)
     cuts = [0, *(np.flatnonzero((track[1:] != track[:-1]) | (t[1:] - apart_s > t[:-1])) + 1), len(order)]
-    score, row = rows.score[order], rows.row[order]
+    score, row, kind = rows.score[order], rows.row[order], rows.kind[order]
     for begin, stop in pairwise(cuts):
         part = slice(begin, stop)
         steps = Steps(
-            t[part], x[part], y[part], height[part], score[part], signed[part], band[part], row[part]
-        )
-        yield int(track[begin]), rows.kind[int(order[begin])].as_py(), steps
+            t[part], x[part], y[part], height[part], score[part], signed[part], band[part], row[part],
+            kind[part],
+        )  # fmt: skip
+        yield int(track[begin]), steps
