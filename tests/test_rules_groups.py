@@ -126,6 +126,22 @@ def called(rows: list[dict[str, object]], *names: tuple[float, str]) -> list[dic
     ]
 
 
+def test_to_be_called_otherwise_is_neither_to_come_nor_to_go():
+    """A truck is first taken for a car, another, there from the start, is called one for two seconds."""
+    van = called(standing(1, 4, 30), (0, "car"), (6, "truck"))
+    coach = called(standing(2, 0, 50, 450), (0, "bus"), (3, "truck"), (5, "bus"))
+    rows = table(van, coach, standing(9, 0, 60, 100))
+    kinds = ("car", "truck", "bus")
+    rules = tuple(
+        zone(rule, name=f"{rule} {kind}", classes=(kind,))
+        for rule in ("appear", "disappear")
+        for kind in kinds
+    )
+    found = {e["label"]: (e["t_start"], e["track_ids"]) for e in events_of(rules, rows).to_pylist()}
+    assert found == {"appear car": (4, [1]), "appear truck": (4, [1]), "disappear truck": (30, [1])}
+    assert len(events_of(zone("disappear", classes=("bus",)), table(coach, standing(9, 0, 61, 100)))) == 1
+
+
 # -- occupancy and crowding --------------------------------------------------------------------------------
 
 

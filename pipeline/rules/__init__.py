@@ -22,7 +22,10 @@ it is, however near. Lines and zones that end at the edge of the picture go on o
 lie there. An object that vanishes inside a zone has not left it: no zone_exit, and its dwell ends when it
 was last seen. Dwelling is what others call loitering.
 
-`class` in the details of an event about one object is what it was called when the event was certain.
+Rules look at an object while it is called one of their `classes`. Those of appearing and disappearing look
+at it throughout, since to be called otherwise is neither: it counts if it is so called at some time after
+min_duration_s, or when it was last seen. `class` in the details is what it was called when the event was
+certain.
 
 An object disappears when it is last seen inside the zone more than 10 s before the video's last sampled
 frame: nearer to the end nobody can tell. It does not appear in the video's first second. Where frames are

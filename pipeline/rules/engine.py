@@ -160,6 +160,8 @@ class ObjectRunner:
     def __init__(self, rule: Rule, border: Border | None, frame_size: tuple[int, int]) -> None:
         self._rule, self._frame_size = rule, frame_size
         self._border = line_of(rule, frame_size) if rule.kind == "line_crossing" else border
+        # To be called otherwise is neither to come nor to go.
+        self._throughout = rule.kind in ("appear", "disappear")
         self._objects: dict[int, _Object] = {}
         self._lost: list[tuple[float, float]] = []  # from the last frame before to the first after, in order
 
@@ -171,7 +173,7 @@ class ObjectRunner:
         self._lost.append((begin_t, end_t))
 
     def update(self, rows: Rows) -> Iterator[Finding]:
-        for track, steps in by_object(self._rule, self._border, rows, FORGET_S):
+        for track, steps in by_object(self._rule, self._border, rows, FORGET_S, all_classes=self._throughout):
             known = self._objects.get(track)
             if known is not None and steps.t[0] - FORGET_S > known.last_t:
                 yield from self._end(track, rows)

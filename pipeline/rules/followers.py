@@ -123,45 +123,58 @@ class StayFollower:
         return Finding(row, stay.since, t_end, stay.since + self._min_s, score, None, measured)
 
 
+@dataclass
+class _Sight:
+    """An object as it was first or last seen."""
+
+    t: float
+    x: float
+    y: float
+    score: float
+    inside: bool
+    wanted: bool  # whether it was of the rule's classes
+
+    @classmethod
+    def of(cls, steps: Steps, k: int) -> _Sight:
+        columns = (steps.t, steps.x, steps.y, steps.score)
+        t, x, y, score = (float(column[k]) for column in columns)
+        return cls(t, x, y, score, bool(steps.signed[k] >= 0), bool(steps.wanted[k]))
+
+
 class PresenceFollower:
     """appear and disappear: where an object is first and last seen, if it is seen for long enough.
 
-    Frames before it was first seen go back to `begin_t` seconds.
+    Its rows are given whatever it is called there. Frames before it was first seen go back to `begin_t`
+    seconds.
     """
 
     def __init__(self, rule: Rule, begin_t: float) -> None:
         self._appears, self._begin_t = rule.kind == "appear", begin_t
         self._min_s = rule.min_duration_s
-        self._first_t: float | None = None
-        self._last: tuple[float, float, float, float, bool] | None = None  # t, x, y, score, inside
-        self._waiting = False  # first seen inside, not yet for long enough
+        self._first: _Sight | None = None
+        self._last: _Sight | None = None
+        self._waiting = False  # first seen inside; not yet for long enough, or not yet of the rule's classes
 
     def push(self, steps: Steps) -> list[Finding]:
-        if self._first_t is None:
-            self._first_t = float(steps.t[0])
-            self._first = self._row(steps, 0)
-            self._waiting = self._appears and self._first[4] and self._first_t - self._begin_t > START_S
-        self._last = self._row(steps, -1)
+        if self._first is None:
+            self._first = _Sight.of(steps, 0)
+            self._waiting = self._appears and self._first.inside and self._first.t - self._begin_t > START_S
+        self._last = _Sight.of(steps, -1)
         if not self._waiting:
             return []
-        enough = np.flatnonzero(steps.t >= self._first_t + self._min_s - SAME_S)
+        enough = np.flatnonzero((steps.t >= self._first.t + self._min_s - SAME_S) & steps.wanted)
         if not len(enough):
             return []
         self._waiting = False
-        return [self._finding(int(steps.row[enough[0]]), self._first, self._first_t + self._min_s)]
+        return [self._finding(int(steps.row[enough[0]]), self._first, self._first.t + self._min_s)]
 
     def end(self, row: int, over: bool) -> list[Finding]:
-        if self._appears or over or self._last is None or self._first_t is None or not self._last[4]:
+        first, last = self._first, self._last
+        if self._appears or over or first is None or last is None or not (last.inside and last.wanted):
             return []
-        if self._last[0] - self._first_t < self._min_s - SAME_S:
+        if last.t - first.t < self._min_s - SAME_S:
             return []
-        return [self._finding(row, self._last, self._last[0])]
+        return [self._finding(row, last, last.t)]
 
-    def _row(self, steps: Steps, k: int) -> tuple[float, float, float, float, bool]:
-        columns = (steps.t, steps.x, steps.y, steps.score)
-        t, x, y, score = (float(column[k]) for column in columns)
-        return t, x, y, score, bool(steps.signed[k] >= 0)
-
-    def _finding(self, row: int, at: tuple[float, float, float, float, bool], t_end: float) -> Finding:
-        t, x, y, score, _ = at
-        return Finding(row, t, t_end, t_end, score, None, {"x_px": x, "y_px": y})
+    def _finding(self, row: int, at: _Sight, t_end: float) -> Finding:
+        return Finding(row, at.t, t_end, t_end, at.score, None, {"x_px": at.x, "y_px": at.y})

@@ -69,7 +69,7 @@ class Steps:
 
     `t` seconds; `x`, `y` anchor and `height` in pixels; `signed` distance to the rule's border in pixels
     and `band` how far beyond it counts (both empty for a rule without border); `row` the number of the row
-    in the video; `kind` the class as known there.
+    in the video; `kind` the class as known there, and `wanted` whether it is one of the rule's.
     """
 
     t: Array
@@ -81,6 +81,7 @@ class Steps:
     band: Array
     row: Ints
     kind: Names
+    wanted: Bools
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,16 @@ class Follower(Protocol):
         ...
 
 
-def by_object(rule: Rule, border: Border | None, rows: Rows, apart_s: float) -> Iterator[tuple[int, Steps]]:
-    """Track and rows of each object of the rule's classes, cut where it was away for too long."""
+def by_object(
+    rule: Rule, border: Border | None, rows: Rows, apart_s: float, *, all_classes: bool = False
+) -> Iterator[tuple[int, Steps]]:
+    """Track and rows of each object, cut where it was away for too long.
+
+    Rows of other classes than the rule's are left out, unless `all_classes` are asked for.
+    """
     order = np.argsort(rows.track, kind="stable")
-    order = order[rows.wanted(rule)[order]]
+    wanted = rows.wanted(rule)
+    order = order if all_classes else order[wanted[order]]
     if not len(order):
         return
     track, t = rows.track[order], rows.t[order]
@@ -126,6 +133,6 @@ def by_object(rule: Rule, border: Border | None, rows: Rows, apart_s: float) -> 
         part = slice(begin, stop)
         steps = Steps(
             t[part], x[part], y[part], height[part], score[part], signed[part], band[part], row[part],
-            kind[part],
+            kind[part], wanted[order[part]],
         )  # fmt: skip
         yield int(track[begin]), steps
