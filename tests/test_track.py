@@ -234,6 +234,15 @@ def test_doubtful_boxes_continue_a_track_but_begin_none() -> None:
     assert all(tracks["observed"].to_pylist())
 
 
+@pytest.mark.parametrize("score", [0.0, 1e-6, 0.5])
+def test_boxes_without_a_score_stay_where_they_are(score: float) -> None:
+    """Of detections whose confidence nobody wrote, all are taken with thresholds of 0."""
+    rows = [figure(i, 300 + 5 * i, 500, score=score) for i in range(20)]
+    tracks, _ = track(*tables(20, rows), TrackConfig(high_score=0, low_score=0))
+    found = np.stack([tracks[name].to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
+    assert np.allclose(found, [row[1:5] for row in rows], atol=0.01)
+
+
 def test_classes_do_not_mix_but_vehicles_may() -> None:
     person = [figure(i, 300, 500) for i in range(30)]
     car = [figure(i, 302, 500, name="car" if i % 4 else "truck") for i in range(30)]

@@ -20,6 +20,9 @@ SMOOTH_S = 0.12
 REACH = 2.5
 """Standard deviations after which the kernel is cut."""
 
+LEAST_WEIGHT = 0.001
+"""Of a box beside others, however low its score: of boxes that weigh nothing there is no mean."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -68,7 +71,7 @@ def _smoothed(track: Track, times: Array, path: CameraPath, first: int, last: in
     if high - low < 3:
         return z[first - low : last - low]
     away = times[None, low:high] - times[first:last, None]  # (R, K)
-    weight = np.exp(-0.5 * (away / SMOOTH_S) ** 2) * np.array(track.scores[low:high])
+    weight = np.exp(-0.5 * (away / SMOOTH_S) ** 2) * np.maximum(track.scores[low:high], LEAST_WEIGHT)
     weight[np.abs(away) > REACH * SMOOTH_S] = 0
     s0, s1, s2 = weight.sum(1), (weight * away).sum(1), (weight * away * away).sum(1)
     spread = s0 * s2 - s1 * s1
