@@ -30,21 +30,27 @@ def stream_settings(streams: int, threads: int, *, bfloat16: bool) -> dict[str, 
 def open_streams(compiled: Any) -> Callable[[Inputs, Take], None]:
     """A function that runs the network on any number of inputs and hands over what comes out.
 
-    It is handed over by the stream's thread, in any order, one at a time.
+    It is handed over by the stream's thread, in any order, one at a time. An error there is raised when all
+    inputs are through.
     """
     import openvino as ov
 
     # One more request than streams, so that a stream that is done finds its next input waiting.
     queue = ov.AsyncInferQueue(compiled, int(compiled.get_property("NUM_STREAMS")) + 1)
     number = len(compiled.outputs)
+    errors: list[Exception] = []
 
     def hand_over(request: Any, task: tuple[int, Take]) -> None:
         place, take = task
-        take(place, [request.get_output_tensor(i).data for i in range(number)])
+        try:
+            take(place, [request.get_output_tensor(i).data for i in range(number)])
+        except Exception as exc:  # a second one that passed through OpenVINO's threads would end the process
+            errors.append(exc)
 
     queue.set_callback(hand_over)
 
     def run(inputs: Inputs, take: Take) -> None:
+        errors.clear()
         # Read where they lie: looking at what it is given and copying it was half of what calling it took.
         tensors = [
             ov.Tensor(np.require(given, requirements=("C", "W")), shared_memory=True) for given in inputs
@@ -54,5 +60,7 @@ def open_streams(compiled: Any) -> Callable[[Inputs, Take], None]:
                 queue.start_async(tensor, (place, take))
         finally:
             queue.wait_all()  # nobody reads them any more
+        if errors:
+            raise errors[0]
 
     return run

@@ -201,7 +201,7 @@ def test_what_is_no_detector_is_refused_by_name(tmp_path: Path, runtime: str) ->
     other = write_constant(tmp_path, TEXT.replace("boxes_scores_labels", "yolox"))
     perceiver = Perceiver(PerceiveConfig(detector=str(other), embeddings=False, runtime=runtime))
     with pytest.raises(ModelError, match="not of layout yolox"):
-        perceiver(np.zeros((1, 32, 64, 3), np.uint8))
+        perceiver(np.zeros((8, 32, 64, 3), np.uint8))  # each of which says so
 
 
 @needs_onnx
