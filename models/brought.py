@@ -36,6 +36,9 @@ from models.streams import Inputs, Take, open_streams, stream_settings
 
 Outputs = Sequence[npt.NDArray[np.generic]]
 
+ROUNDING = 0.01
+"""By which a number format may lift a probability above 1."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -170,10 +173,16 @@ def open_brought(
 
 
 def _own(boxes: Array, scores: Array) -> tuple[Array, Array]:
-    """Copies of a picture's boxes (A, 4) and scores (A, C); ValueError if they are of other shapes."""
+    """Copies of a picture's boxes (A, 4) and scores (A, C), these at most 1.
+
+    Raises:
+        ValueError: they are of other shapes, or the scores no probabilities.
+    """
     if boxes.ndim != 2 or scores.ndim != 2 or boxes.shape != (len(scores), 4):
         raise ValueError(f"boxes of shape {boxes.shape} and scores of shape {scores.shape} of a picture")
-    return boxes.copy(), scores.copy()
+    if not (top := float(scores.max(initial=0))) <= 1 + ROUNDING:
+        raise ValueError(f"a score of {top:.4g}, where 0 to 1 is expected: do they lack a sigmoid?")
+    return boxes.copy(), np.asarray(np.minimum(scores, 1))
 
 
 _Run = tuple[Callable[[Inputs, Take], None], int, str]

@@ -34,14 +34,19 @@ def spec(**more: object) -> Spec:
     return Spec(**values)  # type: ignore[arg-type]
 
 
-def write_constant(folder: Path, text: str = TEXT, shape: tuple[int, ...] = (1, 3)) -> Path:
+def write_constant(
+    folder: Path,
+    text: str = TEXT,
+    scores: tuple[float, float, float] = (0.9, 0.8, 0.3),
+    shape: tuple[int, ...] = (1, 3),
+) -> Path:
     """An ONNX file that finds the same three boxes in every picture; `shape` is that of scores and labels."""
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     boxes = np.array([[[4, 4, 20, 28], [30, 8, 60, 30], [5, 4, 20, 28]]], np.float32)
     outputs = {
         "boxes": boxes,
-        "scores": np.array([0.9, 0.8, 0.3], np.float32).reshape(shape),
+        "scores": np.array(scores, np.float32).reshape(shape),
         "labels": np.array([0, 3, 0]).reshape(shape),
     }
     nodes = [
@@ -239,6 +244,18 @@ def test_outputs_of_another_shape_are_refused(tmp_path: Path) -> None:
     path = write_constant(tmp_path, shape=(1, 3, 1))
     perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime="torch"))
     with pytest.raises(ModelError, match=r"boxes of shape \(3, 1, 4\) and scores of shape \(3, 1, 2\)"):
+        perceiver(np.zeros((1, 32, 64, 3), np.uint8))
+
+
+@needs_onnx
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_scores_that_are_no_probabilities_are_refused(tmp_path: Path, runtime: str) -> None:
+    """Logits went into the tracker, which ended the run as a bug after the whole video was perceived."""
+    path = write_constant(tmp_path, scores=(3.25, 2.5, -1.0))
+    perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime=runtime))
+    with pytest.raises(
+        ModelError, match=r"a score of 3\.25, where 0 to 1 is expected: do they lack a sigmoid"
+    ):
         perceiver(np.zeros((1, 32, 64, 3), np.uint8))
 
 
