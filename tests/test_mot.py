@@ -166,6 +166,22 @@ def test_truth_with_a_class_that_its_rules_do_not_have_is_refused(tmp_path: Path
         evaluate_tracks(tmp_path / "gt.txt", tmp_path / "res.txt")
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ("1,3,1", r"MOT17 pedestrians \(class 1\) with flag 1 do"),
+        ("0,-1,-1,-1", "MOT15 those with flag 1 do"),
+    ],
+)
+def test_truth_of_which_nothing_counts_is_refused(row: str, text: str, tmp_path: Path) -> None:
+    """Truth of cars, by MOT17's numbers, gave a HOTA of 0 for whatever was found."""
+    pytest.importorskip("trackeval")
+    (tmp_path / "gt.txt").write_text(f"1,1,1,2,3,4,{row}\n")
+    (tmp_path / "res.txt").write_text("1,1,1,2,3,4,1\n")
+    with pytest.raises(InputError, match=rf"gt\.txt has no box that counts.*{text}"):
+        evaluate_tracks(tmp_path / "gt.txt", tmp_path / "res.txt")
+
+
 def test_where_labels_name_the_classes_all_of_them_count(tmp_path: Path) -> None:
     """Numbers of classes are those of labels.txt then: 1 is no pedestrian, 2 none that is like one."""
     pytest.importorskip("trackeval")

@@ -24,6 +24,11 @@ FIRST_JUDGED = 3  # box of a track; before, no model can know a velocity
 MIN_BOXES = 5  # of a track that is judged
 PEDESTRIAN = 1
 
+_COUNTED = {
+    "MOT15": "those with flag 1 do",
+    "MOT17": "pedestrians (class 1) with flag 1 do; with labels.txt beside it, all classes",
+}
+
 
 def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> dict[str, float]:
     """Scores of one sequence, in percent, and counts.
@@ -41,7 +46,7 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
     Raises:
         SourceError: a file cannot be read.
         InputError: a file is malformed, or has frames beyond the sequence, boxes without a track, or an id
-            twice in a frame.
+            twice in a frame; or no box of the truth counts.
         UsageError: TrackEval is not installed.
     """
     trackeval = _import_trackeval()
@@ -56,9 +61,12 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         _write_layout(Path(folder), truth, found, rules)
         try:
-            return _score(trackeval, Path(folder), length, rules)
+            scores = _score(trackeval, Path(folder), length, rules)
         except trackeval.utils.TrackEvalException as exc:  # such as a class that MOT17 does not have
             raise InputError(f"{gt} cannot be judged by the rules of {rules}", got=str(exc)) from exc
+    if not scores["gt_boxes"]:
+        raise InputError(f"{gt} has no box that counts", remedy=f"by the rules of {rules} {_COUNTED[rules]}")
+    return scores
 
 
 def _import_trackeval() -> Any:
