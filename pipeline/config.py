@@ -132,7 +132,9 @@ class TrackConfig(Model):
     max_gap_s: float = result(4.0, "seconds without a detection after which a track ends", gt=0)
     max_fill_s: float = result(2.0, "gaps of a track up to so many seconds are filled with boxes", ge=0)
     min_track_s: float = result(0.5, "tracks shorter than this are dropped", ge=0)
-    lookahead_s: float = result(5.0, "seconds of future that may correct the past", ge=0)
+    lookahead_s: float = result(
+        5.0, "seconds of future that may correct the past; max_gap_s and min_track_s reach 1 s less", ge=0
+    )
 
 
 class EventsConfig(Model):

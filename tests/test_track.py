@@ -18,7 +18,7 @@ from pipeline.config import TrackConfig
 from pipeline.errors import InputError, ModelError
 from pipeline.evaluate.tracks import evaluate_motion, evaluate_tracks
 from pipeline.lake.schema import DETECTIONS, FRAMES, OBJECTS, TRACKS
-from pipeline.track import Tracker, track_mot
+from pipeline.track import Tracker, beyond_lookahead, track_mot
 from pipeline.track.camera import CameraPath
 from pipeline.track.ego import EgoMotion
 from pipeline.track.observe import CameraMotion
@@ -339,6 +339,26 @@ def test_camera_path_goes_there_and_back() -> None:
     assert np.allclose(to_xyxy(path.from_reference([0, 1, 2, 3], there)), boxes)
     path.forget_before(3)
     assert np.allclose(path.to_reference([3], z[:1]), z[:1])
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [
+        ({}, None),
+        ({"max_gap_s": 10.0}, 11.0),
+        ({"min_track_s": 8.0, "max_gap_s": 6.0}, 9.0),
+        ({"lookahead_s": 2.0}, 5.0),
+        ({"lookahead_s": 2.0, "max_gap_s": 1.7}, 2.125),
+    ],
+)
+def test_times_beyond_the_lookahead_are_told_with_one_that_is_long_enough(
+    given: dict[str, float], least: float | None
+) -> None:
+    line = beyond_lookahead(TrackConfig(**given))
+    assert (line is None) == (least is None)
+    if line is not None:
+        assert line.endswith(f"set lookahead_s to {least:g}")
+        assert beyond_lookahead(TrackConfig(**{**given, "lookahead_s": least})) is None
 
 
 # -- promises --------------------------------------------------------------------------------------------

@@ -103,10 +103,13 @@ class Tools:
         return Ids(perception_id, tracking, analysis)
 
     def warnings(self, perceived: Analysis | None) -> list[str]:
-        """What to tell the user of the models over this perception; None: over a new one."""
+        """What to tell the user of models and settings over this perception; None: over a new one."""
+        from pipeline.track import beyond_lookahead  # a run with nothing to do spares its imports
+
         digests = self.perception_digests if perceived is None else json.loads(perceived.weights or "{}")
         detector = digests.get("encoder", digests.get("detector"))
         lines = [behind_another_detector(n, model, detector) for n, model in self.event_models.items()]
+        lines.append(beyond_lookahead(self.config.track))
         if perceived is None:
             lines += [_without_embeddings(self.config), _too_sparse(self.config.video.sample_fps)]
         return [line for line in lines if line is not None]

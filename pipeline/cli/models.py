@@ -75,9 +75,12 @@ def track_command(
     """Track detections of one sequence: no video, no lake."""
     from dataclasses import asdict
 
-    from pipeline.track.text import track_mot
+    from pipeline.track import beyond_lookahead, track_mot
 
-    result = track_mot(detections, out, fps, read_config(config, settings).track)
+    track = read_config(config, settings).track
+    if line := beyond_lookahead(track):
+        say(line)
+    result = track_mot(detections, out, fps, track)
     say(
         f"{result.num_frames} frames at {result.fps:g}/s ({result.fps_source}), "
         f"{result.num_detections} detections: {result.num_tracks} tracks, {result.num_rows} boxes in {out}"

@@ -55,6 +55,21 @@ class _Limits:
         )
 
 
+def beyond_lookahead(settings: TrackConfig) -> str | None:
+    """A line for the user where the lookahead is too short for the other times; else None."""
+    limits = _Limits.of(settings)
+    longest = limits.lookahead_s - limits.epoch_s
+    wanted = {name: getattr(settings, name) for name in ("max_gap_s", "min_track_s")}
+    if not (cut := {name: value for name, value in wanted.items() if value > longest + 1e-9}):
+        return None
+    least = max(cut.values()) + min(max(cut.values()) / (EPOCHS_PER_LOOKAHEAD - 1), 1.0)
+    return (
+        f"track.lookahead_s = {settings.lookahead_s:g} sees no farther than {longest:g} s: "
+        f"{' and '.join(f'{name} = {value:g}' for name, value in cut.items())} "
+        f"{'counts' if len(cut) == 1 else 'count'} as that; set lookahead_s to {least:g}"
+    )
+
+
 class Tracker:
     """Turns one video's detections into tracks; forget it with the video.
 

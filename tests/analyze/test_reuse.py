@@ -189,10 +189,15 @@ def test_an_event_model_of_another_detector_is_told_once(folder: Path, lake: Pat
         ({"perceive__embeddings": False}, "find nothing without embeddings: set perceive.embeddings = true"),
         ({"video__sample_fps": 0.4}, "video.sample_fps = 0.4: frames more than 2 s apart"),
         ({"video__sample_fps": 0.5}, None),
+        (
+            {"track__max_gap_s": 10},
+            "no farther than 4 s: max_gap_s = 10 counts as that; set lookahead_s to 11",
+        ),
+        ({"track__max_gap_s": 10, "track__lookahead_s": 11}, None),
         ({"perceive__embeddings": False, "events__models": []}, None),
     ],
 )
-def test_what_cannot_find_anything_is_told(
+def test_settings_that_cannot_do_what_they_say_are_told(
     folder: Path, tmp_path: Path, settings: dict[str, object], said: str | None
 ) -> None:
     told = Told()
