@@ -228,6 +228,18 @@ def test_a_zone_up_to_the_edge_holds_objects_cut_by_it():
     assert len(events_of(whole, along(3, lambda t: (0, 530)))) == 1
 
 
+def test_who_numbers_pixels_reaches_the_edge_with_the_last_one():
+    """A picture of 1000 x 500 has pixels 0 to 999 and 0 to 499; an object that its edge cuts ends at 500."""
+    corners = ((0, 0), (999, 0), (999, 499), (0, 499))
+    whole = Rule(name="all", kind="dwell", zone=corners, units="pixels", min_duration_s=2)
+    for place in ((500, 500), (1000, 300)):
+        assert len(events_of(whole, along(3, lambda t, place=place: place))) == 1
+    gate = Rule(name="gate", kind="line_crossing", line=((500, 100), (500, 499)), units="pixels")
+    assert len(events_of(gate, along(10, lambda t: (450 + 10 * t, 500)))) == 1
+    short = gate.model_copy(update={"line": ((500, 100), (500, 490))})
+    assert len(events_of(short, along(10, lambda t: (450 + 10 * t, 500)))) == 0
+
+
 def test_a_small_zone_can_be_entered_by_a_large_object():
     strip = ((498, 100), (502, 100), (502, 400), (498, 400))  # 4 pixels wide, the band would be 5
     rule = Rule(name="strip", kind="zone_entry", zone=strip, units="pixels")

@@ -18,9 +18,9 @@ approach        begin to close in    first within `distance`       no longer clo
 Times at which a border is passed are interpolated between the samples on either side of it. A border counts
 as passed when the anchor is `hysteresis` box heights beyond it; jitter that stays nearer changes nothing,
 and the time given is that of the last passage before. The side on which an object is first seen is taken as
-it is, however near. Lines and zones that end at the edge of the picture go on outside it, since anchors may
-lie there. An object that vanishes inside a zone has not left it: no zone_exit, and its dwell ends when it
-was last seen. Dwelling is what others call loitering.
+it is, however near. Lines and zones that end at the edge of the picture, or at its last pixel, go on outside
+it, since anchors may lie there. An object that vanishes inside a zone has not left it: no zone_exit, and its
+dwell ends when it was last seen. Dwelling is what others call loitering.
 
 Rules look at an object while it is called one of their `classes`. Those of appearing and disappearing look
 at it throughout, since to be called otherwise is neither: it counts if it is so called at some time after

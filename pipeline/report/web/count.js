@@ -2,7 +2,7 @@
 // border counts as passed when the anchor is `hysteresis` box heights beyond it, at the last change of side before.
 "use strict";
 const counting = (() => {
-  const EDGE_PX = 0.5, APART_S = 10, HOLD_S = 1, SAME_S = 1e-6;
+  const EDGE_PX = 1, APART_S = 10, HOLD_S = 1, SAME_S = 1e-6;
 
   function lineOf([[ax, ay], [bx, by]], width, height) {
     const dx = bx - ax, dy = by - ay, length = Math.hypot(dx, dy);
@@ -36,7 +36,9 @@ const counting = (() => {
 
   // A zone that touches the picture's edge goes on outside it: those sides are no border, and who is outside the
   // picture is taken to the nearest point of it.
-  function zoneOf(points, width, height) {
+  function zoneOf(drawn, width, height) {
+    const snap = (at, size) => (at <= EDGE_PX ? 0 : at >= size - EDGE_PX ? size : at);
+    const points = drawn.map(([x, y]) => [snap(x, width), snap(y, height)]);
     const on = ([ax, ay], [bx, by]) => Math.max(ax, bx) <= EDGE_PX || Math.max(ay, by) <= EDGE_PX ||
       Math.min(ax, bx) >= width - EDGE_PX || Math.min(ay, by) >= height - EDGE_PX;
     const sides = points.map((point, k) => [point, points[(k + 1) % points.length]]);
