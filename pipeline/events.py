@@ -30,6 +30,9 @@ the label is more likely there than not, but for no less than `_LEAST_SHARE` of 
 MAX_GAP_S = 2.0
 """Frames farther apart are no neighbours: intervals end, models forget."""
 
+_FINER = 1.5
+"""Times as many frames a second as a model was trained on from which they are thinned out."""
+
 _BLOCK = 64  # frames of a causal block
 _BATCH = 16  # windows that are scored together
 
@@ -68,6 +71,20 @@ def behind_another_detector(name: str, model: EventNetwork, detector: str | None
     return (
         f"event model {name!r} was trained behind another detector ({trained[:12]}, here {detector[:12]}): "
         "its scores are not to be trusted; train it again behind this one with marey train events"
+    )
+
+
+def shown_too_few_frames(name: str, model: EventNetwork, sample_fps: float) -> str | None:
+    """A line for the user where frames are farther apart than those the model learned from; else None.
+
+    What changes from frame to frame then looks like more than it is. `sample_fps` is 0 for every frame.
+    """
+    trained = model.config.sample_fps
+    if not 0 < _FINER * sample_fps <= trained:
+        return None
+    return (
+        f"event model {name!r} was trained on {trained:g} frames a second, here it sees {sample_fps:g}: its "
+        f"scores are not to be trusted; set video.sample_fps = {trained:g}, or events.models = [] for none"
     )
 
 
@@ -265,7 +282,7 @@ class FrameScorer:
         return shot
 
     def _thinned(self, sample: npt.NDArray[np.int64], t: Times) -> npt.NDArray[np.bool_]:
-        if 0 < self._sample_fps < 1.5 * self._fps:
+        if 0 < self._sample_fps < _FINER * self._fps:
             return np.ones(len(t), bool)
         at = sample / self._sample_fps if self._sample_fps else t
         ticks = np.floor(at * self._fps + 1e-6).astype(np.int64)

@@ -35,6 +35,7 @@ from pipeline.events import (
     Intervals,
     behind_another_detector,
     load_event_model,
+    shown_too_few_frames,
 )
 from pipeline.lake.schema import EVENTS, FRAMES
 from pipeline.training_events import LOOKS, embed_for, evaluate_clips, frame_scores, train_from
@@ -223,6 +224,19 @@ def test_event_rows_say_where_they_come_from():
         "d",
         "gru",
     )
+
+
+@pytest.mark.parametrize(
+    ("sample_fps", "told"),
+    [(0.0, False), (20.0, False), (10.0, False), (7.0, False), (5.0, True), (1.0, True)],
+)
+def test_frames_on_a_coarser_grid_than_the_model_learned_from_are_told(sample_fps: float, told: bool):
+    line = shown_too_few_frames("fight", model_of(), sample_fps)
+    assert (line is not None) == told
+    if line is not None:
+        assert line.startswith(
+            f"event model 'fight' was trained on 10 frames a second, here it sees {sample_fps:g}"
+        )
 
 
 def test_no_embeddings_no_events():

@@ -20,7 +20,12 @@ from models.files import CheckpointError, file_digest
 from pipeline import ids
 from pipeline.config import CLASSES, Config, PerceiveConfig
 from pipeline.errors import ModelError, UsageError
-from pipeline.events import MAX_GAP_S, behind_another_detector, load_event_model
+from pipeline.events import (
+    MAX_GAP_S,
+    behind_another_detector,
+    load_event_model,
+    shown_too_few_frames,
+)
 from pipeline.perceive import resolved
 from pipeline.weights import detector_path, weights_path
 
@@ -109,9 +114,12 @@ class Tools:
         digests = self.perception_digests if perceived is None else json.loads(perceived.weights or "{}")
         detector = digests.get("encoder", digests.get("detector"))
         lines = [behind_another_detector(n, model, detector) for n, model in self.event_models.items()]
+        sample_fps = self.config.video.sample_fps
+        if not _too_sparse(sample_fps):
+            lines += [shown_too_few_frames(n, model, sample_fps) for n, model in self.event_models.items()]
         lines.append(beyond_lookahead(self.config.track))
         if perceived is None:
-            lines += [_without_embeddings(self.config), _too_sparse(self.config.video.sample_fps)]
+            lines += [_without_embeddings(self.config), _too_sparse(sample_fps)]
         return [line for line in lines if line is not None]
 
     def weights_json(self, perceived: Analysis | None) -> str:

@@ -188,7 +188,11 @@ def test_an_event_model_of_another_detector_is_told_once(folder: Path, lake: Pat
     [
         ({"perceive__embeddings": False}, "find nothing without embeddings: set perceive.embeddings = true"),
         ({"video__sample_fps": 0.4}, "video.sample_fps = 0.4: frames more than 2 s apart"),
-        ({"video__sample_fps": 0.5}, None),
+        (
+            {"video__sample_fps": 0.5},
+            "trained on 10 frames a second, here it sees 0.5: its scores are not to be",
+        ),
+        ({"video__sample_fps": 0.5, "events__models": []}, None),
         (
             {"track__max_gap_s": 10},
             "no farther than 4 s: max_gap_s = 10 counts as that; set lookahead_s to 11",
