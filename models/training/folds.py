@@ -17,7 +17,7 @@ from models.training.events import train_events
 def grouped_folds(groups: Sequence[str], num_folds: int, seed: int) -> list[npt.NDArray[np.bool_]]:
     """Masks (clips,) of the test clips of each fold: whole groups, about equally many clips.
 
-    Groups are dealt out in order of size, equal ones by chance, each to the smallest fold.
+    Groups are dealt out in order of size, equal ones by chance, each to the smallest fold; none stays empty.
     """
     names, counts = np.unique(np.asarray(groups), return_counts=True)
     if len(names) < num_folds:
@@ -28,9 +28,12 @@ def grouped_folds(groups: Sequence[str], num_folds: int, seed: int) -> list[npt.
     order = np.lexsort((random.random(len(names)), -counts))
     folds: list[list[str]] = [[] for _ in range(num_folds)]
     sizes = np.zeros(num_folds)
-    for n in order:
+    for done, n in enumerate(order):
         # Of folds that are about equally full, any will do: so that seeds give different folds.
-        smallest = int(np.argmin(sizes + random.uniform(0, 3, num_folds)))
+        full = sizes + random.uniform(0, 3, num_folds)
+        if len(order) - done <= np.count_nonzero(sizes == 0):  # else a fold would have no clip to test
+            full[sizes > 0] = np.inf
+        smallest = int(np.argmin(full))
         folds[smallest].append(str(names[n]))
         sizes[smallest] += counts[n]
     return [np.isin(np.asarray(groups), fold) for fold in folds]

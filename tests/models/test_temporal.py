@@ -312,6 +312,14 @@ def test_folds_keep_groups_together_and_cover_all_once():
         grouped_folds(["a", "b"], 5, seed=0)
 
 
+@pytest.mark.parametrize("num", [5, 6])
+def test_few_clips_leave_no_fold_empty(num: int):
+    for seed in range(20):
+        folds = grouped_folds([f"g{n}" for n in range(num)], 5, seed)
+        assert all(fold.any() for fold in folds)
+        assert np.array(folds).sum(axis=0).tolist() == [1] * num
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
