@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from pipeline.errors import InputError, SourceError
 from pipeline.exchange.corrected import Box, Picture, no_frame
-from pipeline.exchange.pictures import frame_of
+from pipeline.exchange.pictures import frame_of, video_of
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 _SIDES = ("xtl", "ytl", "xbr", "ybr")
+_STEP = re.compile(r"step\s*=\s*(\d+)")
 _COUNTED = re.compile(r"(?:^|/)frame_(\d+)(?:\.\w+)?$")  # of a task made of a video, by CVAT's own count
 
 
@@ -81,7 +82,7 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("\ufffd", text)
 
 
-def read_cvat(path: Path, num_frames: int) -> list[Picture]:
+def read_cvat(path: Path, num_frames: int, video_id: str) -> list[Picture]:
     """The pictures that a file says something of, with boxes interpolated where CVAT would.
 
     Tracks are of all frames of a task, which are to be all sampled frames of the video. Of pictures ("CVAT
@@ -89,12 +90,12 @@ def read_cvat(path: Path, num_frames: int) -> list[Picture]:
 
     Raises:
         SourceError: the file cannot be read.
-        InputError: it is no XML, no annotations of CVAT, of a task of another length, or holds what is no box
-            or a picture that no export has named.
+        InputError: it is no XML, no annotations of CVAT, of a task of other frames, or holds what is no box,
+            or a picture that no export has named or that is of another video.
     """
     root = _parse(path)
     try:
-        return [*_tracked(path, root, num_frames), *_pictures(path, root, num_frames)]
+        return [*_tracked(path, root, num_frames), *_pictures(path, root, num_frames, video_id)]
     except (KeyError, ValueError) as exc:
         raise InputError(f"{path}: a box cannot be read", got=str(exc)) from exc
 
@@ -115,7 +116,7 @@ def _tracked(path: Path, root: ET.Element, num_frames: int) -> Iterator[Picture]
     tracks = list(root.iter("track"))
     if not tracks:
         return
-    _check_length(path, root, num_frames)
+    _check_frames(path, root, num_frames)
     size = _size(*(root.findtext(f"meta//original_size/{side}") for side in ("width", "height")))
     boxes: list[list[Box]] = [[] for _ in range(num_frames)]
     for track in tracks:
@@ -127,22 +128,40 @@ def _tracked(path: Path, root: ET.Element, num_frames: int) -> Iterator[Picture]
         yield Picture(frame, tuple(found), size)
 
 
-def _pictures(path: Path, root: ET.Element, num_frames: int) -> Iterator[Picture]:
+def _pictures(path: Path, root: ET.Element, num_frames: int, video_id: str) -> Iterator[Picture]:
     for image in root.iter("image"):
         name = image.attrib["name"]
         frame = frame_of(name)
         if counted := _COUNTED.search(name):
-            _check_length(path, root, num_frames)
+            _check_frames(path, root, num_frames)
             frame = int(counted[1])
         if frame is None:
             remedy = "keep the names that `marey export` gave, as frames/000000.jpg"
             raise InputError(f"{path}: the name of picture {name!r} says no frame", remedy=remedy)
+        if video_of(name) not in (None, video_id):
+            raise InputError(
+                f"{path}: picture {name!r} is of another video than --video",
+                remedy='export a task of several videos as "COCO 1.0", and import that',
+            )
         boxes = tuple(Box(box.attrib["label"], _read_sides(box)) for box in _boxes(image))
         yield Picture(frame, boxes, _size(image.get("width"), image.get("height")))
 
 
-def _check_length(path: Path, root: ET.Element, num_frames: int) -> None:
-    """Refuse frames that were counted in other pictures than all those of the video."""
+def _check_frames(path: Path, root: ET.Element, num_frames: int) -> None:
+    """Refuse frames that were counted in other pictures than all those of the video.
+
+    Of a task of every third frame, say, `size` counts these alone, but boxes name the frames of its source.
+    """
+    start = max((int(one.text or 0) for one in root.iterfind("meta//start_frame")), default=0)
+    step = max(
+        (int(n) for one in root.iterfind("meta//frame_filter") for n in _STEP.findall(one.text or "")),
+        default=1,
+    )
+    if start or step > 1:
+        raise InputError(
+            f"{path} is of a task of some frames of its source: start frame {start}, step {step}",
+            remedy="make the task of all pictures of `marey export --pictures`",
+        )
     sizes = [int(size.text or "") for size in root.iterfind("meta//size")]
     if sizes and sizes != [num_frames]:
         raise InputError(

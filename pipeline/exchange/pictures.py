@@ -28,6 +28,7 @@ SAME_S = 1e-4
 
 
 _PICTURE = re.compile(r"(?:^|/)(img1/)?(\d+)\.\w+$")
+_FOLDER = re.compile(r"([0-9a-f]{32})/")  # of a video's pictures: its name ends with the video_id
 
 
 def picture_name(frame: int, form: str = "coco") -> str:
@@ -39,6 +40,12 @@ def frame_of(name: str) -> int | None:
     """The frame of a picture that an export named, whatever folders a tool has put before; else None."""
     found = _PICTURE.search(name)
     return None if found is None else int(found[2]) - (found[1] is not None)
+
+
+def video_of(name: str) -> str | None:
+    """The video_id in the folder of a picture that an export named, if it is still there."""
+    found = _FOLDER.search(name)
+    return None if found is None else found[1]
 
 
 def frame_table(lake: str, record: Record) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from pipeline.exchange.pictures import (
     frame_of,
     frame_table,
     picture_name,
+    video_of,
     write_bytes,
     write_pictures,
 )
 from pipeline.report.gather import Record
 
-_FOLDER = re.compile(r"([0-9a-f]{32})/")  # of a video's pictures: its name ends with the video_id
 DATA = "annotations.json"
 
 
@@ -69,7 +68,7 @@ def import_boxes(
     if form == "cvat":
         record = record_of(None)
         num_frames = frame_table(lake, record).num_rows
-        found = [(record, read_cvat(path, num_frames))]
+        found = [(record, read_cvat(path, num_frames, record.video["video_id"]))]
     else:
         found = [(record_of(name), pictures) for name, pictures in sorted(_read_coco(path).items())]
     data = _Data(
@@ -106,16 +105,16 @@ def _read_coco(path: Path) -> dict[str, list[Picture]]:
         for annotation in data["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         for image in data["images"]:
-            folder, frame = _FOLDER.search(image["file_name"]), frame_of(image["file_name"])
-            if folder is None or frame is None:
+            video, frame = video_of(image["file_name"]), frame_of(image["file_name"])
+            if video is None or frame is None:
                 raise InputError(
                     f"{path}: picture {image['file_name']!r} is of no video of the lake",
                     remedy="keep the names that `marey export` gave: <name>-<video_id>/frames/...",
                 )
             width, height, t = (image.get(key) for key in ("width", "height", "t"))
             size = None if width is None or height is None else (int(width), int(height))
-            boxes = tuple(_box(names, annotation) for annotation in by_image[image["id"]])
-            found[folder[1]].append(Picture(frame, boxes, size, None if t is None else float(t)))
+            boxes = tuple(_box(path, names, annotation) for annotation in by_image[image["id"]])
+            found[video].append(Picture(frame, boxes, size, None if t is None else float(t)))
     except OSError as exc:
         raise SourceError(f"{path} cannot be read", remedy=exc.strerror or str(exc)) from exc
     except (ValueError, KeyError, TypeError) as exc:
@@ -123,7 +122,12 @@ def _read_coco(path: Path) -> dict[str, list[Picture]]:
     return found
 
 
-def _box(names: dict[Any, str], annotation: dict[str, Any]) -> Box:
+def _box(path: Path, names: dict[Any, str], annotation: dict[str, Any]) -> Box:
+    told = annotation.get("attributes")  # where CVAT says that a box is turned; `bbox` is as if it were not
+    if isinstance(told, dict) and float(told.get("rotation") or 0):
+        raise InputError(
+            f"{path}: a box is turned by {told['rotation']} degrees", remedy="only upright boxes are read"
+        )
     x, y, w, h = (float(v) for v in annotation["bbox"])
     flags = (int(bool(annotation.get(flag))) for flag in ("iscrowd", "ignore"))
     return Box(names[annotation["category_id"]], (x, y, x + w, y + h), *flags)

@@ -311,8 +311,8 @@ def test_pictures_of_a_cvat_task_are_the_frames_that_their_names_say(place: Path
     """A task of some pictures counts them from 0; what is not in it is no background."""
     numbers = (50, 51, 59)
     images = [
-        f'<image id="{k}" name="frames/{n:06}.jpg" width="{WIDTH}" height="{HEIGHT}"><box label="person" '
-        'xtl="{}" ytl="{}" xbr="{}" ybr="{}"/></image>'.format(*truth(n))
+        f'<image id="{k}" name="square-{1:032x}/frames/{n:06}.jpg" width="{WIDTH}" height="{HEIGHT}">'
+        '<box label="person" xtl="{}" ytl="{}" xbr="{}" ybr="{}"/></image>'.format(*truth(n))
         for k, n in enumerate(numbers)
     ]
     size = "<meta><task><size>3</size></task></meta>"
@@ -347,6 +347,8 @@ def changed_export(place: Path, change: str) -> str:
         image |= {"width": WIDTH // 2, "height": HEIGHT // 2}
     elif change == "other times":
         image["t"] += 0.1
+    elif change == "turned":
+        data["annotations"][3]["attributes"] = {"occluded": False, "rotation": 30.0}
     else:
         data["annotations"][3]["bbox"][2] = -4
     return json.dumps(data)
@@ -358,6 +360,7 @@ def changed_export(place: Path, change: str) -> str:
         ("scaled", f"frame 3 is {WIDTH // 2} x {HEIGHT // 2} pixels there"),
         ("other times", "frame 3 was shown at 0.380 s when it was exported"),
         ("inverted", "frame 3 has a 'person' that is no box"),
+        ("turned", "a box is turned by 30.0 degrees"),
     ],
 )
 def test_boxes_that_are_not_of_the_frames_are_refused(
@@ -396,6 +399,9 @@ TASK = (
 )
 
 
+THINNED = (
+    "<meta><task><size>120</size><start_frame>{}</start_frame><frame_filter>{}</frame_filter></task></meta>"
+)
 PICTURE = (
     "<annotations><meta><task><size>10</size></task></meta>"
     f'<image id="3" name="{{}}"><box label="a" {SIDES}/></image></annotations>'
@@ -431,7 +437,10 @@ NO_FRAME = '<annotations><track label="a"><box frame="x"/></track></annotations>
         (boxed("", '<polygon frame="3" points="1,1;2,2;3,1"/>'), CVAT, "a polygon: only boxes are read"),
         (boxed(TASK.format(60, 640), f'<box frame="3" {SIDES}/>'), CVAT, "is of a task of 60 frames"),
         (boxed(TASK.format(120, 320), f'<box frame="3" {SIDES}/>'), CVAT, "is 320 x 360 pixels there"),
+        (boxed(THINNED.format(0, "step=3"), f'<box frame="3" {SIDES}/>'), CVAT, "start frame 0, step 3"),
+        (boxed(THINNED.format(6, ""), f'<box frame="7" {SIDES}/>'), CVAT, "start frame 6, step 1"),
         (PICTURE.format("front.jpg"), CVAT, "says no frame"),
+        (PICTURE.format(f"other-{2:032x}/frames/000003.jpg"), CVAT, "is of another video"),
         (PICTURE.format("frame_000003"), CVAT, "is of a task of 10 frames"),
     ],
 )
@@ -444,7 +453,8 @@ def test_a_wrong_file_is_one_line(
     told: str,
 ) -> None:
     (tmp_path / "file").write_text(text)
-    assert command("import", tmp_path / "file", *arguments, "--lake", place / "lake") in (1, 2)
+    wanted = (*arguments, "--lake", place / "lake", "--out", tmp_path / "out")
+    assert command("import", tmp_path / "file", *wanted) in (1, 2)
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert told in said.err
