@@ -187,12 +187,21 @@ def evaluate_clips(
 ) -> ClipReport:
     """Accuracy of a model on folders of clips, by the scores that the event detector uses.
 
+    Clips of labels that the model does not know hold none of its events.
+
     Raises:
-        UsageError: there are no clips.
+        UsageError: there are no clips, or labelled ones but none of the model's labels.
         InputError: a clip cannot be decoded.
     """
     clips = load_clips(directory)
     known = set(model.config.labels)
+    told = {clip.label for clip in clips if clip.label is not None}
+    if told and not told & known:  # all would count as none, and a model that finds nothing as right
+        raise UsageError(
+            f"{directory} has no clips of {', '.join(model.config.labels)}",
+            got=", ".join(sorted(told)),
+            remedy="name the folders as the model's labels",
+        )
     found = [
         label_of(frame_scores(model, *embedded), model.config.labels, min_score)
         for embedded in clip_features(clips, embed, cache, digest, progress)

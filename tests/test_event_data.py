@@ -17,7 +17,7 @@ from models.training.event_settings import TrainSettings
 from pipeline.errors import InputError, UsageError
 from pipeline.evaluate.events import TrueEvent
 from pipeline.event_data import Clip, clip_features, load_annotated, load_clips, pieces
-from pipeline.training_events import evaluate_videos, train_from
+from pipeline.training_events import evaluate_clips, evaluate_videos, train_from
 
 HEAD = "video,label,start_s,end_s\n"
 
@@ -186,3 +186,15 @@ def test_videos_without_the_models_events_cannot_be_measured(tmp_path: Path):
     model = network_of(EventModel(EventModelConfig(("fight",)), 14))
     with pytest.raises(UsageError, match="has no events of fight"):
         evaluate_videos(table, model, stirred)
+
+
+def test_clips_of_other_labels_than_the_models_cannot_be_measured(tmp_path: Path):
+    """They count as none, so a model that finds nothing would be right on all of them."""
+    model = network_of(EventModel(EventModelConfig(("fight",)), 14))
+    for folder in ("Fights", "background"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.mp4").write_bytes(folder.encode())
+    with pytest.raises(UsageError, match=r"has no clips of fight \(got 'Fights'\): name the folders"):
+        evaluate_clips(tmp_path, model, stirred)
+    (tmp_path / "Fights").rename(tmp_path / "normal")  # false alarms alone can be
+    assert evaluate_clips(tmp_path, model, stirred).num_clips == 2
