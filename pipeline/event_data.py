@@ -28,8 +28,7 @@ from pipeline.ids import content_id
 from pipeline.media.decode import decode_inline
 from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
 from pipeline.perceive import Perceiver, resolved
-
-SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".mpg", ".flv")
+from pipeline.sources.source import VIDEO_SUFFIXES
 
 SAVE_EVERY_S = 30.0
 """A run that is killed has lost no more of the features that it computed."""
@@ -50,9 +49,9 @@ class Clip:
 def load_clips(directory: Path) -> list[Clip]:
     """Clips of DIR/LABEL/*.mp4 (and other videos), sorted by path.
 
-    Folders named `background` or no... hold clips without label. A groups.csv in the directory or the one
-    above it, with columns clip (path from the file) and group, says which clips share a source; each other
-    clip is a source of its own.
+    Folders named `background` or no... hold clips without label. Names that begin with a dot are passed
+    over, as macOS leaves some. A groups.csv in the directory or the one above it, with columns clip (path
+    from the file) and group, says which clips share a source; each other clip is a source of its own.
 
     Raises:
         UsageError: no such directory, no folder with videos in it, or a row of groups.csv that is wrong.
@@ -65,13 +64,17 @@ def load_clips(directory: Path) -> list[Clip]:
     clips = [
         Clip(path, label_of_folder(path.parent.name), groups.get(path.resolve(), _place(path, directory)))
         for path in sorted(directory.glob("*/*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not _hidden(path)
     ]
     if not clips:
         raise UsageError(
             f"{directory} has no folders with videos", remedy="lay the clips out as DIR/LABEL/clip.mp4"
         )
     return clips
+
+
+def _hidden(clip: Path) -> bool:
+    return clip.name.startswith(".") or clip.parent.name.startswith(".")
 
 
 def _place(path: Path, directory: Path) -> str:
@@ -94,7 +97,7 @@ def _groups(directory: Path) -> dict[Path, str]:
 
 def _clips_and_groups(table: Path) -> Iterator[tuple[Path, str]]:
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
             reader = csv.DictReader(file)
             if lacking := [name for name in ("clip", "group") if name not in (reader.fieldnames or ())]:
                 raise UsageError(f"{table} lacks a column", got=lacking[0], remedy="it needs clip and group")

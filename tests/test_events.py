@@ -317,6 +317,15 @@ def test_clips_are_labelled_by_their_folders(tmp_path: Path):
     assert clips == [("3.MKV", None, "background/3.MKV"), ("1.mp4", "fight", "g1"), ("2.mp4", None, "g1")]
 
 
+def test_every_kind_of_video_is_a_clip_and_what_systems_leave_is_none(tmp_path: Path):
+    touch_clips(tmp_path, ["fight/1.MTS", "fight/2.wmv", "fight/._1.mp4", ".Trashes/3.mp4"])
+    (tmp_path / "groups.csv").write_text("clip,group\nfight/1.MTS,g\n", encoding="utf-8-sig")
+    assert [(clip.path.name, clip.group) for clip in load_clips(tmp_path)] == [
+        ("1.MTS", "g"),
+        ("2.wmv", "fight/2.wmv"),
+    ]
+
+
 def test_clips_of_one_name_in_two_folders_are_two_sources(tmp_path: Path):
     touch_clips(tmp_path, ["fight/1.mp4", "goal/1.mp4", "goal/1.avi"])
     assert [clip.group for clip in load_clips(tmp_path)] == ["fight/1.mp4", "goal/1.avi", "goal/1.mp4"]

@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "demo": BASE | {"lake", "analyze", "report", "media", "outputs"},
     "doctor": BASE | {"analyze", "media"},
     "speed": BASE | {"analyze", "lake", "media", "perceive", "track"},
-    "event_data": BASE | {"evaluate", "media", "perceive"},
+    "event_data": BASE | {"evaluate", "media", "perceive", "sources"},
     "event_card": {"evaluate"},
     "outputs": {"errors"},
     "training_events": BASE | {"events", "evaluate", "event_card", "event_data", "outputs"},
