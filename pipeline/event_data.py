@@ -262,20 +262,23 @@ class Annotated:
 
 
 _COLUMNS = ("video", "label", "start_s", "end_s")
+_NAMES = ("video", "label", "group")
+_TEXT = pa.csv.ConvertOptions(column_types=dict.fromkeys(_NAMES, pa.string()))  # 007 is no number
 
 
 def load_annotated(table: Path) -> Annotated:
     """Videos and events of a CSV or Parquet file with columns video, label, start_s and end_s, and group.
 
     A row is an event; paths are relative to the table's folder. A row without label (or with `background`,
-    or no...) only names a video, in which other rows' events happen, or none. Without the column group each
-    video is a source of its own. An event may be a moment (start_s = end_s), to be spotted: it can be
+    or no...) only names a video, in which other rows' events happen, or none. A video without a group is a
+    source of its own. An event may be a moment (start_s = end_s), to be spotted: it can be
     measured, but see `examples` for what can be learned.
 
     Raises:
         UsageError: the table cannot be read, lacks a column, or a row is wrong; the row is named.
     """
     rows = _read_table(table)
+    names: dict[Path, str] = {}
     groups: dict[Path, str] = {}
     events: list[TrueEvent] = []
     numbers: list[int] = []
@@ -283,8 +286,15 @@ def load_annotated(table: Path) -> Annotated:
         video = table.parent / str(row["video"])
         if not row["video"] or not video.is_file():
             raise UsageError(f"{table}, row {number}: no video", got=str(video), remedy="correct its path")
-        groups.setdefault(video, str(row.get("group") or Path(row["video"]).as_posix()))
-        label = label_of_folder(row["label"] or "none")
+        names.setdefault(video, Path(row["video"]).as_posix())
+        group = (row.get("group") or "").strip()
+        if group and groups.setdefault(video, group) != group:
+            raise UsageError(
+                f"{table}, row {number}: {row['video']} is of another group above",
+                got=group,
+                remedy="a video is of one source, which is held out as a whole",
+            )
+        label = label_of_folder((row["label"] or "").strip() or "none")
         if label is not None:
             start, end = row["start_s"], row["end_s"]
             if start is None or end is None or not 0 <= start <= end < np.inf:
@@ -297,23 +307,25 @@ def load_annotated(table: Path) -> Annotated:
             numbers.append(number)
     if not events:
         raise UsageError(f"{table} has no events", remedy="give rows of video,label,start_s,end_s")
-    return Annotated(tuple(groups), tuple(events), tuple(groups.values()), tuple(numbers))
+    sources = (groups.get(video, name) for video, name in names.items())
+    return Annotated(tuple(names), tuple(events), tuple(sources), tuple(numbers))
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pa.csv.read_csv(path)
+        table = (
+            pq.read_table(path) if path.suffix == ".parquet" else pa.csv.read_csv(path, convert_options=_TEXT)
+        )
         lacking = [name for name in _COLUMNS if name not in table.column_names]
         if lacking:
             raise UsageError(
                 f"{path} lacks a column", got=lacking[0], remedy=f"it needs {', '.join(_COLUMNS)}"
             )
-        text = {name: pc.cast(table[name], pa.string()) for name in ("video", "label")}
+        text = {name: pc.cast(table[name], pa.string()) for name in _NAMES if name in table.column_names}
         times = {name: pc.cast(table[name], pa.float64()) for name in ("start_s", "end_s")}
     except (OSError, KeyError, pa.ArrowException) as exc:  # KeyError: a column that is there twice
         raise UsageError(f"{path} cannot be read as a table of events", remedy=str(exc)) from exc
-    group = {"group": pc.cast(table["group"], pa.string())} if "group" in table.column_names else {}
-    rows: list[dict[str, Any]] = pa.table({**text, **times, **group}).to_pylist()
+    rows: list[dict[str, Any]] = pa.table({**text, **times}).to_pylist()
     return rows
 
 

@@ -49,6 +49,14 @@ def test_parquet_and_groups(tmp_path: Path):
     assert load_annotated(csv).groups == ("one", "one")
 
 
+def test_names_are_text_whatever_they_look_like(tmp_path: Path):
+    known = load_annotated(
+        written(tmp_path, "a.mp4, 01 ,1,2,\na.mp4,True,1,2,007\nb.mp4, none,,,\n", HEAD.strip() + ",group\n")
+    )
+    assert [event.label for event in known.events] == ["01", "True"]
+    assert known.groups == ("007", "b.mp4")  # the first row that says one
+
+
 @pytest.mark.parametrize(
     ("rows", "head", "message"),
     [
@@ -61,6 +69,12 @@ def test_parquet_and_groups(tmp_path: Path):
         ("a.mp4,,,\n", HEAD, "has no events"),
         ("a.mp4,goal,1,inf\n", HEAD, "row 1: start_s"),
         ("a.mp4,goal,1,2,3\n", HEAD.strip() + ",label\n", "cannot be read as a table of events"),
+        ("a.mp4,goal,1,2,one,two\n", HEAD.strip() + ",group,group\n", "cannot be read as a table of events"),
+        (
+            "a.mp4,goal,1,2,x\na.mp4,goal,3,4,y\n",
+            HEAD.strip() + ",group\n",
+            "row 2: a.mp4 is of another group",
+        ),
         ("", "", "cannot be read"),
     ],
 )
