@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.files import bare
 from pipeline.evaluate.events import NONE
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """How marey was called, as a shell takes it, but without what addresses hold of secrets."""
+    storable = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        storable.append(f"{option}{equals}{bare(value)}")
+    return shlex.join(["marey", *storable])
 
 
 def card(name: str, report: Mapping[str, Any]) -> str:

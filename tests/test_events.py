@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from models.training.event_settings import TrainSettings
 from pipeline import event_data, ids
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
+from pipeline.event_card import command_line
 from pipeline.event_data import Clip, clip_features, load_clips, motion_of
 from pipeline.events import (
     EventDetector,
@@ -427,6 +429,18 @@ def test_train_store_and_evaluate_on_folders(tmp_path: Path):
     assert report.accuracy >= 0.9
     t, embeddings = made_motion(tmp_path / "rush/3.mp4")
     assert frame_scores(model, t, embeddings).mean() > 0.5
+
+
+def test_the_command_on_a_card_can_be_given_again_and_holds_no_secret():
+    place, digest = "s.example/w.safetensors", "#sha256=" + 64 * "0"
+    called = ["train", "events", "--data", "my clips", "--out=o.safetensors"]
+    for weights in (
+        ["--weights", f"https://me:pw@{place}?X-Sig=k{digest}"],
+        [f"--weights=https://{place}?k{digest}"],
+    ):
+        told = shlex.split(command_line([*called, *weights]))
+        assert told[:6] == ["marey", *called]
+        assert "=".join(told[6:]) == f"--weights=https://{place}{digest}"
 
 
 def test_what_was_computed_before_a_kill_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

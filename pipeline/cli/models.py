@@ -407,6 +407,7 @@ def train_events_command(
     """
     from models.event_config import EventModelConfig
     from models.training.event_settings import TrainSettings
+    from pipeline.event_card import command_line
     from pipeline.training_events import LOOKS, embed_for, features_cache, train_from
 
     embed, digest = embed_for(LOOKS, weights)
@@ -419,7 +420,7 @@ def train_events_command(
         settings=TrainSettings(seed=seed, held_out=held_out, max_epochs=epochs),
         cache=cache or features_cache(digest),
         num_folds=folds,
-        command=f"marey {' '.join(sys.argv[1:])}",
+        command=command_line(sys.argv[1:]),
         progress=_ticker("videos"),
     )
     plot = result.plot or "none, pip install 'marey[train]'"
