@@ -375,7 +375,7 @@ def examples(
 
     Args:
         data: a folder of clips, see `load_clips`, or a table of events, see `load_annotated`.
-        window_s: untrimmed videos are cut into pieces of at most so many seconds.
+        window_s: untrimmed videos, and clips without label, are cut into pieces of at most so many seconds.
         embed: see `clip_features`, as are the others.
         cache: where features are kept between runs.
         digest: stands for `embed` in the cache.
@@ -387,8 +387,14 @@ def examples(
     """
     if not data.is_file():
         clips = load_clips(data)
-        features = [x for _, x in clip_features(clips, embed, cache, digest, progress)]
-        return features, [clip.label for clip in clips], [clip.group for clip in clips]
+        embedded = clip_features(clips, embed, cache, digest, progress)
+        found = [
+            (x, clip.label, clip.group)
+            for clip, one in zip(clips, embedded, strict=True)
+            # Background may be long footage. Training pads clips to the longest, and learns of windows only.
+            for x in ([one[1]] if clip.label else [x for x, _ in pieces(one, (), window_s)])
+        ]
+        return _unzipped(found)
     known = load_annotated(data)
     _check_shown(data, known, lambda event: event.t_start < event.t_end)  # known before the long work
     embedded = video_features(known, embed, cache, digest, progress)
@@ -399,6 +405,12 @@ def examples(
         for video, group, one in zip(known.videos, known.groups, embedded, strict=True)
         for x, label in pieces(one, known.of(video), window_s)
     ]
+    return _unzipped(found)
+
+
+def _unzipped(
+    found: Sequence[tuple[npt.NDArray[np.float32], str | None, str]],
+) -> tuple[list[npt.NDArray[np.float32]], list[str | None], list[str]]:
     return [x for x, _, _ in found], [label for _, label, _ in found], [group for _, _, group in found]
 
 

@@ -16,7 +16,7 @@ from models.temporal import EventModel, network_of
 from models.training.event_settings import TrainSettings
 from pipeline.errors import InputError, UsageError
 from pipeline.evaluate.events import TrueEvent
-from pipeline.event_data import Clip, clip_features, load_annotated, load_clips, pieces
+from pipeline.event_data import Clip, clip_features, examples, load_annotated, load_clips, pieces
 from pipeline.training_events import evaluate_clips, evaluate_videos, train_from
 
 HEAD = "video,label,start_s,end_s\n"
@@ -169,6 +169,19 @@ def stirred(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.stem.startswith("e"):
         motion[200:301] += 0.3
     return t, motion
+
+
+def test_long_background_is_cut_like_that_of_untrimmed_videos(tmp_path: Path):
+    """Training pads clips to the longest of them: an hour among clips of seconds would fill the memory."""
+    for folder, name in (("rush", "e1"), ("background", "n1"), ("background", "n2")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.mp4").write_bytes(name[1].encode())
+    features, labels, groups = examples(tmp_path, 6.0, stirred)
+    assert labels == [None] * 20 + ["rush"]
+    assert groups == ["background/n1.mp4"] * 10 + ["background/n2.mp4"] * 10 + ["rush/e1.mp4"]
+    assert [len(x) for x in features] == [60] * 20 + [600]
+    whole = stirred(tmp_path / "background/n1.mp4")[1]
+    np.testing.assert_array_equal(np.concatenate(features[:10]), whole)
 
 
 def test_train_on_a_table_and_measure_on_videos_never_seen(tmp_path: Path):

@@ -400,10 +400,10 @@ def train_events_command(
 ) -> None:
     """Train an event model on clips, or on untrimmed videos and a table of their events.
 
-    Folders of clips named background or no... hold none of the events. What comes from one source is held out
-    together: a table has a column group for it, and a groups.csv with columns clip and group lies in the
-    folder of the clips or above it. Two sampled frames or more have to show an event. Killed and called again
-    it goes on.
+    Folders of clips named background or no... hold none of the events; what they hold may be long, and is cut
+    into pieces. Clips of a label are to show it throughout. What comes from one source is held out together:
+    a table has a column group for it, and a groups.csv with columns clip and group lies in the folder of the
+    clips or above it. Two sampled frames or more have to show an event. Killed and called again it goes on.
     """
     from models.event_config import EventModelConfig
     from models.training.event_settings import TrainSettings
