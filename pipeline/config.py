@@ -52,7 +52,7 @@ class CameraPattern(Model):
 
     pattern: str = result(
         "{camera}/{recorded_at:%Y/%m/%d/%H%M%S}",
-        "matched at the end of the path without its suffix; {camera} and {recorded_at:strptime format}",
+        "end of the path, with or without its suffix; {camera} and {recorded_at:strptime format}",
     )
     timezone: str = result("UTC", "IANA time zone of the times in the path")
 

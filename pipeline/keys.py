@@ -55,7 +55,7 @@ def compile_pattern(pattern: str, timezone: str) -> KeyPattern:
 
     Raises:
         ValueError: a field or directive is unknown or comes twice, a time has no date or does not say which
-            half of the day, or the time zone is unknown.
+            half of the day, the time zone is unknown, or a `*` is meant to stand for anything.
     """
     try:
         zone = ZoneInfo(timezone)
@@ -76,6 +76,8 @@ def compile_pattern(pattern: str, timezone: str) -> KeyPattern:
     literals = _FIELD.sub("", pattern)
     if "{" in literals or "}" in literals or not formats:
         raise ValueError(f"pattern {pattern!r} may hold {{camera}} and {{recorded_at:%Y...}} only")
+    if "*" in literals:
+        raise ValueError(f"pattern {pattern!r} holds a *: it takes no wildcards, and any folders in front")
     body = "".join(parts) + re.escape(pattern[end:])
     return KeyPattern(re.compile(rf"(?:^|/){body}\Z", re.ASCII), formats.get("recorded_at"), zone)
 

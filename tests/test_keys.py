@@ -86,6 +86,8 @@ def test_an_offset_in_the_key_beats_the_zone() -> None:
         ("{camera", "UTC", "may hold {camera}"),
         ("{camera}/{camera}", "UTC", "holds {camera} twice"),
         ("{camera:%Y}", "UTC", "takes no format"),
+        ("{camera}/{recorded_at:%Y%m%d}*", "UTC", "holds a *"),
+        ("*/{camera}", "UTC", "holds a *"),
         ("{recorded_at:%Y%m%d%Y}", "UTC", "%Y comes twice"),
         ("{recorded_at:%Y%m%d%Q}", "UTC", "%Q is not supported"),
         ("{recorded_at:%Y%m%d%}", "UTC", "is not supported"),
@@ -136,3 +138,17 @@ def test_the_first_pattern_that_matches_wins() -> None:
     assert camera_and_time("/a/gate/today.mp4", patterns) == ("today", None)
     assert camera_and_time("/a/gate/today.mp4", patterns[:1]) == (None, None)
     assert camera_and_time("/a/gate/today.mp4", []) == (None, None)
+
+
+def test_a_pattern_may_end_with_the_suffix() -> None:
+    """As one writes it who has the names before the eyes; it was never met by any."""
+    patterns = [
+        CameraPattern(pattern="{camera}/{recorded_at:%Y/%m%d}.mp4"),
+        CameraPattern(pattern="old-{camera}.MKV"),
+    ]
+    first = datetime(2026, 3, 1, tzinfo=UTC)
+    assert camera_and_time("/a/gate/2026/0301.mp4", patterns) == ("gate", first)
+    assert camera_and_time("/a/gate/2026/0301.MP4", patterns) == ("gate", first)
+    assert camera_and_time("/a/gate/2026/0301.mkv", patterns) == (None, None)
+    assert camera_and_time("/a/old-gate.mkv", patterns) == ("gate", None)
+    assert camera_and_time("/a/0301.mp4.mkv", patterns) == (None, None)

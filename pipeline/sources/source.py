@@ -99,10 +99,19 @@ def suffix(uri: str) -> str:
 
 
 def camera_and_time(uri: str, patterns: Iterable[CameraPattern]) -> tuple[str | None, datetime | None]:
-    """Camera and recording time that the first matching pattern reads from a name, else (None, None)."""
-    key = uri[: len(uri) - len(suffix(uri))]
+    """Camera and recording time that the first matching pattern reads from a name, else (None, None).
+
+    A pattern that ends with the suffix of a video, as `{camera}.mp4`, is for names with that suffix only.
+    """
+    end = suffix(uri)
+    key = uri[: len(uri) - len(end)]
     for pattern in patterns:
-        match = compile_pattern(pattern.pattern, pattern.timezone).match(key)
+        form, own = pattern.pattern, suffix(pattern.pattern)
+        if own in VIDEO_SUFFIXES:
+            if own != end:
+                continue
+            form = form[: len(form) - len(own)]
+        match = compile_pattern(form, pattern.timezone).match(key)
         if match is not None:
             return match
     return None, None
