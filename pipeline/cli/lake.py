@@ -19,12 +19,15 @@ AsOf = Annotated[datetime | None, typer.Option("--as-of", help="What was current
     app,
     "query",
     'marey query "select class, count(*) from objects group by class" --lake ./lake',
-    "marey query \"select * from events where label = 'gate'\" --format csv --output gate.csv",
+    "marey query \"select * from events where label = 'gate'\" --output gate.csv",
 )
 def query_command(
     sql: Annotated[str, typer.Argument(help="A SELECT over the lake's views, in DataFusion's SQL.")],
     lake: Lake = "./lake",
-    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = Format.table,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="How rows are written; else as --output ends, else as table."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of stdout.")] = None,
     as_of: AsOf = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -37,7 +40,8 @@ def query_command(
 
     if as_of is not None and as_of.tzinfo is None:
         as_of = as_of.replace(tzinfo=UTC)
-    write(query(lake, sql, as_of), Format.json if as_json else form, output)
+    form = Format.json if as_json else form or Format.of(output)
+    write(query(lake, sql, as_of), form, output)
 
 
 class Engine(StrEnum):

@@ -22,6 +22,12 @@ class Format(StrEnum):
     json = "json"
     parquet = "parquet"
 
+    @classmethod
+    def of(cls, output: Path | None) -> Format:
+        """The one that a file is named after; a table cuts long cells, so nobody wants it as `events.csv`."""
+        end = output.suffix.lower().removeprefix(".") if output is not None else ""
+        return next((form for form in cls if form == end), cls.table)
+
 
 def write(rows: pa.Table, form: Format, output: Path | None) -> None:
     """Write rows as text to stdout, or in any format to a file; text has times to the microsecond.

@@ -163,6 +163,25 @@ def test_query_formats(site: Site, tmp_path: Path, capsys: Capture) -> None:
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_rows_are_written_as_the_file_is_named(site: Site, tmp_path: Path) -> None:
+    """They were a table for people, whose long cells are cut, in a file called .parquet."""
+    sql = "select details, track_ids from events order by t_start, label"
+    base = ["query", sql, "--lake", str(site.lake)]
+
+    def written(name: str, *options: str) -> Path:
+        assert run([*base, "--output", str(tmp_path / name), *options]) == 0
+        return tmp_path / name
+
+    details = pq.read_table(written("a.parquet"))["details"].to_pylist()
+    assert any(len(text) > 60 for text in details)
+    assert [row["details"] for row in json.loads(written("a.json").read_text())] == details
+    with written("A.CSV").open(newline="") as file:
+        assert [row["details"] for row in csv.DictReader(file)] == details
+    assert "..." in written("a.txt").read_text()
+    assert "..." in written("b.parquet", "--format", "table").read_text()
+    assert json.loads(written("b.csv", "--json").read_text())[0]["details"] == details[0]
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
 def test_columns_of_one_name_are_refused(site: Site, form: str, tmp_path: Path, capsys: Capture) -> None:
     """JSON would hold one of the two only, and rows of CSV fewer cells than its head."""
