@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 
 from pipeline.config import Config
 from pipeline.ids import config_id
-from pipeline.lake.lookup import History, histories, known_videos, quoted, run_sql
+from pipeline.lake.lookup import History, histories, known_pictures, known_videos, quoted, run_sql
 from pipeline.lake.records import (
     DROPPED,
     ENDED,
@@ -208,7 +208,10 @@ def put_config(lake: Lake, config: Config) -> str:
 
 
 def put_names(lake: Lake, names: Sequence[VideoName]) -> None:
-    """Write names whose newest version is another or none; what is older than the newest is left out."""
+    """Write names whose newest version is another or none; what is older than the newest is left out.
+
+    A video that was met before under another camera or time was not opened again: its picture is taken over.
+    """
     known = known_videos(lake, [name.uri for name in names])
     new: list[VideoName] = []
     for name in names:
@@ -217,6 +220,9 @@ def put_names(lake: Lake, names: Sequence[VideoName]) -> None:
         if not same and (last is None or last.seen_at < name.seen_at):
             new.append(name)
             known[name.uri] = name
+    bare = [name.content_id for name in new if name.thumbnail is None and name.width_px is not None]
+    pictures = known_pictures(lake, bare)
+    new = [replace(name, thumbnail=name.thumbnail or pictures.get(name.content_id)) for name in new]
     lake.append("videos", names_table(new))
 
 

@@ -162,6 +162,17 @@ def known_videos(lake: Lake, uris: Iterable[str]) -> dict[str, VideoName]:
     return newest
 
 
+def known_pictures(lake: Lake, content_ids: Iterable[str]) -> dict[str, bytes]:
+    """The thumbnail of each content of which a name has one. Ask for a few: they lie in memory at once."""
+    wanted = sorted(set(content_ids))
+    if not wanted:
+        return {}
+    where = f"thumbnail IS NOT NULL AND content_id IN ({', '.join(map(quoted, wanted))})"
+    sql = f"SELECT content_id, thumbnail FROM videos WHERE {where}"
+    rows = run_sql(lake.latest("videos"), "videos", sql)
+    return dict(zip(rows["content_id"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+
+
 def read_rows(
     lake: Lake,
     name: str,

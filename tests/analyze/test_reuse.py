@@ -306,6 +306,22 @@ def test_the_same_bytes_under_other_cameras(folder: Path, lake: Path, tmp_path: 
     ]
 
 
+def test_another_time_zone_keeps_the_picture(folder: Path, lake: Path, tmp_path: Path) -> None:
+    """The file is not opened again, so its name had a row without; pages of a report then had no scene."""
+    path = tmp_path / "gate/2026/03/29/013000.mp4"
+    path.parent.mkdir(parents=True)
+    shutil.copy(folder / "short.mp4", path)
+    picture = "SELECT recorded_at, thumbnail FROM videos"
+    analyzed(path, lake, config(folder))
+    [first] = ask(lake, picture)
+    there = config(folder, cameras=[{"timezone": "Asia/Tokyo"}])
+    assert states(analyzed(path, lake, there)) == [("ok", "perceived before under another name")]
+    [moved] = ask(lake, picture)
+    assert moved == {**first, "recorded_at": first["recorded_at"] - timedelta(hours=9)}
+    assert states(analyzed(path, lake, config(folder))) == [("current", "")]
+    assert ask(lake, picture) == [first]
+
+
 def test_another_name_of_a_video_is_an_alias(folder: Path, video: Path, lake: Path) -> None:
     """One analysis, a row of `videos` for each name; in one run and in the next."""
     twin, later = video.with_name("twin.mp4"), video.with_name("later.mp4")
