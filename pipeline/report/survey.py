@@ -41,7 +41,7 @@ class Survey:
     heat: Rows  # camera, gx, gy, boxes
     paths: Rows  # camera, class, trajectory, width_px, height_px
     thumbnails: Mapping[str | None, bytes]  # by camera, of the newest video that has one
-    failures: Rows  # camera, uri, status, error_code, error, frames_failed, committed_at
+    failures: Rows  # camera, uri, status, error_code, error, frames_failed, committed_at; last of each name
 
 
 def survey(lake: str, choice: Choice) -> Survey:
@@ -97,10 +97,10 @@ def survey(lake: str, choice: Choice) -> Survey:
         thumbnails=_thumbnails(ask, chosen),
         failures=ask(
             "SELECT a.camera, a.uri, a.status, a.error_code, a.error, a.frames_failed, a.committed_at "
-            "FROM analyses AS a JOIN (SELECT video_id, max(revision) AS revision FROM analyses WHERE status "
-            "IN ('ok', 'partial', 'failed', 'crashed', 'abandoned') GROUP BY video_id) AS newest ON "
-            "newest.video_id = a.video_id AND newest.revision = a.revision "
-            f"WHERE a.status <> 'ok' AND a.video_id IN ({mine}) ORDER BY a.camera, a.uri"
+            "FROM analyses AS a JOIN (SELECT uri, max(committed_at) AS last_at FROM analyses "
+            "WHERE status NOT IN ('running', 'dropped') GROUP BY uri) AS newest "
+            "ON newest.uri = a.uri AND newest.last_at = a.committed_at "
+            f"WHERE a.status NOT IN ('ok', 'running', 'dropped') AND {chosen} ORDER BY a.camera, a.uri"
         ),
     )
 
