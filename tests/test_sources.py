@@ -87,6 +87,7 @@ def test_what_is_missing(archive: Path, item: str) -> None:
         ("gs://bucket/a.mp4", "gs:// inputs are not supported"),
         ("empty", "directory empty holds no video: name the files, or another directory"),
         ("~nobody-of-this-name/a.mp4", "does not exist"),
+        ("", "an input is empty: name a file or directory"),
     ],
 )
 def test_refused(archive: Path, item: str, message: str) -> None:

@@ -44,9 +44,9 @@ def find(
         say: is told, in a line, which folders cannot be read and are passed over.
 
     Raises:
-        UsageError: no input exists at all (its code is that of the first), a directory holds no video (code
-            `empty`) or cannot be read (code `unreadable`), a scheme is not supported, or two addresses of web
-            servers have one name.
+        UsageError: no input exists at all (its code is that of the first), an input is an empty text, a
+            directory holds no video (code `empty`) or cannot be read (code `unreadable`), a scheme is not
+            supported, or two addresses of web servers have one name.
         StorageError: a bucket cannot be reached; or none of the inputs can be had, one at least because
             its server is away.
     """
@@ -128,6 +128,8 @@ def changed_since(source: Source) -> SourceError | None:
 
 def _expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Missing]:
     scheme, found, _ = item.partition("://")
+    if not item:  # a variable of a script that is not set; as a path it would be this very folder
+        raise UsageError("an input is empty", remedy="name a file or directory; this one is called .")
     if not found:
         return files.expand(item, since, say)
     if scheme == "s3":
