@@ -350,7 +350,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark in front
     except OSError as exc:
         raise UsageError(f"config {path} cannot be read", remedy=exc.strerror or str(exc)) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
@@ -422,7 +422,7 @@ def _where(loc: _Loc, places: _Places, path: Path | None) -> str:
     layer = _layer(loc, places)
     if path is None or layer != f"config {path}":
         return layer or "config"
-    line = line_in(path.read_text(encoding="utf-8"), loc)
+    line = line_in(path.read_text(encoding="utf-8-sig"), loc)
     return f"{layer}, line {line}" if line is not None else layer
 
 

@@ -106,6 +106,16 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_mark_of_the_byte_order_is_passed_over(tmp_path: Path) -> None:
+    """Editors of Windows put one in front; TOML called the file wrong in its first line."""
+    path = tmp_path / "c.toml"
+    path.write_text("[video]\nsample_fps = 5\n", encoding="utf-8-sig")
+    assert load(path).video.sample_fps == 5
+    path.write_text("[video]\nsample_fps = -5\n", encoding="utf-8-sig")
+    with pytest.raises(UsageError, match=r"c\.toml, line 2: video\.sample_fps = -5"):
+        load(path)
+
+
 ZONES = """[[rules]]
 name = 'b'
 kind = 'dwell'
