@@ -22,7 +22,10 @@ def config_command(
         bool, typer.Option("--show", help="Print the resolved config as TOML (the default).")
     ] = True,
 ) -> None:
-    """Check a config and print what it resolves to: defaults, file, MAREY_* environment, --set."""
+    """Check a config and print what it resolves to: defaults, file, environment, --set.
+
+    MAREY_VIDEO__SAMPLE_FPS in the environment is video.sample_fps; lists and sections there are JSON.
+    """
     from pipeline.cli.output import to_json
     from pipeline.config import Config
     from pipeline.config_text import to_toml
