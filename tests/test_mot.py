@@ -208,6 +208,8 @@ def test_where_labels_name_the_classes_all_of_them_count(tmp_path: Path) -> None
 
 def test_truth_that_no_motion_can_be_judged_by_is_refused(tmp_path: Path) -> None:
     path, model = tmp_path / "gt.txt", ConstantVelocity()
+    with pytest.raises(SourceError, match="no such file"):
+        evaluate_motion(path, model)
     path.write_text("1,1,1,2,3,4,1,-1,-1,-1\n")
     with pytest.raises(InputError, match="frame rate unknown"):
         evaluate_motion(path, model)

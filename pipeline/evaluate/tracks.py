@@ -160,10 +160,10 @@ def evaluate_motion(gt: Path, model: MotionModel, fps: float | None = None) -> d
         SourceError: the file cannot be read.
         InputError: it is malformed, has no track to judge, or its frame rate is unknown.
     """
+    truth = read_truth(gt)
     rate = frame_rate(fps, read_seqinfo(gt))
     if rate is None:
         raise InputError(f"{gt}: frame rate unknown", remedy="give --fps, or a seqinfo.ini beside the file")
-    truth = read_truth(gt)
     _check(gt, truth, MAX_FRAME)
     tracks = _true_tracks(truth)
     if not tracks:
