@@ -27,7 +27,7 @@ from pipeline.evaluate.events import TrueEvent
 from pipeline.ids import content_id
 from pipeline.media.decode import decode_inline
 from pipeline.media.items import DecodeJob, JobEnd, SampledFrame
-from pipeline.perceive import Perceiver, resolved
+from pipeline.perceive import Perceiver, half, resolved
 from pipeline.sources.source import VIDEO_SUFFIXES
 
 SAVE_EVERY_S = 30.0
@@ -177,12 +177,8 @@ def _sampled(
 def _stacked(path: Path, frames: Sequence[tuple[float, npt.NDArray[np.float32]]]) -> Embedded:
     if not frames:
         raise MediaError(f"{path.name} has no frames", remedy="leave it out")
-    return np.asarray([t for t, _ in frames]), as_stored(np.stack([vector for _, vector in frames]))
-
-
-def as_stored(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rounded to half precision, as the lake keeps them: a model must see the same in training."""
-    return embeddings.astype(np.float16).astype(np.float32)
+    # As the lake keeps them: a model must see the same in training.
+    return np.asarray([t for t, _ in frames]), half(np.stack([vector for _, vector in frames]))
 
 
 def clip_features(

@@ -74,20 +74,18 @@ def video_id(content_id: str, camera: str | None, recorded_at: datetime | None) 
     return digest("video", content_id, camera, at)
 
 
-def perception_id(
-    content_id: str, config: Config, weights: Mapping[str, str], detections: str | None = None
-) -> str:
+def perception_id(content_id: str, config: Config, weights: Mapping[str, str]) -> str:
     """Id of what the CNN says.
 
     Args:
         content_id: Digest of the file's bytes.
         config: Its sections `video` and `perceive` enter.
         weights: Role (encoder, detector) to digest of the weights.
-        detections: Digest of boxes that come from elsewhere in place of a detector's, if any.
     """
     settings = [_results(config, "video"), _results(config, "perceive")]
     version = [PERCEPTION_VERSION, STILL_VERSION] if config.perceive.still_threshold else PERCEPTION_VERSION
-    return digest("perception", version, content_id, settings, dict(weights), detections)
+    # The None once stood for boxes from a file; without it every perception there is would have another id.
+    return digest("perception", version, content_id, settings, dict(weights), None)
 
 
 def tracking_id(perception_id: str, config: Config, weights: Mapping[str, str]) -> str:

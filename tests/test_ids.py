@@ -129,13 +129,6 @@ def test_weights_enter_by_digest() -> None:
     assert changed(before, all_ids(config, model="other")) == {"analysis"}
 
 
-def test_brought_detections_are_another_perception() -> None:
-    config = Config()
-    own = ids.perception_id("c", config, {})
-    brought = {ids.perception_id("c", config, {}, digest) for digest in ("d1", "d2")}
-    assert len(brought | {own}) == 3
-
-
 @pytest.mark.parametrize(
     ("constant", "expected"),
     [

@@ -58,11 +58,6 @@ class Camera:
         reach = -self.height_m / float(ray[2])
         return float(ray[0]) * reach, float(ray[1]) * reach
 
-    @property
-    def horizon_px(self) -> float:
-        """Row of the horizon."""
-        return self.height / 2 - self.focal_px * float(np.tan(self.pitch))
-
 
 @dataclass(frozen=True)
 class Light:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.analyze import Options, Reporter, analyze
-from pipeline.config import Config, load
+from pipeline.config import load
 from pipeline.demo.render import render_demo
 from pipeline.demo.truth import DemoTruth, demo_rules
 from pipeline.lake import schema
@@ -85,7 +85,7 @@ def run_demo(out: Path, *, seed: int, reporter: Reporter, say: Callable[[str], N
         watch,
         counts,
         events,
-        _text(out, counts, events, watch, config),
+        _text(out, counts, events, watch),
     )
 
 
@@ -143,11 +143,7 @@ def _event(label: str, direction: str | None, true: Any, found: Any) -> dict[str
 
 
 def _text(
-    out: Path,
-    counts: list[dict[str, Any]],
-    events: list[dict[str, Any]],
-    watch: dict[str, float],
-    config: Config,
+    out: Path, counts: list[dict[str, Any]], events: list[dict[str, Any]], watch: dict[str, float]
 ) -> str:
     lines = ["", "objects of 1 s and more        true  found"]
     lines += [f"  {row['class']:28} {row['true']:4} {row['found']:6}" for row in counts]

@@ -106,12 +106,6 @@ def current_analyses(lake: Lake, video_ids: Iterable[str]) -> dict[str, Analysis
     return {key: row for key, row in current.items() if row is not None}
 
 
-def unended_attempts(lake: Lake, video_ids: Iterable[str]) -> dict[str, tuple[datetime | None, ...]]:
-    """When the attempts without an end began, since each video's last success, for `max_attempts`."""
-    found = histories(lake, video_ids)
-    return {key: tuple(row.started_at for row in history.unended) for key, history in found.items()}
-
-
 def ends_by_uri(lake: Lake, uris: Iterable[str]) -> Counter[str]:
     """How many attempts came to an end, whichever, under each of the names; the others may be at work."""
     rows = _lookup(lake, "analyses", "uri", list(dict.fromkeys(uris)))
@@ -226,11 +220,6 @@ def read_rows(
         part = f"{where} AND sample >= {block * samples} AND sample < {(block + 1) * samples}"
         rows = asked(partial(_select, name, columns=wanted, where=part))
         yield sort_rows(name, rows).select(chosen.names).cast(chosen)
-
-
-def empty_rows(name: str) -> pa.Table:
-    """No rows, in the schema of the stage that fills a table."""
-    return _STAGES[name].empty_table()
 
 
 def quoted(text: str) -> str:

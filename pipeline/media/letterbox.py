@@ -71,12 +71,6 @@ class Letterbox:
         moved = moved.clip(0, (self.display_width, self.display_height))
         return moved.reshape(boxes.shape).astype(boxes.dtype)
 
-    def from_display(self, boxes: NDArray[np.floating]) -> NDArray[np.floating]:
-        """The way back: displayed pixels to input pixels, same shape and dtype."""
-        points = boxes.reshape(*boxes.shape[:-1], -1, 2)
-        moved = points * (self.scale_x, self.scale_y) + (self.left, self.top)
-        return moved.reshape(boxes.shape).astype(boxes.dtype)
-
     def paste(self, content: Picture) -> Picture:
         """A new input picture, (height, width, 3) RGB uint8, around `content` of the content's size."""
         if content.shape != (self.content_height, self.content_width, 3):

@@ -24,9 +24,9 @@ def test_ground_and_projection_are_inverse() -> None:
 
 
 def test_the_sky_is_no_ground() -> None:
-    above = CAMERA.horizon_px - 1
+    horizon = CAMERA.height / 2 - CAMERA.focal_px * np.tan(CAMERA.pitch)
     with pytest.raises(ValueError, match="not below the horizon"):
-        CAMERA.ground(320, above)
+        CAMERA.ground(320, horizon - 1)
 
 
 def test_shadows_fall_away_from_the_sun() -> None:

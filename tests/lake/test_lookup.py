@@ -22,7 +22,6 @@ from pipeline.lake.lookup import (
     met,
     read_rows,
     run_sql,
-    unended_attempts,
 )
 from pipeline.lake.records import Analysis, Place, VideoName, analyses_table, place_rows
 from pipeline.lake.tables import Lake
@@ -88,13 +87,13 @@ def test_many_keys_give_the_same_as_few(lake: Lake, monkeypatch: pytest.MonkeyPa
 def test_unended_attempts_are_counted_since_the_last_success(lake: Lake) -> None:
     start_attempts(lake, [running("v1")])
     analyse(lake, "v1", rows={})
-    assert unended_attempts(lake, ["v1"]) == {"v1": ()}
+    assert histories(lake, ["v1"])["v1"].unended == ()
     dead = start_attempts(lake, [running("v1"), running("v1")])
     commit(lake, [Ending(analysis=replace(dead[0], status="crashed", error_code="crash"))])
     [failed] = start_attempts(lake, [running("v1")])
     commit(lake, [Ending(analysis=replace(failed, status="failed", error_code="media"))])
-    found = unended_attempts(lake, ["v1", "v2"])
-    assert found == {"v1": (dead[0].started_at, dead[1].started_at), "v2": ()}
+    found = histories(lake, ["v1", "v2"])
+    assert (found["v1"].unended, found["v2"].unended) == (tuple(dead), ())
 
 
 def test_attempts_at_which_the_program_failed_are_dead_at_once(lake: Lake) -> None:

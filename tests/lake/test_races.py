@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.lake.commit import Decision, commit, start_attempts
-from pipeline.lake.lookup import current_analyses, histories, unended_attempts
+from pipeline.lake.lookup import current_analyses, histories
 from pipeline.lake.query import query
 from pipeline.lake.staging import Staging, stage
 from pipeline.lake.tables import Lake
@@ -161,9 +161,9 @@ def test_a_kill_leaves_the_old_state_or_the_new(home: str, when: str, deadly: in
     complete = (when, deadly) == ("after", WRITES_OF_AN_ANALYSIS)
     assert seen() == (new if complete else old)
     died = deadly > 1 and not complete
-    assert len(unended_attempts(lake, ["v1"])["v1"]) == int(died)
+    assert len(histories(lake, ["v1"])["v1"].unended) == int(died)
     current = current_analyses(lake, ["v1"])["v1"]
     if current.analysis_id != "a2":
         analyse(lake, "v1", "a2", basis=current.revision, rows=stage_rows(objects=3))
     assert seen() == new
-    assert unended_attempts(lake, ["v1"]) == {"v1": ()}
+    assert histories(lake, ["v1"])["v1"].unended == ()

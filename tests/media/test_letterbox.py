@@ -55,7 +55,9 @@ def test_the_content_is_the_whole_picture(dw: int, dh: int, w: int, h: int) -> N
 def test_there_and_back(dw: int, dh: int, part: list[float]) -> None:
     box = Letterbox.fit(dw, dh, 512, 288)
     boxes = (np.array([part, part]) * [dw, dh, dw, dh]).astype(np.float32)
-    back = box.to_display(box.from_display(boxes))
+    content = [box.content_width, box.content_height] * 2
+    there = np.array(part) * content + [box.left, box.top] * 2
+    back = box.to_display(np.array([there, there], np.float32))
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, boxes, atol=1e-3 * max(dw, dh, 1))
 
