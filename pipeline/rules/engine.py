@@ -186,9 +186,8 @@ class ObjectRunner:
         now = rows.t[-1] - FORGET_S
         for track in [track for track, known in self._objects.items() if now > known.last_t]:
             yield from self._end(track, rows)
-        # What is over before anybody who is remembered was last seen tells nothing any more.
-        oldest = min((known.last_t for known in self._objects.values()), default=float(rows.t[-1]))
-        while self._lost and self._lost[0][0] < oldest and self._lost[0][1] < rows.t[-1] - FORGET_S:
+        # Whoever is remembered was seen after what was over by then.
+        while self._lost and self._lost[0][1] < now:
             del self._lost[0]
 
     def finish(self, row: int, end_t: float) -> Iterator[Finding]:
