@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.analyze.perception import job_of
 from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.errors import MareyError
-from pipeline.media import DecodeJob, Feed, JobEnd, JobStart, SampledFrame, VideoInfo
+from pipeline.media import Feed, JobEnd, JobStart, SampledFrame, VideoInfo
 
 _PACKAGES = ("torch", "openvino", "onnxruntime", "av", "decord", "deltalake", "pyarrow", "prefect")
 
@@ -43,20 +45,7 @@ def machine(config: Config) -> dict[str, Any]:
 
 def explain(path: Path, config: Config) -> dict[str, Any]:
     """Decode a file once, in a child process: its streams, what reads it and how, what would be lost."""
-    video = config.video
-    job = DecodeJob(
-        key=str(path),
-        path=str(path),
-        sample_fps=video.sample_fps,
-        width=config.perceive.input_width,
-        height=config.perceive.input_height,
-        max_pixels=video.max_pixels,
-        max_streams=video.max_streams,
-        reader=video.reader,
-        explain=True,
-        stall_s=video.stall_s,
-        max_memory_bytes=video.max_memory_mb << 20,
-    )
+    job = replace(job_of(str(path), str(path), config), explain=True)
     found: dict[str, Any] = {"file": str(path)}
     samples = 0
     with Feed(max_pixels=job.width * job.height) as feed:

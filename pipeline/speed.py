@@ -221,25 +221,10 @@ def _timed(act: Callable[[], None]) -> dict[str, float]:
 
 def _jobs(config: Config, videos: Sequence[str]) -> Iterator[DecodeJob]:
     """A job for each whole video."""
-    from pipeline.media import DecodeJob
+    from pipeline.analyze.perception import job_of
 
-    video, perceive = config.video, config.perceive
     for path in videos:
-        yield DecodeJob(
-            path,
-            path,
-            sample_fps=video.sample_fps,
-            width=perceive.input_width,
-            height=perceive.input_height,
-            stretch=perceive.fit == "stretch",
-            still_threshold=perceive.still_threshold,
-            motion_grid=perceive.embeddings,
-            max_pixels=video.max_pixels,
-            max_streams=video.max_streams,
-            stall_s=video.stall_s,
-            max_memory_bytes=video.max_memory_mb << 20,
-            reader=video.reader,
-        )
+        yield job_of(path, path, config)
 
 
 def _decode(config: Config, videos: Sequence[str], lake: str, began: float) -> dict[str, Any]:
@@ -249,12 +234,12 @@ def _decode(config: Config, videos: Sequence[str], lake: str, began: float) -> d
     from pipeline.perceive import resolved
 
     config = config.model_copy(update={"perceive": resolved(config.perceive)})
-    counts = {"frames": 0, "video_s": 0.0}
+    jobs, counts = list(_jobs(config, videos)), {"frames": 0, "video_s": 0.0}
 
     def act() -> None:
         size = config.perceive.input_width * config.perceive.input_height
         with Feed(num_decoders(config), max_pixels=size) as feed:
-            for item in feed.run(_jobs(config, videos)):
+            for item in feed.run(jobs):
                 if isinstance(item, SampledFrame):
                     counts["frames"] += 1
                 elif isinstance(item, JobEnd):

@@ -283,10 +283,16 @@ def segment_ticks(plan: VideoPlan, config: Config) -> int:
 
 def decode_job(work: VideoWork, first: int, end: int, config: Config) -> DecodeJob:
     """The job of one segment; its key leads back to the work and the segment."""
+    key = f"{work.plan.name.video_id}:{first}"
+    return job_of(key, str(work.plan.source.path), config, first, end)
+
+
+def job_of(key: str, path: str, config: Config, first: int = 0, end: int | None = None) -> DecodeJob:
+    """A job as an analysis with this config has it: samples `first` <= s < `end`, None to the file's end."""
     video, perceive = config.video, config.perceive
     return DecodeJob(
-        key=f"{work.plan.name.video_id}:{first}",
-        path=str(work.plan.source.path),
+        key=key,
+        path=path,
         first_sample=first,
         end_sample=end,
         sample_fps=video.sample_fps,
