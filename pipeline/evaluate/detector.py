@@ -18,7 +18,7 @@ from models.training.coco import read_coco
 from models.training.pictures import check_size
 from pipeline.config import PerceiveConfig
 from pipeline.errors import UsageError
-from pipeline.media.letterbox import GREY, Letterbox
+from pipeline.media.letterbox import Letterbox
 from pipeline.perceive import Perceiver, displayed
 
 MAX_DETECTIONS = 100  # per image, as COCO counts
@@ -130,13 +130,7 @@ def fitted(picture: Picture, settings: PerceiveConfig) -> tuple[Picture, Letterb
     box = Letterbox.fit(picture.shape[1], picture.shape[0], width, height, stretch=stretch)
     how = cv2.INTER_AREA if box.scale_x < 1 else cv2.INTER_LINEAR
     content = cv2.resize(picture, (box.content_width, box.content_height), interpolation=how)
-    out = np.full((height, width, 3), GREY, np.uint8)
-    rows, columns = (
-        slice(box.top, box.top + box.content_height),
-        slice(box.left, box.left + box.content_width),
-    )
-    out[rows, columns] = content
-    return out, box
+    return box.paste(np.asarray(content, np.uint8)), box
 
 
 def of_classes(truth: dict[str, Any], classes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
