@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str]) -> int:
     """Run the command; what typer makes of interrupts and broken pipes is undone."""
     from typer.exceptions import Abort, Exit, TyperException
 
-    from pipeline.cli.app import app
+    from pipeline.cli.commands import app
 
     try:
         code = app(list(arguments), prog_name="marey", standalone_mode=False)

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Json, Lake, Settings, app, command, put, read_config, say
+from pipeline.cli.app import (
+    Cameras,
+    ConfigFile,
+    DryRun,
+    Json,
+    Lake,
+    Settings,
+    app,
+    command,
+    put,
+    read_config,
+    say,
+)
 from pipeline.cli.progress import clock, reporter
 
 if TYPE_CHECKING:
@@ -45,9 +57,7 @@ def analyze_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also what failed for another reason than its bytes.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Work on at most so many videos.")] = None,
     since: Annotated[
         datetime | None, typer.Option(help="Of directories, prefixes, globs: changed since (UTC).")
@@ -115,9 +125,7 @@ def reinterpret_command(
     lake: Lake = "./lake",
     config: ConfigFile = None,
     settings: Settings = None,
-    camera: Annotated[
-        str, typer.Option(help="Shell pattern of cameras; * takes also videos without one.")
-    ] = "*",
+    camera: Cameras = "*",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would come, go and be counted; the lake stays as it is."),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 __all__ = [
-    "ConfigFile", "Json", "Lake", "Settings", "app", "command", "evaluate_app", "put", "read_config", "say",
-    "train_app",
+    "Cameras", "ConfigFile", "DryRun", "Json", "Lake", "Settings", "app", "command", "evaluate_app", "put",
+    "read_config", "say", "train_app",
 ]  # fmt: skip
 
 app = typer.Typer(
@@ -44,6 +44,10 @@ Settings = Annotated[
     typer.Option("--set", help="A config value, as key=value; may be repeated. video.sample_fps=5"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Cameras = Annotated[
+    str, typer.Option("--camera", help="Shell pattern of cameras; * takes also videos without one.")
+]
 
 
 def example(*lines: str) -> str:
@@ -102,8 +106,3 @@ def _root(
     ] = False,
 ) -> None:
     """What stands before the name of a command."""
-
-
-# Commands register themselves with the apps above.
-from pipeline.cli import analyze, demo, exchange, lake, look, maintain, models, serve, setup  # noqa: E402, F401
-from pipeline.cli import speed as speed  # noqa: E402

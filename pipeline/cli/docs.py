@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import typer
 
-from pipeline.cli.app import app
+from pipeline.cli.commands import app
 
 _HEAD = """\
 # Commands

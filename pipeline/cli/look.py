@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Json, Lake, app, command, put, say
+from pipeline.cli.app import Cameras, ConfigFile, Json, Lake, app, command, put, say
 from pipeline.cli.text import complain
 from pipeline.cli.videos import originals
 
@@ -145,9 +145,7 @@ def report_command(
     since: Annotated[
         datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Recorded since (UTC).")
     ] = None,
-    camera: Annotated[
-        str, typer.Option("--camera", help="Shell pattern of cameras; * takes also videos without one.")
-    ] = "*",
+    camera: Cameras = "*",
     on: Annotated[
         datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Recorded on this date (UTC).")
     ] = None,

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Json, Lake, Settings, app, command, put, read_config, say
+from pipeline.cli.app import ConfigFile, DryRun, Json, Lake, Settings, app, command, put, read_config, say
 from pipeline.cli.output import Format, to_json, write
 from pipeline.errors import StorageError
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 @command(

@@ -33,6 +33,12 @@ EventData = Annotated[
     ),
 ]
 Truth = Annotated[Path, typer.Option("--gt", help="Truth in MOTChallenge text.", show_default=False)]
+Images = Annotated[
+    Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
+]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Keep features here (.npz); else in marey's cache.")
+]
 Weights = Annotated[str, typer.Option("--weights", help="`default`, or a .safetensors file.")]
 
 
@@ -98,9 +104,7 @@ def track_command(
 )
 def evaluate_detector(
     data: Annotated[Path, typer.Option("--data", help="Truth in COCO format.", show_default=False)],
-    images: Annotated[
-        Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
-    ],
+    images: Images,
     weights: Weights = "default",
     detector: Annotated[
         str | None, typer.Option("--detector", help="An ONNX detector with its TOML, in place of ours.")
@@ -163,9 +167,7 @@ def evaluate_detector(
 @command(evaluate_app, "appearance", "marey evaluate appearance --data val.json --images val/")
 def evaluate_appearance(
     data: Annotated[Path, typer.Option("--data", help="Boxes in COCO format.", show_default=False)],
-    images: Annotated[
-        Path, typer.Option("--images", help="Folder that file_name is relative to.", show_default=False)
-    ],
+    images: Images,
     weights: Weights = "default",
     seed: Seed = 0,
     as_json: Json = False,
@@ -228,9 +230,7 @@ def evaluate_events(
         float, typer.Option(min=0, max=1, help="Score that makes a clip, or opens an interval.")
     ] = 0.5,
     weights: Weights = "default",
-    cache: Annotated[
-        Path | None, typer.Option(help="Keep features here (.npz); else in marey's cache.")
-    ] = None,
+    cache: Cache = None,
     as_json: Json = False,
 ) -> None:
     """Accuracy of an event model on clips; on untrimmed videos, mean average precision at tIoU and spotting.
@@ -386,9 +386,7 @@ def train_motion_command(
 def train_events_command(
     data: EventData,
     out: Out = Path("events.safetensors"),
-    cache: Annotated[
-        Path | None, typer.Option(help="Keep features here (.npz); else in marey's cache.")
-    ] = None,
+    cache: Cache = None,
     folds: Annotated[int, typer.Option(min=0, help="Of the cross-validation; 0 leaves it out.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Rounds over the data, at most.")] = 60,
     held_out: Annotated[

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.app import ConfigFile, Lake, Settings, app, command, put, read_config, say
+from pipeline.cli.app import ConfigFile, DryRun, Lake, Settings, app, command, put, read_config, say
 from pipeline.errors import UsageError
 
 
@@ -116,9 +116,7 @@ def deploy_command(
         typer.Option(help="Prefix of URIs that runs may use; may be repeated. Default: source and lake."),
     ] = None,
     file: Annotated[Path, typer.Option(help="Pools, queues, schedules.")] = Path("deploy/prefect.yaml"),
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Put pools, queues, deployments and schedules onto the Prefect server. Again: only what differs."""
     from pipeline.sqs import Queue

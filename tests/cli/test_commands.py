@@ -21,7 +21,7 @@ import pytest
 from typer.main import get_command
 
 from pipeline.cli import run
-from pipeline.cli.app import app
+from pipeline.cli.commands import app
 from pipeline.cli.docs import command_paths, help_text
 from pipeline.config import Config, load
 from pipeline.lake.query import query

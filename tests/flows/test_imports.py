@@ -25,7 +25,7 @@ def run(program: str, **variables: str) -> object:
 
 def test_the_program_does_without_prefect() -> None:
     program = (
-        "import json, sys, pipeline.cli.app, pipeline.analyze, flows.report, flows.settings;"
+        "import json, sys, pipeline.cli.commands, pipeline.analyze, flows.report, flows.settings;"
         "print(json.dumps([name for name in sys.modules if name.partition('.')[0] == 'prefect']))"
     )
     assert run(program) == []
