@@ -174,6 +174,14 @@ def test_entry_must_last():
     assert len(events_of(zone("zone_exit", min_duration_s=1.9), tracks)) == 0
 
 
+def test_a_stay_that_was_long_enough_only_between_two_samples_counts():
+    times, points = (0, 1, 2, 6, 7), ((300, 250), (500, 250), (500, 250), (700, 250), (700, 250))
+    tracks = table(path_rows(1, times, points))  # passes the edges at 0.5 s and 4 s
+    assert seen(events_of(zone("dwell", min_duration_s=3), tracks)) == [(0.5, 4.0)]
+    assert len(events_of(zone("zone_entry", min_duration_s=3), tracks)) == 1
+    assert len(events_of(zone("dwell", min_duration_s=4), tracks)) == 0
+
+
 def test_jitter_on_the_edge_of_a_zone_is_neither_entry_nor_exit():
     random = np.random.default_rng(2)
     tracks = along(30, lambda t: (300 + 100 * min(t, 1) + random.uniform(-4.9, 4.9), 250))
@@ -238,6 +246,13 @@ def test_who_numbers_pixels_reaches_the_edge_with_the_last_one():
     assert len(events_of(gate, along(10, lambda t: (450 + 10 * t, 500)))) == 1
     short = gate.model_copy(update={"line": ((500, 100), (500, 490))})
     assert len(events_of(short, along(10, lambda t: (450 + 10 * t, 500)))) == 0
+
+
+@pytest.mark.parametrize("x", [-50, 1050])
+@pytest.mark.parametrize("y", [-50, 550])
+def test_a_zone_in_a_corner_of_the_picture_holds_objects_cut_by_both_edges(x, y):
+    whole = Rule(name="all", kind="dwell", zone=((0, 0), (1, 0), (1, 1), (0, 1)), min_duration_s=2)
+    assert len(events_of(whole, along(3, lambda t: (x, y)))) == 1
 
 
 def test_a_small_zone_can_be_entered_by_a_large_object():
