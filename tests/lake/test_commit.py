@@ -157,6 +157,7 @@ def test_a_late_worker_does_not_bring_an_old_version_back(lake: Lake) -> None:
     analyse(lake, "new", uri=uri, name={"etag": "2", "seen_at": now})
     analyse(lake, "old", uri=uri, name={"etag": "1", "seen_at": now - timedelta(hours=1)})
     assert known_videos(lake, [uri])[uri].video_id == "new"
+    assert lake.table("videos").count() == 1, "a name older than the newest is left out"
     assert counts(lake, "WHERE video_id = 'old'") == NONE
 
 

@@ -244,3 +244,4 @@ def test_losses_just_after_a_job_are_the_next_ones(made: dict[str, Path]) -> Non
     ends = [list(decoder.items(job, lambda: None))[-1] for job in jobs]
     assert [end.frames_failed for end in ends if isinstance(end, JobEnd)] == [2, 3, 2]
     assert [end.frames_decoded for end in ends if isinstance(end, JobEnd)] == [10, 35, 48]
+    assert [end.next_sample for end in ends if isinstance(end, JobEnd)] == [12, 50, None]
