@@ -58,7 +58,7 @@ FRAMES = _schema(
         CAMERA_MOTION,
         "shift, scale and rotation since the sampled frame before; null if none",
     ),
-    ("reused", pa.bool_(), "perception taken from the frame before, since nothing moved"),
+    ("reused", pa.bool_(), "detections taken over from a frame shortly before, since the scene was still"),
 )
 
 DETECTIONS = _schema(
@@ -184,7 +184,7 @@ ANALYSES = _schema(
     ("config_id", pa.string(), "key into configs"),
     ("weights", pa.string(), "JSON: digests of the weights used, by role"),
     ("marey_version", pa.string(), "version of the program"),
-    ("reader", pa.string(), "pyav or decord"),
+    ("reader", pa.string(), "what read the file: pyav, decord, or decord, pyav for both"),
     ("time_source", pa.string(), "pts, dts or duration: where frame times come from"),
     ("runtime", pa.string(), "what ran the CNN"),
     ("device", pa.string(), "where it ran"),

@@ -1,4 +1,4 @@
-"""Vectors of frames and objects: most of a lake's bytes, so they may go before the rows do.
+"""Vectors of frames and detections: most of a lake's bytes, so they may go before the rows do.
 
 `marey compact` drops them from runs that are older than `lake.keep_vectors_days`. What needs them afterwards
 (tracking, event models, a copy for another camera) cannot be made from such a run: a note in the lake says

@@ -1,4 +1,4 @@
-"""Results for people: annotated clips and timelines."""
+"""Results for people: annotated clips, timelines and pages."""
 
 from pipeline.report.clip import annotate
 from pipeline.report.timeline import timeline_picture
