@@ -7,7 +7,7 @@ box as distributions over bins (Generalized Focal Loss, arXiv 2006.04388), and a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -31,8 +31,8 @@ class DetectorConfig:
     embedding: int = 64
     blocks: tuple[int, ...] = FAST_BLOCKS  # of the backbone's stages
     towers: tuple[int, ...] = (1, 2, 2)  # separable convolutions of the heads at strides 8, 16, 32
-    input_width: int = field(default=512)
-    input_height: int = field(default=288)
+    input_width: int = 512
+    input_height: int = 288
 
     def __post_init__(self) -> None:
         if not self.classes:

@@ -30,12 +30,10 @@ class Source:
     changed_at: datetime  # UTC
     etag: str | None  # changes when the bytes do; null: the server does not say
     content_id: str | None = None
-    address: str = field(
-        default="", repr=False, compare=False
-    )  # what a web server is asked for, query and all
-    seen_at: datetime = field(
-        default_factory=lambda: datetime.now(UTC), repr=False, compare=False
-    )  # when the name led to this version; of a copy: when its reading began
+    # What a web server is asked for, query and all.
+    address: str = field(default="", repr=False, compare=False)
+    # When the name led to this version; of a copy: when its reading began.
+    seen_at: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False, compare=False)
 
     @property
     def asked(self) -> str:
