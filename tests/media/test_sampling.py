@@ -111,6 +111,25 @@ class TestClock:
         assert [clock.show(None, None, duration) for duration in (0, 30, 0)] == [0, 20, 50]
         assert clock.time_source == "duration"
 
+    def test_what_is_lost_has_its_place_after_the_frame_shown_last(self) -> None:
+        clock = Clock(self.base, 25)
+        assert clock.place(1000) is None  # from where, no frame has told yet
+        assert [clock.show(pts, None, 40) for pts in (1000, 1040)] == [0, 40]
+        assert [clock.place(pts) for pts in (1080, 1020, None)] == [80, 40, None]
+        assert [clock.place_before(pts) for pts in (1080, None)] == [79, None]
+
+    def test_a_loss_more_than_a_minute_ahead_is_at_no_time(self) -> None:
+        clock = Clock(self.base, 25)
+        clock.show(1000, None, 40)
+        assert [clock.place(pts) for pts in (61_001, 61_000, 121_000, 181_001)] == [
+            None,
+            60_000,
+            120_000,
+            None,
+        ]
+        clock.jump()
+        assert clock.place(500_000) == 499_000
+
     @given(st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), max_size=50))
     def test_never_backwards(self, stamps: list[int | None]) -> None:
         clock = Clock(self.base, 25)
