@@ -21,6 +21,7 @@ from tests.helpers import shared_path
 SIZE = (1000, 500)
 HEIGHT = 100.0
 YARD = ((400, 100), (600, 100), (600, 400), (400, 400))
+HORSESHOE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.6, 0.8), (0.6, 0.4), (0.4, 0.4), (0.4, 0.8), (0.2, 0.8))
 
 
 def path_rows(
@@ -215,19 +216,17 @@ def test_two_dwells_of_one_object_are_two():
 
 
 def test_zone_that_is_not_convex():
-    horseshoe = (
-        (0.2, 0.2),
-        (0.8, 0.2),
-        (0.8, 0.8),
-        (0.6, 0.8),
-        (0.6, 0.4),
-        (0.4, 0.4),
-        (0.4, 0.8),
-        (0.2, 0.8),
-    )
-    rule = Rule(name="u", kind="zone_entry", zone=horseshoe)
+    rule = Rule(name="u", kind="zone_entry", zone=HORSESHOE)
     tracks = along(20, lambda t: (50 * t, 300))  # crosses both legs
     assert seen(events_of(rule, tracks)) == [(4.0, 4.0), (12.0, 12.0)]
+
+
+def test_a_step_over_several_edges_of_a_zone_passes_the_last():
+    rule = Rule(name="u", kind="zone_entry", zone=HORSESHOE)
+    tracks = table(path_rows(1, (0, 1), ((100, 300), (700, 300))))  # over one leg into the other, from 600 on
+    event = events_of(rule, tracks).to_pylist()[0]
+    assert event["t_start"] == pytest.approx(5 / 6)
+    assert json.loads(event["details"])["x_px"] == pytest.approx(600)
 
 
 def test_a_zone_up_to_the_edge_holds_objects_cut_by_it():

@@ -165,6 +165,13 @@ def test_occupancy_goes_on_while_another_is_inside():
     assert [d["most"] for d in measured(events)] == [2, 1]
 
 
+def test_whoever_lingers_on_the_edge_is_inside_from_a_second_before_it_is_certain():
+    def lingers(t: float) -> tuple[float, float]:  # the edge is at 400, and certain what is 5 pixels beyond
+        return (390 if t < 1 else 402 if t < 5 else 450), 250
+
+    assert seen(events_of(zone("occupancy"), along(10, lingers))) == [(4.0, 10.0)]
+
+
 def test_occupancy_by_jitter_on_the_edge_is_none():
     random = np.random.default_rng(5)
     tracks = along(30, lambda t: (300 + 100 * min(t, 1) + random.uniform(-4.9, 4.9), 250))

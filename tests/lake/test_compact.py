@@ -365,6 +365,18 @@ def test_segments_that_no_commit_will_need_go(tmp_path: Path, bucket: bool, s3_s
     assert lake.location.names("_staging") == ["0f/0-9.parquet"]
 
 
+def test_segments_stay_as_long_as_one_of_their_perception_is_young(tmp_path: Path) -> None:
+    lake = Lake.open(tmp_path)
+    long_ago = datetime(2025, 3, 1, tzinfo=UTC).timestamp()
+    for name, old in (("ef/0-9", True), ("ef/10-19", False), ("ef/20-29", True), ("0f/0-9", True)):
+        file = tmp_path / "_staging" / f"{name}.parquet"
+        lake.location.create(f"_staging/{name}.parquet", b"")
+        if old:
+            os.utime(file, (long_ago, long_ago))
+    compact(str(tmp_path), USUAL)
+    assert lake.location.names("_staging") == [f"ef/{span}.parquet" for span in ("0-9", "10-19", "20-29")]
+
+
 def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake.open(tmp_path)
     for number in range(13):
