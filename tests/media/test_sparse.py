@@ -19,7 +19,8 @@ from pipeline.media.nal import DISPOSABLE, REFERENCE, START, PacketKinds, Unknow
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.readers import Readers
 from pipeline.media.sampling import Grid
-from pipeline.media.sparse import Plan
+from pipeline.media.scan import PacketScan
+from pipeline.media.sparse import Plan, plan_for
 from tests.helpers import shared_path
 from tests.media.make import write_video
 from tests.media.mutate import mutated
@@ -277,6 +278,21 @@ def test_instants_of_many_times_are_those_of_each() -> None:
     for fps in (0.333333333333, 1.0, 29.97, 10.0):
         grid = Grid.of(fps, Fraction(1, 90_000))
         assert grid.first_samples(ticks).tolist() == [grid.first_sample(int(t)) for t in ticks]
+
+
+def test_an_idr_picture_with_one_before_it_on_display_parts_nothing() -> None:
+    order = np.arange(9) * 250
+    order[5], order[6] = order[6], order[5]  # what leads the third group is shown before its first picture
+    kinds = np.zeros(9, np.uint8)
+    kinds[[0, 3, 5]] = START
+    kinds[[4, 7]] = DISPOSABLE
+    stamps, none = np.sort(order), np.zeros(9, np.int64)
+    packets = PacketScan(None, stamps, stamps, none, order, None, kinds)
+    plan = plan_for(packets, Grid.of(1, Fraction(1, 1000)), 0)
+    assert plan is not None
+    assert np.flatnonzero(plan.starts).tolist() == [0, 3]
+    assert stamps[plan.shown].tolist() == [0, 1000, 2000]
+    assert order[plan.fed].tolist() == [0, 750, 1000, 1500, 1250, 2000]
 
 
 AVCC = bytes([1, 100, 0, 31, 0xFF])
