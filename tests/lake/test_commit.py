@@ -183,6 +183,15 @@ def test_group_commit_is_due_by_time_and_at_the_end(lake: Lake) -> None:
     assert (group.due(), len(group.flush()), group.flush()) == (False, 1, [])
 
 
+def test_group_commit_is_due_by_bytes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = (
+        ending(finished(row)) for row in start_attempts(lake, [running(f"v{n}") for n in range(3)])
+    )
+    monkeypatch.setattr(GroupCommit, "MAX_BYTES", sum(rows.nbytes for rows in first.rows.values()) + 1)
+    group = GroupCommit(lake, interval_s=3600, max_videos=64)
+    assert [len(group.add(one)) for one in (first, *others)] == [0, 2, 0]
+
+
 def test_one_loser_in_a_group_does_not_stop_the_others(lake: Lake) -> None:
     a, b = start_attempts(lake, [running("a"), running("b")])
     analyse(lake, "a", "theirs")
