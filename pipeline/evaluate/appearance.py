@@ -50,7 +50,10 @@ def retrieval(
     chance = 0.0
     frames: list[list[Array]] = []
     for number, image in enumerate(pictures):
-        views, pixels = _views(image, np.random.default_rng([seed, number]))
+        try:
+            views, pixels = _views(image, np.random.default_rng([seed, number]))
+        except ValueError as exc:  # of a picture of which only the beginning is whole
+            raise UsageError("the data cannot be read", got=str(exc)) from exc
         found = all_outputs(network.run, pixels)
         frames.append([out.embedding for out in found])
         looks = [

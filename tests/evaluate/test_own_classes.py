@@ -138,6 +138,19 @@ def test_pictures_of_another_size_than_their_boxes_are_refused(shipped: Perceive
     detect_images(shipped, truth, tmp_path)
 
 
+def test_a_picture_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    """Its header is whole, so it is met when it is drawn."""
+    data = write_shapes(tmp_path, 1)
+    truth = json.loads(data.read_text())
+    truth["categories"][0]["name"] = "person"
+    data.write_text(json.dumps(truth))
+    picture = tmp_path / truth["images"][0]["file_name"]
+    encoded = cv2.imencode(".jpg", cv2.imread(str(picture)))[1].tobytes()
+    picture.write_bytes(encoded[: encoded.index(b"\xff\xda")])
+    with pytest.raises(UsageError, match=r"the data cannot be read .*1\.png cannot be decoded"):
+        retrieval("default", data, tmp_path)
+
+
 @pytest.mark.parametrize("what", ["black", "white", "noise", "enlarged 16x16"])
 def test_there_is_nothing_where_nothing_is(shipped: Perceiver, what: str) -> None:
     rng = np.random.default_rng(0)
