@@ -245,3 +245,15 @@ def test_losses_just_after_a_job_are_the_next_ones(made: dict[str, Path]) -> Non
     assert [end.frames_failed for end in ends if isinstance(end, JobEnd)] == [2, 3, 2]
     assert [end.frames_decoded for end in ends if isinstance(end, JobEnd)] == [10, 35, 48]
     assert [end.next_sample for end in ends if isinstance(end, JobEnd)] == [12, 50, None]
+
+
+def test_losses_that_a_job_was_told_of_are_forgotten(made: dict[str, Path]) -> None:
+    # Frame n is sample 4 n; of the packets lost at 40, 44, 48 and 52 the last two are the second job's.
+    decoder = Decoder()
+    jobs = cut(replace(SMALL, path=str(made["lossy.mkv"]), sample_fps=100.0), [45, 61])[:2]
+    ends = [list(decoder.items(job, lambda: None))[-1] for job in jobs]
+    decoder.close()
+    assert [(end.frames_failed, end.next_sample) for end in ends if isinstance(end, JobEnd)] == [
+        (2, 48),
+        (2, 64),
+    ]
