@@ -1,4 +1,4 @@
-"""Fixtures of all tests: random state is restored after each; an S3 server, and places for lakes."""
+"""Fixtures and settings of all tests: random state is restored after each; an S3 server, places for lakes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from tests.s3 import Server, moto_server
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("marey", deadline=None)
+settings.load_profile("marey")
 
 
 @pytest.fixture(autouse=True)

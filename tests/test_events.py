@@ -112,7 +112,7 @@ def scored(model: EventNetwork, frames: pa.Table, cuts: Sequence[int] = ()) -> t
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.cell}{'-causal' * c.causal}")
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 1000), num=st.integers(1, 500), cuts=st.lists(st.integers(0, 500), max_size=6))
 def test_cutting_the_frames_changes_nothing(config: EventModelConfig, seed: int, num: int, cuts: list[int]):
     model, frames = model_of(config), random_frames(seed, num)

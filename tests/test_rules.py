@@ -381,7 +381,7 @@ def crowd(seed: int, num_tracks: int = 6, num_samples: int = 60) -> pa.Table:
     return table(*objects)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(0, 250), max_size=12))
 def test_cutting_the_rows_changes_nothing(seed: int, cuts: list[int]):
     tracks = crowd(seed)

@@ -367,7 +367,7 @@ def test_times_beyond_the_lookahead_are_told_with_one_that_is_long_enough(
 WEAK = DetectorSettings(quality=-0.2, spread=0.8, min_score=0.1, jitter=0.05, false_per_frame=1.0, miss=0.1)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10**6),
     cuts=st.lists(st.integers(1, 119), max_size=6),

@@ -105,7 +105,7 @@ lengths = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max
 
 @pytest.mark.parametrize("sample_fps", [0.0, 10.0])
 @pytest.mark.parametrize("name", list(MADE))
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6, derandomize=True)
 @given(lengths)
 def test_going_on_equals_a_fresh_start(
     made: dict[str, Path], name: str, sample_fps: float, parts: list[tuple[int, bool]]

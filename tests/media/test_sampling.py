@@ -36,7 +36,7 @@ rates = st.sampled_from([1.0, 10.0, 29.97, 12.5, 0.7, 240.0])
 bases = st.sampled_from([Fraction(1, 1000), Fraction(1, 90), Fraction(1001, 30000), Fraction(1, 3)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps, rates, bases)
 def test_sampling_equals_a_walk_over_all_ticks(steps: list[int], sample_fps: float, base: Fraction) -> None:
     ticks = [0, *np.cumsum(steps).tolist()]

@@ -112,7 +112,7 @@ steps_ms = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     structures,
     steps_ms,
