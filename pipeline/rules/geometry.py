@@ -14,9 +14,8 @@ from pipeline.config import Point, Rule
 
 Array = npt.NDArray[np.float64]
 
-_EDGE_PX = (
-    1.0  # a corner this near to the edge is meant to lie on it: the last pixel's number is the width - 1
-)
+_EDGE_PX = 1.0
+"""A corner this near to the edge is meant to lie on it: the last pixel's number is the width - 1."""
 
 
 class Border(Protocol):
