@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # the lake's queries need digests and no config, which is slo
 
     from pipeline.config import Config
 
-PERCEPTION_VERSION = 4
+PERCEPTION_VERSION = 5
 TRACKING_VERSION = 7
-EVENTS_VERSION = 7
+EVENTS_VERSION = 8
 STILL_VERSION = 2
 """Each is raised when the program gives other rows for the same input, config and weights. That of still
 scenes is a part of the perception's where `still_threshold` is set."""

@@ -14,8 +14,9 @@ from pipeline.keys import compile_pattern
 
 VIDEO_SUFFIXES = frozenset(
     {
-        ".3gp", ".asf", ".avi", ".dav", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mjpeg",
-        ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+        ".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".dav", ".flv", ".h264", ".h265", ".hevc", ".ivf",
+        ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
+        ".ogv", ".ts", ".vob", ".webm", ".wmv",
     }
 )  # fmt: skip
 
