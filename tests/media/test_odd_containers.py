@@ -144,7 +144,13 @@ def multipart(path: Path, num_frames: int = 50) -> Path:
 
 @pytest.mark.parametrize(
     ("make", "suffix"),
-    [(dahua, ".dav"), (joined_jpegs, ".mjpeg"), (joined_jpegs, ".mjpg"), (multipart, ".mjpeg"), (multipart, ".mjpg")],
+    [
+        (dahua, ".dav"),
+        (joined_jpegs, ".mjpeg"),
+        (joined_jpegs, ".mjpg"),
+        (multipart, ".mjpeg"),
+        (multipart, ".mjpg"),
+    ],
 )
 def test_what_cameras_export_is_read(make: Any, suffix: str, tmp_path: Path) -> None:
     assert suffix in VIDEO_SUFFIXES
