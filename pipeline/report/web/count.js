@@ -73,14 +73,14 @@ const counting = (() => {
   const classAt = (track, k) => (typeof track.class === "string" ? track.class : track.class[k]);
 
   // One track's rows in order, with its side of the border: `row(now, side, passed)`, where `passed` is null or the
-  // moment { t, drawn } at which it came to this side, and `gone(t)` when it is away for longer than `apart` seconds.
-  // `now.kind` is what the object was taken for when it came.
+  // moment { t, drawn } at which it came to this side, and `gone(t, kind)` when it is away for longer than `apart` seconds.
+  // `now.kind` is what the object is taken for there.
   function follow(track, border, options, apart, row, gone) {
     const centre = options.anchor === "centre", hysteresis = options.hysteresis ?? 0.05;
     let side = 0, last = null, flips = {};
     track.t.forEach((t, k) => {
-      if (last && t - last.t > apart) { gone(last.t); side = 0; last = null; flips = {}; }
-      const now = { t, x: track.x[k], y: track.y[k] - (centre ? track.h[k] / 2 : 0), kind: last?.kind ?? classAt(track, k) };
+      if (last && t - last.t > apart) { gone(last.t, last.kind); side = 0; last = null; flips = {}; }
+      const now = { t, x: track.x[k], y: track.y[k] - (centre ? track.h[k] / 2 : 0), kind: classAt(track, k) };
       now.d = border.signed(now.x, now.y);
       if (last && last.d <= 0 && now.d > 0) flips[1] = [last, now];
       if (last && last.d >= 0 && now.d < 0) flips[-1] = [last, now];
@@ -96,7 +96,7 @@ const counting = (() => {
       row(now, side, passed);
       last = now;
     });
-    if (last) gone(last.t);
+    if (last) gone(last.t, last.kind);
   }
 
   const add = (table, kind) => { table[kind] = (table[kind] ?? 0) + 1; };
@@ -109,7 +109,6 @@ const counting = (() => {
       return { ...track, class: rows.map((k) => classAt(track, k)), t: of(track.t), x: of(track.x), y: of(track.y), h: of(track.h) };
     });
   }
-
 
   // Crossings of a line by direction and class.
   function crossings(tracks, points, width, height, options = {}) {
@@ -124,22 +123,23 @@ const counting = (() => {
     return found;
   }
 
-  // Stays on a side of a border of `least` seconds or more: `begun(stay)` when one is long enough, `over(seconds, stay)` at its end.
+  // Stays on a side of a border of `least` seconds or more: `begun(kind, passed)` when one is long enough, `over(seconds, kind)`
+  // at its end, each with what the object is taken for then, and `passed` if it came over the border.
   function stays(wanted, least, begun, over) {
     let stay = null, fresh = true;
-    const meet = () => { stay.met = true; begun(stay); };
+    const meet = (kind) => { stay.met = true; begun(kind, stay.passed); };
     return {
       row(now, side, passed) {
-        if (fresh && side) { fresh = false; if (side === wanted) stay = { since: now.t, passed: false, met: false, kind: now.kind }; }
-        if (passed && side === wanted) stay = { since: passed.t, passed: true, met: false, kind: now.kind };
+        if (fresh && side) { fresh = false; if (side === wanted) stay = { since: now.t, passed: false, met: false }; }
+        if (passed && side === wanted) stay = { since: passed.t, passed: true, met: false };
         else if (passed && stay) {
-          if (!stay.met && passed.t >= stay.since + least - SAME_S) meet();
-          if (stay.met) over(passed.t - stay.since, stay);
+          if (!stay.met && passed.t >= stay.since + least - SAME_S) meet(now.kind);
+          if (stay.met) over(passed.t - stay.since, now.kind);
           stay = null;
         }
-        if (stay && !stay.met && now.t >= stay.since + least - SAME_S && now.d * wanted > 0) meet();
+        if (stay && !stay.met && now.t >= stay.since + least - SAME_S && now.d * wanted > 0) meet(now.kind);
       },
-      gone(t) { if (stay?.met) over(t - stay.since, stay); stay = null; fresh = true; },
+      gone(t, kind) { if (stay?.met) over(t - stay.since, kind); stay = null; fresh = true; },
     };
   }
 
@@ -148,12 +148,12 @@ const counting = (() => {
     const border = zoneOf(points, width, height), found = { entries: {}, exits: {}, dwells: {}, longest: 0 };
     for (const track of chosen(tracks, options)) {
       const parts = [
-        stays(1, entry, (stay) => { if (stay.passed) add(found.entries, stay.kind); }, () => {}),
-        stays(-1, exit, (stay) => { if (stay.passed) add(found.exits, stay.kind); }, () => {}),
-        stays(1, dwell, () => {}, (seconds, stay) => { add(found.dwells, stay.kind); found.longest = Math.max(found.longest, seconds); }),
+        stays(1, entry, (kind, passed) => { if (passed) add(found.entries, kind); }, () => {}),
+        stays(-1, exit, (kind, passed) => { if (passed) add(found.exits, kind); }, () => {}),
+        stays(1, dwell, () => {}, (seconds, kind) => { add(found.dwells, kind); found.longest = Math.max(found.longest, seconds); }),
       ];
       follow(track, border, options, APART_S, (...row) => parts.forEach((part) => part.row(...row)),
-        (t) => parts.forEach((part) => part.gone(t)));
+        (...end) => parts.forEach((part) => part.gone(...end)));
     }
     return found;
   }
