@@ -163,7 +163,7 @@ def known_pictures(lake: Lake, content_ids: Iterable[str]) -> dict[str, bytes]:
         return {}
     where = f"thumbnail IS NOT NULL AND content_id IN ({', '.join(map(quoted, wanted))})"
     sql = f"SELECT content_id, thumbnail FROM videos WHERE {where}"
-    rows = run_sql(lake.latest("videos"), "videos", sql)
+    rows = lake.ask("videos", lambda found: run_sql(found, "videos", sql))
     return dict(zip(rows["content_id"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
 
 

@@ -16,6 +16,7 @@ from deltalake.table import TableOptimizer
 
 from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, UsageError
+from pipeline.ids import digest
 from pipeline.lake import compact as compact_module
 from pipeline.lake import forget as module
 from pipeline.lake import lookup, rewrite
@@ -23,7 +24,7 @@ from pipeline.lake import query as query_module
 from pipeline.lake.commit import commit, start_attempts
 from pipeline.lake.compact import compact
 from pipeline.lake.forget import forget
-from pipeline.lake.lookup import current_analyses, read_rows
+from pipeline.lake.lookup import current_analyses, known_pictures, read_rows
 from pipeline.lake.query import query
 from pipeline.lake.tables import Lake
 from tests.cli.run import marey
@@ -177,7 +178,7 @@ def test_writers_that_never_pause_do_not_keep_it_from_its_turn(
     assert {row["video_id"]: row["n"] for row in found} == dict.fromkeys(("v2", *written), 40)
 
 
-@pytest.mark.parametrize("at", ["query", "compaction", "tidying", "lookup", "stored rows"])
+@pytest.mark.parametrize("at", ["query", "compaction", "tidying", "lookup", "pictures", "stored rows"])
 def test_whoever_reads_meanwhile_reads_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -185,12 +186,13 @@ def test_whoever_reads_meanwhile_reads_again(
     lake = Lake.open(tmp_path)
     [attempt] = start_attempts(lake, [running("v1")])
     [secret] = start_attempts(lake, [running("secret")])
-    commit(lake, [ending(finished(attempt)), ending(finished(secret))])  # in one file
+    commit(lake, [ending(finished(row), thumbnail=b"picture") for row in (attempt, secret)])  # in one file
     place, name = {
         "query": (query_module, "_run"),
         "compaction": (rewrite, "_overwrite"),
         "tidying": (TableOptimizer, "compact"),
         "lookup": (lookup, "_select"),
+        "pictures": (lookup, "run_sql"),
         "stored rows": (lookup, "sort_rows"),
     }[at]
     original, calls = getattr(place, name), []
@@ -211,6 +213,8 @@ def test_whoever_reads_meanwhile_reads_again(
         assert {result.state for result in compact(str(tmp_path), USUAL)} == {"rewritten"}
     elif at == "lookup":
         assert current_analyses(lake, ["v1"])["v1"] == row
+    elif at == "pictures":
+        assert known_pictures(lake, [digest("v1")]) == {digest("v1"): b"picture"}
     else:
         parts = read_rows(lake, "tracks", "v1", row.tracking_run_id or "", row.date, samples=7)
         assert pa.concat_tables(parts).num_rows == 40
