@@ -96,11 +96,11 @@ def survey(lake: str, choice: Choice) -> Survey:
         ),
         thumbnails=_thumbnails(ask, chosen),
         failures=ask(
-            "SELECT a.camera, a.uri, a.status, a.error_code, a.error, a.frames_failed, a.committed_at "
-            "FROM analyses AS a JOIN (SELECT uri, max(committed_at) AS last_at FROM analyses "
-            "WHERE status NOT IN ('running', 'dropped') GROUP BY uri) AS newest "
-            "ON newest.uri = a.uri AND newest.last_at = a.committed_at "
-            f"WHERE a.status NOT IN ('ok', 'running', 'dropped') AND {chosen} ORDER BY a.camera, a.uri"
+            "SELECT camera, uri, status, error_code, error, frames_failed, committed_at FROM (SELECT *, "
+            "row_number() OVER (PARTITION BY uri ORDER BY CASE WHEN status IN ('abandoned', 'crashed') "
+            "THEN started_at ELSE committed_at END DESC) AS rank FROM analyses "
+            "WHERE status NOT IN ('running', 'dropped')) AS attempts "
+            f"WHERE rank = 1 AND status <> 'ok' AND {chosen} ORDER BY camera, uri"
         ),
     )
 

@@ -56,6 +56,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dropped = Ending(analysis=gone.ended("dropped"), basis=analyse(lake, "gone").revision)
     commit(lake, [Ending(analysis=failed), dropped])
     replaced_files(lake)
+    killed_and_done_again(lake)
     return place
 
 
@@ -74,6 +75,14 @@ def replaced_files(lake: Lake) -> None:
     ended("whole", "uploaded again", "ok", at=2)
     ended("good", "written over", "ok", at=1)
     ended("bad", "written over", "failed", at=2)
+
+
+def killed_and_done_again(lake: Lake) -> None:
+    """An attempt of a run that was killed, which a compaction gives up for dead when another is done."""
+    [killed] = start_attempts(lake, [running("done again", camera="street")])
+    [again] = start_attempts(lake, [running("done again", camera="street")])
+    commit(lake, [Ending(analysis=finished(again), names=(name_of(again, duration_s=1.0),))])
+    commit(lake, [Ending(analysis=killed.ended("abandoned", error_code="lost"))])
 
 
 def crossed_at_night(lake: Lake) -> None:
