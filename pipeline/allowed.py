@@ -1,12 +1,14 @@
 """What a server may read and write for others: URIs by a list of prefixes, and never a metadata service.
 
 `MAREY_ALLOWED` holds prefixes with a space between: `s3://uploads/ s3://archive/lake /footage/`, or a JSON
-list, in which they may hold spaces: `["/mnt/My Footage"]`. Where it is not set, as at one's own desk,
-every URI may be named; link-local addresses are refused always.
+list, in which they may hold spaces: `["/mnt/My Footage"]`. `sha256:` and a digest allow the one URI of which
+it is (`sealed`). Where the variable is not set, as at one's own desk, every URI may be named; link-local
+addresses are refused always.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import UsageError
 
 VARIABLE = "MAREY_ALLOWED"
+_SEAL = "sha256:"
 _METADATA = frozenset({"100.100.100.200", "fd00:ec2::254", "168.63.129.16"})
 """Metadata services of clouds outside the link-local ranges: Alibaba, AWS by IPv6, Azure."""
 
@@ -45,6 +48,11 @@ def setting(prefixes: Sequence[str]) -> str:
     """The value of MAREY_ALLOWED for these prefixes: a JSON list only where spaces ask for it."""
     plain = " ".join(prefixes)
     return plain if plain.split() == list(prefixes) else json.dumps(list(prefixes))
+
+
+def sealed(uri: str) -> str:
+    """An entry of the list for one URI that does not tell it: it may be a secret, and pools can be read."""
+    return _SEAL + hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check(uri: str) -> None:
@@ -80,6 +88,8 @@ def is_forbidden_address(address: str) -> bool:
 
 
 def _is_below(uri: str, prefix: str) -> bool:
+    if prefix.startswith(_SEAL):
+        return sealed(uri) == prefix
     path, top = _local(uri), _local(prefix)
     if path is not None:
         return top is not None and (path == top or top in path.parents)

@@ -60,6 +60,15 @@ def test_not_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "word" not in str(caught.value)
 
 
+def test_one_address_is_allowed_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "https://hooks.example/T/word?key=word"
+    monkeypatch.setenv(allowed.VARIABLE, allowed.setting(["/footage", allowed.sealed(address)]))
+    allowed.check(address)
+    for other in ("https://hooks.example/T/word", f"{address}/x", allowed.sealed(address)):
+        with pytest.raises(UsageError, match="may not be used here"):
+            allowed.check(other)
+
+
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "secret.mp4").write_bytes(b"x")
@@ -186,10 +195,11 @@ def test_weights_are_fetched_through_the_same_connections(
 ) -> None:
     monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
     name = f"{redirecting}/ok/w.safetensors?key=word#sha256={64 * '0'}"
-    monkeypatch.setenv(allowed.VARIABLE, f"{redirecting}/ok/")
-    with pytest.raises(CheckpointError, match=r"fetched: .*/elsewhere/secret\.mp4 may not be used") as no:
-        weights_path(name)
-    assert "word" not in str(no.value)
+    for entry in (f"{redirecting}/ok/", allowed.sealed(name.partition("#")[0])):
+        monkeypatch.setenv(allowed.VARIABLE, entry)
+        with pytest.raises(CheckpointError, match=r"fetched: .*/elsewhere/secret\.mp4 may not be used") as no:
+            weights_path(name)
+        assert "word" not in str(no.value)
     monkeypatch.delenv(allowed.VARIABLE)
     monkeypatch.setattr(allowed, "_METADATA", frozenset({"127.0.0.1"}))
     pool.cache_clear()

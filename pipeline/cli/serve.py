@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.allowed import sealed
 from pipeline.cli.app import ConfigFile, DryRun, Lake, Settings, app, command, put, read_config, say
 from pipeline.errors import UsageError
 
@@ -133,8 +134,8 @@ def deploy_command(
     values = {"source": source, "lake": lake, "queue": queue, "config": place}
     # What the config names is the deployer's choice, not that of who submits a run; so is the queue.
     settings = flows("settings")
-    named = [place, *_absolute_only(config, settings.files(resolved))] if place else []
-    named += settings.receivers(resolved).values() if place else ()
+    named = [place, *map(_untold, _absolute_only(config, settings.files(resolved)))] if place else []
+    named += map(sealed, settings.receivers(resolved).values()) if place else ()
     named += [queue] if queue is not None else []
     allowed = [*(map(_absolute, allow) if allow else (_folder(source), lake)), *named]
     with flows("server").server() as client:
@@ -165,6 +166,11 @@ def _absolute_only(config: Path | None, names: Sequence[str]) -> Sequence[str]:
             remedy = "give its absolute path: runs start in folders of their own"
             raise UsageError(f"config {config} names {name}", remedy=remedy)
     return names
+
+
+def _untold(name: str) -> str:
+    """Weights as the pool lists them, which all may read who read the server: no query, and no password."""
+    return sealed(name) if "://" in name and {"?", "@"} & set(name) else name
 
 
 def _folder(source: str) -> str:

@@ -19,6 +19,7 @@ from prefect.states import Failed, Running
 
 from flows import submit
 from flows.maintain import compact
+from flows.settings import read_settings
 from flows.submit import Submitted, live_runs, submit_shards
 from flows.tags import PROCESS, TAG
 from pipeline import allowed
@@ -93,11 +94,22 @@ def test_given_prefixes_are_absolute_too(api: str, here: Path) -> None:
     assert json.loads(on_the_server(api)[1]) == [str(here / "other"), "s3://a b/c"]
 
 
-def test_receivers_that_the_config_names_are_allowed(api: str, here: Path) -> None:
-    (here / "site.toml").write_text('[notify]\nwebhook = "https://hooks.example/marey"\n')
-    options = ("--file", FILE, "--source", "other", "--lake", "lake", "--config", "site.toml")
+def test_what_the_config_names_is_allowed_and_no_secret_told(
+    api: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool lies on the server for all to read who may ask it."""
+    weights = f"https://own.example/w.safetensors?X-Amz-Signature=hunter2#sha256={64 * '0'}"
+    notify = '[notify]\nwebhook = "https://hooks.example/T/hunter2"\n'
+    (here / "site.toml").write_text(f'{notify}[perceive]\nweights = "{weights}"\n')
+    (here / "other.toml").write_text(notify.replace("hunter2", "hunter3"))
+    options = ("--file", FILE, "--source", here, "--lake", "lake", "--config", "site.toml")
     told(api, here, ".", "deploy", *options)
-    assert on_the_server(api)[1].split(" ")[-2:] == [str(here / "site.toml"), "https://hooks.example/marey"]
+    with SyncPrefectClient(api) as client:
+        assert "hunter2" not in client.read_work_pool("marey-cpu").model_dump_json()
+    monkeypatch.setenv(allowed.VARIABLE, on_the_server(api)[1])
+    assert read_settings(str(here / "site.toml")).notify.webhook.endswith("hunter2")
+    with pytest.raises(UsageError, match=r"^notify\.webhook at hooks\.example may not be used here"):
+        read_settings(str(here / "other.toml"))
 
 
 def test_runs_that_are_watched_for_are_given_absolute_names(api: str, here: Path) -> None:
