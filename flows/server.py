@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ from pipeline.errors import StorageError, TransientError, UsageError
 
 DEPLOYMENT = "marey"
 """Name of all deployments; flows have their own: analyze-video/marey."""
+
+_KEYS = re.compile(r"(?<=://)[^/?#\s]*@")
+"""User and password in an address, which an error does not tell."""
 
 
 def is_configured() -> bool:
@@ -54,25 +58,28 @@ def errors(url: str) -> Iterator[None]:
         UsageError: the server refuses what it is asked, which will not change by asking again.
         TransientError: it cannot be reached, or stumbles.
     """
+    place = f"the Prefect server {_bare(url)}"
     try:
         yield
     except (httpx.TransportError, httpx.InvalidURL) as exc:
-        what = f"the Prefect server {url} cannot be reached"
+        what = f"{place} cannot be reached"
         raise TransientError(what, remedy="start it, or correct PREFECT_API_URL") from exc
     except ObjectNotFound as exc:
-        raise UsageError(f"the Prefect server {url} does not know it: {exc}") from exc
+        raise UsageError(f"{place} does not know it: {_bare(exc)}") from exc
     except PrefectHTTPStatusError as exc:
         status = exc.response.status_code
         if status in (401, 403):
-            what = f"the Prefect server {url} does not accept us"
+            what = f"{place} does not accept us"
             raise UsageError(what, remedy="set PREFECT_API_AUTH_STRING to user:password") from exc
         if status >= 500 or status in (408, 429):
-            raise TransientError(
-                f"the Prefect server {url} stumbled", got=status, remedy="try again"
-            ) from exc
+            raise TransientError(f"{place} stumbled", got=status, remedy="try again") from exc
         detail = exc.response.text[:300]
-        raise UsageError(f"the Prefect server {url} refuses it", got=status, remedy=detail) from exc
+        raise UsageError(f"{place} refuses it", got=status, remedy=detail) from exc
     except RuntimeError as exc:  # what the client makes of a server of another version, or of no server
         if "API" not in str(exc) and "server" not in str(exc).lower():
             raise
-        raise StorageError(f"the Prefect server {url} cannot be used", remedy=str(exc)) from exc
+        raise StorageError(f"{place} cannot be used", remedy=_bare(exc)) from exc
+
+
+def _bare(text: object) -> str:
+    return _KEYS.sub("", str(text))

@@ -43,6 +43,15 @@ def test_the_server_is_away(tmp_path: Path) -> None:
     )
 
 
+def test_a_password_in_the_address_of_the_server_is_not_told(tmp_path: Path) -> None:
+    code, text = deploy(tmp_path, server=AWAY.replace("//", "//admin:hunter2@"))
+    assert (code, text.count(f"the Prefect server {AWAY} cannot be reached"), "hunter2" in text) == (
+        3,
+        1,
+        False,
+    )
+
+
 def test_watching_with_a_server_that_is_away(tmp_path: Path) -> None:
     code, text = refused(tmp_path, "watch", tmp_path, "--lake", tmp_path / "lake", server=AWAY)
     assert (code, text.count("cannot be reached")) == (3, 1)
