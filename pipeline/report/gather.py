@@ -18,6 +18,7 @@ from pipeline.lake import schema
 from pipeline.lake.lookup import SMALL, quoted
 from pipeline.lake.query import query
 from pipeline.report.motion import hold_s
+from pipeline.sources import name_of
 
 Row = Mapping[str, Any]
 
@@ -93,6 +94,7 @@ def find(lake: str, wanted: str) -> tuple[str, Row | None]:
     Raises:
         UsageError: nothing is called so, or more than one thing.
     """
+    wanted = name_of(wanted)  # a signed address, too, whose query is not to be told
     names = {wanted, os.path.abspath(wanted)}
     listed = ", ".join(quoted(name) for name in sorted(names))
     begin, end = f"starts_with({{}}, {quoted(wanted)})", f"ends_with(uri, {quoted('/' + wanted)})"
@@ -140,7 +142,8 @@ def gather(lake: str, video_id: str, wanted: str | None = None) -> Record:
     failures = _rows(
         lake, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
     )
-    names.sort(key=lambda name: _rank(name["uri"], wanted, analysis["uri"] if analysis else None))
+    called = None if wanted is None else name_of(wanted)
+    names.sort(key=lambda name: _rank(name["uri"], called, analysis["uri"] if analysis else None))
     video = names[0]
     tables = {name: _table(lake, name, mine) for name in TABLES}
     return Record(

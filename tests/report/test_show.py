@@ -100,6 +100,15 @@ def test_a_video_is_found_by_path_end_of_path_and_id(lake: Path) -> None:
     assert find(str(lake), "a/1.mp4")[0] == f"{2:032x}"
 
 
+def test_a_video_is_found_by_its_signed_address(tmp_path: Path) -> None:
+    """It is known without what stands behind `?`, which no error tells either."""
+    video_id = square_lake(tmp_path / "lake", "https://cams.example/a.mp4")
+    assert find(str(tmp_path / "lake"), "https://me:word@cams.example/a.mp4?key=word") == (video_id, None)
+    with pytest.raises(UsageError, match=r"is called https://cams\.example/b\.mp4: see") as caught:
+        find(str(tmp_path / "lake"), "https://me:word@cams.example/b.mp4?key=word")
+    assert "word" not in str(caught.value)
+
+
 def test_an_event_is_found_by_its_id(tmp_path: Path) -> None:
     square_lake(tmp_path / "lake", "/a.mp4")
     video_id, event = find(str(tmp_path / "lake"), event_id(1, 3))
