@@ -46,6 +46,7 @@ from flows.tags import TAG, tag_run
 from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
 from pipeline.analyze.plan import final
+from pipeline.cli.text import printable
 from pipeline.config import Config
 from pipeline.errors import MareyError, ModelError, SourceError, StorageError, UsageError
 from pipeline.lake.location import Location
@@ -330,7 +331,7 @@ def _pictures(lake: str, videos: Sequence[Video]) -> str:
 
 
 def _warn(text: str) -> None:
-    get_run_logger().warning("%s", text)
+    get_run_logger().warning("%s", printable(text))
 
 
 def _utc(moment: datetime | None) -> datetime | None:

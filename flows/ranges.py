@@ -31,6 +31,7 @@ from flows.tags import tag_run
 from pipeline import allowed
 from pipeline.analyze import Options
 from pipeline.analyze import ranges as work
+from pipeline.cli.text import printable
 from pipeline.config import Config
 from pipeline.sources import name_of
 
@@ -82,7 +83,9 @@ def perceive_together(
     if len(parts) < 2:
         return
     log = get_run_logger()
-    log.info("perceived in %d ranges of %d segments: %s", len(parts), range_segments, name_of(video))
+    log.info(
+        "perceived in %d ranges of %d segments: %s", len(parts), range_segments, printable(name_of(video))
+    )
     with server() as client, _taking_back(client) as runs:
         for part in parts[1:]:
             runs[part] = _submitted(client, video, lake, settings, part)

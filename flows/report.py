@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pipeline.analyze import VideoResult
 from pipeline.cli.progress import PlainReporter, clock, result_line
+from pipeline.cli.text import printable
 from pipeline.lake import Lake
 from pipeline.lake.lookup import current_analyses
 
@@ -25,7 +26,10 @@ Video = dict[str, Any]
 
 
 class LogReporter(PlainReporter):
-    """The command's lines, in the log of a Prefect run; failures are warnings. Keeps the results."""
+    """The command's lines, in the log of a Prefect run; failures are warnings. Keeps the results.
+
+    A name may hold anything: what would begin a line of its own, or move a terminal's cursor, is escaped.
+    """
 
     def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
         super().__init__()
@@ -39,21 +43,21 @@ class LogReporter(PlainReporter):
     def video(self, uri: str, duration_s: float | None) -> None:
         super().video(uri, duration_s)
         length = "length unknown" if duration_s is None else clock(duration_s)
-        self._logger.info("begins   %s - %s", uri, length)
+        self.note(f"begins   {uri} - {length}")
 
     def done(self, result: VideoResult) -> None:
         self.results.append(result)
         if result.state == "failed":
             self.meter.num_done += 1
-            self._logger.warning("%s", result_line(result))
+            self._logger.warning("%s", printable(result_line(result)))
         else:
             super().done(result)
 
     def segment(self, uri: str, video_id: str, first: int, last: int) -> None:
-        self._logger.info("segment %d-%d of video %s decoded (%s)", first, last, video_id, uri)
+        self.note(f"segment {first}-{last} of video {video_id} decoded ({uri})")
 
     def note(self, text: str) -> None:
-        self._logger.info("%s", text)
+        self._logger.info("%s", printable(text))
 
 
 def named(inputs: Sequence[str]) -> str:

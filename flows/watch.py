@@ -16,6 +16,7 @@ from flows.server import server
 from flows.submit import SHARD_SIZE, Submitted, submit_shards, submit_uploads
 from flows.tags import tag_run
 from pipeline import allowed
+from pipeline.cli.text import printable
 from pipeline.sqs import Queue
 from pipeline.uploads import sweep_once, watch_queue
 
@@ -45,13 +46,13 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
     with server() as client:
         lost = orphans(client)
         free(client, lost)
-    todo = sweep_once([source], lake, get_run_logger().warning)
+    log = get_run_logger()
+    todo = sweep_once([source], lake, lambda text: log.warning("%s", printable(text)))
     found = submit_shards(todo, lake, shard_size) if todo else Submitted(0, ())
     submitted, left = found.num_videos, len(found.left_alone)
-    log = get_run_logger()
     if left:
         text = "runs for %d videos end without a word in the lake, and they get one a day: see those for %s"
-        log.warning(text, left, ", ".join(found.left_alone[:5]))
+        log.warning(text, left, printable(", ".join(found.left_alone[:5])))
     text = "%d undone, %d submitted, %d left alone, %d in work; %d runs without a process were freed"
     log.info(text, len(todo), submitted, left, len(todo) - submitted - left, len(lost))
     return {"undone": len(todo), "submitted": submitted, "left_alone": left}
@@ -70,12 +71,12 @@ def watch(source: str, lake: str, queue: str, minutes: Annotated[float, Field(gt
     tag_run(lake)
     for uri in (source, lake, queue):
         allowed.check(uri)
-    end = time.monotonic() + 60 * minutes
+    end, log = time.monotonic() + 60 * minutes, get_run_logger()
     watch_queue(
         source,
         lake,
         Queue(queue),
         partial(submit_uploads, lake=lake),
-        get_run_logger().info,
+        lambda text: log.info("%s", printable(text)),
         more=lambda: time.monotonic() < end,
     )

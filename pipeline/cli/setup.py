@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import ConfigFile, Json, Settings, app, command, put, read_config, say
-from pipeline.cli.text import complain
+from pipeline.cli.text import complain, printable
 
 
 @command(app, "config", "marey config --show", "marey config --config site.toml", "marey config --schema")
@@ -66,7 +66,8 @@ def doctor_command(
         for finding in findings:
             for key, value in finding.items():
                 lines = value if isinstance(value, list) else [value]
-                put(f"{key + ':':22} {_NEXT_LINE.join(map(str, lines)) or '-'}")
+                told = (printable(str(line)) for line in lines)
+                put(f"{key + ':':22} {_NEXT_LINE.join(told) or '-'}")
     failed = [str(f["error"]) for f in findings if f.get("error")]
     for text in failed:
         complain(text)
@@ -87,7 +88,7 @@ def _orphans(free: bool, as_json: bool) -> int:
             put(to_json([asdict(orphan) for orphan in found]))
         else:
             for orphan in found:
-                put(f"{orphan.name}  {orphan.id}  {orphan.why}")
+                put(printable(f"{orphan.name}  {orphan.id}  {orphan.why}"))
         if free:
             orphans.free(client, found)
     say(f"{len(found)} runs have no process any more" + (", they are freed" if free and found else ""))

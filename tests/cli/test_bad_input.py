@@ -209,6 +209,10 @@ def test_names_cannot_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixt
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "\x1b" not in err
+    assert run(["doctor", str(tmp_path / "a\x1b[2J\nb.mp4")]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == ["file", "error"]
+    assert "\x1b" not in out + err
 
 
 def test_a_reader_that_has_seen_enough(site: Site, tmp_path: Path) -> None:

@@ -142,3 +142,17 @@ def test_failures_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
     ]
     assert reporter.meter.num_done == 3
     assert len(reporter.results) == 3
+
+
+def test_names_of_files_make_no_lines_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    reporter = LogReporter(logging.getLogger("run"))
+    uri = "/in/a\n12:00:00 | ERROR | forged\x1b[2J.mp4"
+    reporter.video(uri, 61.0)
+    reporter.segment(uri, "ab", 0, 599)
+    for result in (replace(OK, uri=uri), replace(FAILED, uri=uri, error=f"{uri}: no frame")):
+        reporter.done(result)
+    reporter.note(uri)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 5
+    assert all(line.isprintable() and r"a\n12:00:00 | ERROR | forged\x1b[2J.mp4" in line for line in lines)
