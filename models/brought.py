@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -31,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.boxes import Array, Pictures, padded
+from models.cores import usable_cores
 from models.files import CheckpointError
 from models.streams import Inputs, Take, open_streams, stream_settings
 
@@ -145,7 +145,7 @@ def open_brought(
     spec = read_spec(model)
     if not model.exists():
         raise CheckpointError(f"detector {model} is not there")
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     if runtime == "openvino" or (runtime == "auto" and importlib.util.find_spec("openvino")):
         run, batch, name = _openvino(model, spec, precision, threads, at_once)
     else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
-import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,6 +34,7 @@ from models.boxes import (
 )
 from models.brought import Brought
 from models.compiled import open_compiled
+from models.cores import usable_cores
 from models.precision import Precision, without_int8
 
 
@@ -154,7 +154,7 @@ def open_network(
         ValueError: the runtime or device is not there.
     """
     runtime, device = choose(runtime, device)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     if runtime == "openvino":
         run, classes = open_compiled(weights, (width, height), batch, precision, threads, keep=keep)
     elif precision != without_int8(precision):

@@ -249,8 +249,10 @@ class RunConfig(Model):
     max_spool_gb: float = speed(
         20.0, "GB of local disk for copies of inputs from s3:// and https://, in TMPDIR", gt=0
     )
-    decoders: int = speed(0, "decoding processes; 0: one per core, 4 at most without a GPU", ge=0, le=64)
-    threads: int = speed(0, "CPU threads of the CNN; 0 takes all cores", ge=0)
+    decoders: int = speed(
+        0, "decoding processes; 0: one per usable core, 4 at most without a GPU", ge=0, le=64
+    )
+    threads: int = speed(0, "CPU threads of the CNN; 0 takes all usable cores", ge=0)
 
 
 class NotifyConfig(Model):

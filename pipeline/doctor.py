@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from models.cores import usable_cores
 from pipeline.analyze.perception import job_of
 from pipeline.analyze.tools import Tools
 from pipeline.config import Config
@@ -30,7 +30,7 @@ def machine(config: Config) -> dict[str, Any]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    found["cpu_cores"] = os.cpu_count()
+    found["cpu_cores"] = usable_cores()
     found["cuda"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     try:
         runtime, device = choose(config.perceive.runtime, config.perceive.device)

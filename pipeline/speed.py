@@ -7,7 +7,6 @@ it measured), so that one stage's memory is not counted for another, and loading
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.cores import usable_cores
 from pipeline.config import Config
 from pipeline.errors import MareyError, SourceError, UsageError
 
@@ -99,11 +99,6 @@ def median(values: Sequence[Measured]) -> Measured:
     """Medians, field by field."""
     columns = zip(*(vars(value).values() for value in values), strict=True)
     return Measured(*(statistics.median(column) for column in columns))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from models.checkpoint import load_detector
+from models.cores import usable_cores
 from models.detector import DetectorConfig
 from models.precision import best_for_training
 from models.training.augment import AugmentSettings
@@ -55,7 +56,7 @@ def train(job: DetectorJob, say: Callable[[str], None]) -> Path:
         settings, start = _settings(job), _start(job)
         classes = _classes(job, start)
         images = _images(job, classes)
-        torch.set_num_threads(job.threads or torch.get_num_threads())
+        torch.set_num_threads(job.threads or min(torch.get_num_threads(), usable_cores()))
         torch.manual_seed(job.seed)
         detector = new_detector(DetectorConfig(classes=classes), start)
         unknown = _of_nothing(images, classes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from models.brought import brought_digest, read_spec
+from models.cores import usable_cores
 from models.files import CheckpointError, file_digest
 from pipeline import ids
 from pipeline.config import CLASSES, Config, PerceiveConfig
@@ -158,7 +158,7 @@ def num_decoders(config: Config) -> int:
         return config.run.decoders
     from models.runtime import choose
 
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     with suppress(ValueError):  # said when the network is opened
         if choose(config.perceive.runtime, config.perceive.device)[1] == "cuda":
             return min(cores, _MAX_DECODERS)

@@ -291,7 +291,7 @@ def train_detector_command(
         typer.Option("--repeat-class", help="class=2: see images with one twice as often as others."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all usable cores.")] = 0,
     seed: Seed = 0,
 ) -> None:
     """Train the encoder and detector; the same command again goes on from its last checkpoint.
