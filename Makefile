@@ -1,10 +1,11 @@
-# marey: `make demo` shows it, `make setup` prepares a workplace, `make check test` is what a change must pass.
+# marey: `make demo` shows it, `make install` installs it, `make setup` prepares a workplace, `make check test` is
+# what a change must pass.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup demo check format test test-services bench soak docs clean
+.PHONY: install setup demo check format test test-services bench soak docs clean
 
 # What a user needs: the program and the fast CPU runtime.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -15,7 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What a developer needs besides: training, tests, linters.
 $(VENV)/.developed: $(VENV)/.installed
 	$(PIP) --editable '.[openvino,onnx,train,dev]'
+	$(PIP) --no-deps trackeval
 	touch $@
+
+install: $(VENV)/.installed
 
 setup: $(VENV)/.developed
 

@@ -242,4 +242,4 @@ def test_without_trackeval_the_extra_is_named(tmp_path: Path) -> None:
         "except UsageError as exc: print(exc)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert 'pip install "marey[train]"' in found.stdout
+    assert 'pip install "marey[train]" && pip install --no-deps trackeval' in found.stdout

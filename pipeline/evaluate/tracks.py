@@ -74,7 +74,9 @@ def _import_trackeval() -> Any:
         with contextlib.redirect_stdout(io.StringIO()):
             import trackeval
     except ImportError as exc:
-        raise UsageError("TrackEval is not installed", remedy='pip install "marey[train]"') from exc
+        # What it declares to need would bring an OpenCV that writes over ours and wants a display.
+        remedy = 'pip install "marey[train]" && pip install --no-deps trackeval'
+        raise UsageError("TrackEval is not installed", remedy=remedy) from exc
     return trackeval
 
 
