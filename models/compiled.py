@@ -111,7 +111,7 @@ def _place(weights: Path, shape: tuple[int, ...], int8: bool, settings: dict[str
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     try:
         return cache_folder("openvino") / f"{name}.blob"
-    except RuntimeError:
+    except CheckpointError:
         return None
 
 

@@ -27,6 +27,7 @@ RANGES = "input_ranges"
 _REMOTE = ("https://", "http://", "s3://")
 _TIMEOUT_S = 60
 _MAX_BYTES = 2 << 30
+_REMEDY = "set MAREY_CACHE to a folder that can be written"
 
 
 class CheckpointError(ValueError):
@@ -34,8 +35,15 @@ class CheckpointError(ValueError):
 
 
 def cache_folder(name: str) -> Path:
-    """Folder for what can be made or fetched again: below `MAREY_CACHE`, else ~/.cache/marey."""
-    return Path(os.environ.get("MAREY_CACHE", Path.home() / ".cache" / "marey")) / name
+    """Folder for what can be made or fetched again: below `MAREY_CACHE`, else ~/.cache/marey.
+
+    Raises:
+        CheckpointError: the variable is not set, and this user has no home.
+    """
+    try:
+        return Path(os.environ.get("MAREY_CACHE") or Path.home() / ".cache" / "marey") / name
+    except RuntimeError as exc:  # a container's user may be a mere number
+        raise CheckpointError(f"this user has no home for a cache: {_REMEDY}") from exc
 
 
 Opened = Callable[[str], AbstractContextManager[IO[bytes]]]
@@ -73,7 +81,7 @@ def weights_path(name: str, opened: Opened = _urlopened) -> Path:
             f"weights {_shown(place)} need #sha256= and the file's digest behind the address"
         )
     kept = cache_folder("weights") / f"{wanted}{Path(urlsplit(place).path).suffix}"
-    if not kept.exists() or _sha256(kept) != wanted:
+    if not os.path.exists(kept) or _sha256(kept) != wanted:  # False also where the folder may not be searched
         _fetch(place, kept, wanted, opened)
     return kept
 
@@ -95,8 +103,8 @@ def _fetched_detector(name: str, opened: Opened) -> Path:
     model = weights_path(name, opened)
     address = urlsplit(name.partition("#sha256=")[0])
     beside = address._replace(path=str(PurePosixPath(address.path).with_suffix(".toml"))).geturl()
-    with _fetching(beside), tempfile.TemporaryDirectory(dir=model.parent) as folder:
-        copy, description = Path(folder) / "model.onnx", Path(folder) / "model.toml"
+    with _fetching(beside), _beside(model) as folder:
+        copy, description = folder / "model.onnx", folder / "model.toml"
         shutil.copyfile(model, copy)
         with _opened(beside, opened) as answer:
             _copy(answer, description, beside)
@@ -155,15 +163,31 @@ def _sha256(path: Path) -> str:
 
 def _fetch(address: str, kept: Path, wanted: str, opened: Opened) -> None:
     """Write the file under its digest, or nothing at all."""
-    with _fetching(address):
+    with _fetching(address), _beside(kept) as folder, _opened(address, opened) as answer:
+        part = folder / "part"
+        _copy(answer, part, address)
+        found = _sha256(part)
+        if found != wanted:
+            raise CheckpointError(f"weights {_shown(address)} have SHA-256 {found}, expected {wanted}")
+        part.replace(kept)
+
+
+@contextmanager
+def _beside(kept: Path) -> Iterator[Path]:
+    """A folder for the parts of a file of the cache, on the same disk.
+
+    Raises:
+        CheckpointError: the cache cannot be written.
+    """
+    try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder, _opened(address, opened) as answer:
-            part = Path(folder) / "part"
-            _copy(answer, part, address)
-            found = _sha256(part)
-            if found != wanted:
-                raise CheckpointError(f"weights {_shown(address)} have SHA-256 {found}, expected {wanted}")
-            part.replace(kept)
+        folder = tempfile.TemporaryDirectory(dir=kept.parent)
+    except OSError as exc:
+        raise CheckpointError(
+            f"the cache {kept.parent} cannot be written ({exc.strerror}): {_REMEDY}"
+        ) from exc
+    with folder as name:
+        yield Path(name)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import MareyError, StorageError, TransientError, UsageError
@@ -144,7 +143,7 @@ def _from_environment() -> dict[str, str] | None:
     if not (key and secret and name) or env("AWS_PROFILE") or env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
         return None
     endpoint = env("AWS_ENDPOINT_URL_S3") or env("AWS_ENDPOINT_URL")
-    if not endpoint and Path(env("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file():
+    if not endpoint and os.path.isfile(os.path.expanduser(env("AWS_CONFIG_FILE") or "~/.aws/config")):
         return None  # it may name another
     options = {"aws_access_key_id": key, "aws_secret_access_key": secret, "aws_region": name}
     if token := env("AWS_SESSION_TOKEN") or env("AWS_SECURITY_TOKEN"):

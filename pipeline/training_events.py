@@ -50,8 +50,15 @@ LOOKS = (CHANGES, MOTION)
 
 
 def features_cache(digest: str) -> Path:
-    """Where features are kept unless somebody says otherwise; they are known by content."""
-    return cache_folder("features") / f"{digest}.npz"
+    """Where features are kept unless somebody says otherwise; they are known by content.
+
+    Raises:
+        UsageError: there is no place for a cache.
+    """
+    try:
+        return cache_folder("features") / f"{digest}.npz"
+    except CheckpointError as exc:
+        raise UsageError(f"{exc}, or name a file with --cache") from exc
 
 
 def embed_for(parts: tuple[Part, ...], weights: str = "default") -> tuple[Embed, str]:

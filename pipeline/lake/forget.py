@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -160,7 +161,7 @@ def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
 def _name(uri: str) -> str:
     """A name as it is stored."""
     if "://" not in uri:
-        path = Path(uri).expanduser()
+        path = Path(os.path.expanduser(uri))
         return str(path.resolve() if ".." in path.parts else path.absolute())
     if uri.startswith("s3://"):
         return uri

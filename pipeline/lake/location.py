@@ -66,7 +66,7 @@ class Location(ABC):
             raise UsageError(
                 f"the lake's path {text} holds {bad.group()!r}", remedy="choose a path without it"
             )
-        return Directory(Path(text).expanduser().absolute())
+        return Directory(Path(os.path.expanduser(text)).absolute())
 
     @property
     @abstractmethod

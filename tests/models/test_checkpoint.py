@@ -142,6 +142,16 @@ def test_other_bytes_than_the_digest_says_are_refused(
         weights_path(f"{address}/w.safetensors#sha256=12")
 
 
+def test_a_cache_that_cannot_be_written_is_named(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "file"))
+    refused = r"the cache \S+/file/weights cannot be written \(Not a directory\): set MAREY_CACHE"
+    with pytest.raises(CheckpointError, match=refused):
+        weights_path(f"{served[1]}/w.safetensors#sha256={64 * '0'}")
+
+
 def test_weights_come_from_a_bucket_once(
     s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
