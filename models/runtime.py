@@ -11,6 +11,7 @@ import ctypes
 import importlib.util
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -106,10 +107,10 @@ def choose(runtime: str, device: str) -> tuple[str, str]:
     Raises:
         ValueError: what is asked for is not there.
     """
-    if device == "cuda" and not _has_cuda():
-        raise ValueError('device = "cuda", but torch sees no CUDA device')
+    if device == "cuda" and (why := refusal("cuda")):
+        raise ValueError(f'device = "cuda", but {why}')
     if device == "auto":
-        device = "cuda" if _has_cuda() else "cpu"
+        device = "cpu" if refusal("cuda") else "cuda"
     has_openvino = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and (device != "cpu" or not has_openvino):
         raise ValueError('runtime = "openvino" needs device = "cpu" and: pip install "marey[openvino]"')
@@ -118,19 +119,57 @@ def choose(runtime: str, device: str) -> tuple[str, str]:
     return runtime, device
 
 
-def _has_cuda() -> bool:
-    """Whether torch sees a GPU; it is not asked, nor loaded, where it cannot."""
+def refusal(device: str) -> str:
+    """Why torch cannot compute on `device`, as cpu, cuda or cuda:1; empty if it can.
+
+    torch is not asked, nor loaded, where it cannot see a GPU.
+    """
+    kind, _, number = device.partition(":")
+    if device == "cpu":
+        return ""
+    if kind != "cuda" or not (number or "0").isdecimal():
+        return "a device is cpu or cuda"
     build = version("torch")
-    if "+cpu" in build or sys.platform == "darwin":
-        return False
-    if sys.platform == "linux" and "+rocm" not in build:
-        try:
-            ctypes.CDLL("libcuda.so.1")
-        except OSError:  # no driver
-            return False
+    if "+cpu" in build or sys.platform == "darwin" or not _has_driver(build):
+        return _NO_GPU
     import torch
 
-    return torch.cuda.is_available()
+    if not torch.cuda.is_available():
+        return _NO_GPU
+    index, count = int(number or 0), torch.cuda.device_count()
+    if index >= count:
+        return f"torch sees {count} CUDA devices, the first of which is cuda:0"
+    capability = torch.cuda.get_device_capability(index)
+    if torch.version.cuda and not _runs_on(capability, torch.cuda.get_arch_list()):
+        name = f"{torch.cuda.get_device_name(index)}, sm_{capability[0]}{capability[1]}"
+        return f"torch {build} was not built for this GPU ({name})"
+    return ""
+
+
+_NO_GPU = "torch sees no CUDA device"
+
+
+def _has_driver(build: str) -> bool:
+    if sys.platform != "linux" or "+rocm" in build:
+        return True  # not known without torch
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _runs_on(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Whether a GPU runs any of the code that torch was `built` with, as `sm_75` or `compute_90`.
+
+    Machine code (sm) runs on GPUs of its own generation that are not older, PTX (compute) on all later ones.
+    """
+    for name in built:
+        kind, _, number = name.partition("_")
+        needed = divmod(int(number.rstrip("af")), 10)
+        if needed <= capability and (kind == "compute" or needed[0] == capability[0]):
+            return True
+    return not built
 
 
 def open_network(

@@ -22,7 +22,7 @@ def machine(config: Config) -> dict[str, Any]:
     """Versions, devices and weights, and what would run the CNN."""
     import torch
 
-    from models.runtime import choose
+    from models.runtime import choose, refusal
 
     found: dict[str, Any] = {"marey": version("marey"), "python": platform.python_version()}
     for name in _PACKAGES:
@@ -31,7 +31,9 @@ def machine(config: Config) -> dict[str, Any]:
         except PackageNotFoundError:
             found[name] = "not installed"
     found["cpu_cores"] = usable_cores()
-    found["cuda"] = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    found["cuda"] = "none"
+    if torch.cuda.is_available():
+        found["cuda"] = refusal("cuda") or torch.cuda.get_device_name(0)
     try:
         runtime, device = choose(config.perceive.runtime, config.perceive.device)
         found["cnn_runs_on"] = f"{runtime} on {device}"

@@ -15,6 +15,7 @@ from models.checkpoint import load_detector
 from models.cores import usable_cores
 from models.detector import DetectorConfig
 from models.precision import best_for_training
+from models.runtime import refusal
 from models.training.augment import AugmentSettings
 from models.training.coco import TrainingImage, load_images, read_coco, read_json
 from models.training.detector import Progress, new_detector, train_detector
@@ -107,8 +108,8 @@ def draw_losses(table: Path, picture: Path) -> bool:
 def _settings(job: DetectorJob) -> TrainSettings:
     if job.size <= 0 or job.size % 32:
         raise ValueError(f"--size is a multiple of 32, got {job.size}")
-    if job.device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"--device {job.device}: torch sees no CUDA device")
+    if why := refusal(job.device):
+        raise ValueError(f"--device {job.device}: {why}")
     return TrainSettings(
         steps=job.steps,
         batch=job.batch,

@@ -182,7 +182,7 @@ def test_a_gpu_that_is_taken_by_itself_does_not_get_the_cpus_format(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: bool
 ) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: "flags : avx512_vnni avx512_bf16")
-    monkeypatch.setattr(runtime, "_has_cuda", lambda: True)
+    monkeypatch.setattr(runtime, "refusal", lambda device: "")
     settings = load(None, {"perceive.weights": str(weights)}).perceive
     if brought:
         text = 'layout = "yolox"\ninput = [64, 32]\n[classes]\nperson = [0]\n'
