@@ -54,5 +54,13 @@ def _has(flags: set[str]) -> bool:
 
 
 def best_for_training(device: str) -> Precision:
-    """bfloat16 where it is the faster one: GPUs, and CPUs that compute in it."""
-    return "bfloat16" if device != "cpu" or _has(_BFLOAT16_FLAGS) else "float32"
+    """bfloat16 where it is the faster one: GPUs and CPUs that compute in it.
+
+    Nvidia's do so from capability 8.0 (Ampere) on; those before convert, and convolve by a slow way round.
+    """
+    if device == "cpu":
+        return "bfloat16" if _has(_BFLOAT16_FLAGS) else "float32"
+    import torch
+
+    fast = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    return "bfloat16" if fast else "float32"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models.precision import best_for_training
 from models.runtime import choose, refusal
 from pipeline.config import load
 from pipeline.doctor import machine
@@ -65,3 +66,10 @@ def test_the_device_of_a_training_is_judged_before_it_begins(
     see_gpus(monkeypatch)
     assert refusal("cuda") == refusal("cuda:1") == "torch sees no CUDA device"
     assert refusal("cpu") == ""
+
+
+def test_a_gpu_that_only_converts_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turing and Volta: torch says that they support it, and does without cuDNN's convolutions."""
+    see_gpus(monkeypatch, (8, 6), (7, 5))
+    assert best_for_training("cuda") == best_for_training("cuda:0") == "bfloat16"
+    assert best_for_training("cuda:1") == "float32"
