@@ -104,13 +104,15 @@ class BroughtNetwork:
 def choose(runtime: str, device: str) -> tuple[str, str]:
     """Resolve `auto`: CUDA if there is one, else OpenVINO where installed, else torch on the CPU.
 
+    Who asks for OpenVINO gets the CPU, which is where it runs.
+
     Raises:
         ValueError: what is asked for is not there.
     """
     if device == "cuda" and (why := refusal("cuda")):
         raise ValueError(f'device = "cuda", but {why}')
     if device == "auto":
-        device = "cpu" if refusal("cuda") else "cuda"
+        device = "cpu" if runtime == "openvino" or refusal("cuda") else "cuda"
     has_openvino = importlib.util.find_spec("openvino") is not None
     if runtime == "openvino" and (device != "cpu" or not has_openvino):
         raise ValueError('runtime = "openvino" needs device = "cpu" and: pip install "marey[openvino]"')

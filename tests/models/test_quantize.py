@@ -17,11 +17,12 @@ from models.compiled import open_compiled
 from models.detector import Detector, DetectorConfig, Exported
 from models.files import has_ranges
 from models.quantize import measured_ranges, rounded
-from models.runtime import open_network
+from models.runtime import choose, open_network
+from pipeline.analyze.tools import num_decoders
 from pipeline.config import load
-from pipeline.perceive import resolved
+from pipeline.perceive import Perceiver, resolved
 from tests.helpers import shared_path
-from tests.models.helpers import outputs_of
+from tests.models.helpers import outputs_of, see_gpus
 
 SMALL = DetectorConfig(channels=16, appearance=8, embedding=16)
 PICTURES = np.random.default_rng(2).integers(0, 256, (4, 64, 96, 3), dtype=np.uint8)
@@ -192,6 +193,20 @@ def test_a_gpu_that_is_taken_by_itself_does_not_get_the_cpus_format(
     assert resolved(settings).precision == "float32"
     on_cpu = settings.model_copy(update={"device": "cpu"})
     assert resolved(on_cpu).precision == ("bfloat16" if brought else "int8-bfloat16")
+
+
+@needs_openvino
+def test_who_asks_for_openvino_gets_the_cpu_beside_a_gpu(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see_gpus(monkeypatch, (8, 0))
+    more = {"perceive.runtime": "openvino", "perceive.precision": "float32"}
+    config = load(None, more | {"perceive.weights": str(weights)})
+    assert num_decoders(config) == num_decoders(load(None, more | {"perceive.device": "cpu"}))
+    perceiver = Perceiver(config.perceive, threads=1)
+    assert (perceiver.network.device, perceiver.network.runtime[:8]) == ("cpu", "openvino")
+    with pytest.raises(ValueError, match='needs device = "cpu"'):
+        choose("openvino", "cuda")
 
 
 @needs_openvino
