@@ -29,13 +29,17 @@ MAX_VIDEOS = 50
 def find_scene(lake: str, wanted: str) -> list[Record]:
     """The videos that are meant: of a camera the newest ones, else the one that `find` finds.
 
+    Those with a result come first: what failed has neither tracks nor rules, and often no size.
+
     Raises:
         UsageError: nothing is called so.
     """
     of_camera = query(
         lake,
-        f"SELECT video_id, max(recorded_at) AS newest FROM videos WHERE camera = {quoted(wanted)} "
-        f"GROUP BY video_id ORDER BY newest DESC LIMIT {MAX_VIDEOS}",
+        "SELECT v.video_id, max(v.recorded_at) AS newest, max(a.revision) IS NULL AS without "
+        "FROM videos AS v LEFT JOIN analyses_current AS a ON a.video_id = v.video_id "
+        f"WHERE v.camera = {quoted(wanted)} GROUP BY v.video_id "
+        f"ORDER BY without, newest DESC NULLS LAST LIMIT {MAX_VIDEOS}",
     )["video_id"].to_pylist()
     if not of_camera:
         return [gather(lake, find(lake, wanted)[0])]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,14 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import Rule
+from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.schema import TRACKS
+from pipeline.lake.tables import Lake
 from pipeline.report.gather import gather
 from pipeline.report.zones import _anchors, _hold_s, find_scene, write_zones
 from pipeline.rules import RuleEngine
 from tests.helpers import ROOT
+from tests.lake.build import RECORDED, name_of, running
 from tests.report.scenes import HEIGHT, HOSTILE, WIDTH, square_lake
 
 COUNT = ROOT / "pipeline/report/web/count.js"
@@ -236,6 +240,21 @@ def test_a_video_without_tracks_is_part_of_its_scene(tmp_path: Path, empty: int)
         [replace(r, tracks=r.tracks.slice(0, 0)) for r in records], tmp_path / "none"
     ).read_text()
     assert '"tracks": []' in html
+
+
+def test_a_camera_whose_newest_video_failed_has_the_scene_of_the_others(tmp_path: Path) -> None:
+    """Its size is not known, so all others were left out as of another, and the page was empty."""
+    place = tmp_path / "lake"
+    for number in (1, 2):
+        square_lake(place, f"/archive/{number}.mp4", number=number)
+    lake = Lake.open(place)
+    [attempt] = start_attempts(lake, [running("broken")])
+    failed = attempt.ended("failed", error_code="media_empty", error="it is empty")
+    name = name_of(failed, recorded_at=RECORDED + timedelta(days=1))
+    commit(lake, [Ending(analysis=failed, names=(name,))])
+    records = find_scene(str(place), "gate")
+    assert [record.video["uri"] for record in records] == ["/archive/2.mp4", "/archive/1.mp4"]
+    assert [rule.name for rule in records[0].rules] == ["gate"]
 
 
 def test_a_camera_is_its_newest_videos_and_rules_are_drawn(tmp_path: Path) -> None:
