@@ -146,7 +146,7 @@ def skipped(plan: VideoPlan, *, dry_run: bool) -> VideoResult | None:
     if plan.step is Step.NOTHING:
         return replace(result, state="current")
     if plan.step is Step.OTHER_CONFIG:
-        return replace(result, state="other_config")
+        return replace(result, state="other_config", note=plan.note)
     if dry_run:
         note = "cannot be read" if plan.error else plan.step.value
         return replace(result, note=note, size_bytes=name.size_bytes)

@@ -38,6 +38,9 @@ class Step(Enum):
     PERCEPTION = "perception"
 
 
+READ_OTHERWISE = "this config reads another camera or recording time from its name"
+"""Note of a video that is left as it is for that."""
+
 _LIVELY = timedelta(minutes=10)
 """An attempt younger than this may be another worker's that is alive; it does not count as dead yet."""
 
@@ -56,6 +59,7 @@ class VideoPlan:
     perceived: Analysis | None = None  # whose rows of frames and detections are taken
     error: MareyError | None = None  # the file cannot be read; to be written down
     last_error: Analysis | None = None  # FAILED_BEFORE: what it said then
+    note: str = ""  # OTHER_CONFIG: what else is to be said
 
     @property
     def current(self) -> Analysis | None:
@@ -115,6 +119,8 @@ class Planner:
         if not source.is_remote or known is None or known.width_px is None:
             return None
         name = self._named(source, known, None)
+        if (kept := self._kept(source, name)) is not None:
+            return kept
         history = self._histories.get(name.video_id) or History()
         plan = VideoPlan(source, name, self.tools.ids(name.content_id, name.camera), Step.PERCEPTION, history)
         return self._reused(plan) or plan
@@ -153,6 +159,8 @@ class Planner:
         return self._decided(source, name, error)
 
     def _decided(self, source: Source, name: VideoName, error: MareyError | None) -> VideoPlan:
+        if (kept := self._kept(source, name)) is not None:
+            return kept
         ids = self.tools.ids(name.content_id, name.camera)
         history = self._histories.get(name.video_id)
         known = history or History()
@@ -167,6 +175,21 @@ class Planner:
         if plan.error is None and (error := self._quarantine(plan)):
             return replace(plan, error=error)
         return self._copied(plan, other)
+
+    def _kept(self, source: Source, name: VideoName) -> VideoPlan | None:
+        """The plan of what stays another video than this config makes of the same name and bytes.
+
+        Who once forgets a lake's config would else take camera, times and rules from all of its videos.
+        """
+        known = self._known.get(source.uri)
+        if known is None or known.content_id != name.content_id or known.video_id == name.video_id:
+            return None
+        history = self._histories.get(known.video_id)
+        if history is None or history.current is None or self.options.upgrade or self.options.force:
+            return None
+        stays = replace(known, etag=name.etag, seen_at=name.seen_at, run_id=name.run_id)
+        ids = self.tools.ids(known.content_id, known.camera)
+        return VideoPlan(source, stays, ids, Step.OTHER_CONFIG, history, note=READ_OTHERWISE)
 
     def _met_now(self, name: VideoName) -> tuple[History, Analysis | None]:
         """The video's history and an analysis with its perception, asked for once for each plan."""

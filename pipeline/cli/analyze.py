@@ -97,6 +97,7 @@ def _expect(summary: Summary, lake: str) -> None:
 
 
 def _report(summary: Summary, lake: str, as_json: bool) -> None:
+    from pipeline.analyze.plan import READ_OTHERWISE
     from pipeline.cli.output import to_json
 
     counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in summary.states.items())
@@ -107,6 +108,8 @@ def _report(summary: Summary, lake: str, as_json: bool) -> None:
     if other := summary.count("other_config"):
         what = "1 video has a result" if other == 1 else f"{other} videos have results"
         say(f"{what} of another config: --upgrade, or `marey reinterpret`")
+        if named := sum(result.note == READ_OTHERWISE for result in summary.results):
+            say(f"of {named} this config reads another camera or time: --upgrade alone changes that")
     if summary.changes is not None:
         say(f"events: {summary.changes}")
     if as_json:

@@ -196,6 +196,6 @@ def test_rows_that_go_before_they_are_taken(
 
     monkeypatch.setattr(Planner, "plan", late)
     renamed = config(folder, cameras=[{"pattern": "{camera}/{recorded_at:%Y%m%d}"}])
-    [result] = analyze([uri], lake, renamed).results
+    [result] = analyze([uri], lake, renamed, Options(upgrade=True)).results
     assert upgraded == [uri, "ok"]
     assert (result.state, result.error, result.note) == ("ok", None, "")

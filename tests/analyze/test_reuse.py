@@ -17,6 +17,7 @@ from models.files import file_digest
 from models.temporal import load_events, save_events
 from pipeline.analyze import Options, Summary, analyze, reinterpret
 from pipeline.analyze.outcome import Silent
+from pipeline.analyze.plan import READ_OTHERWISE
 from pipeline.analyze.tools import Tools
 from pipeline.config import Config, LakeConfig
 from pipeline.errors import StorageError, UsageError
@@ -315,11 +316,34 @@ def test_another_time_zone_keeps_the_picture(folder: Path, lake: Path, tmp_path:
     analyzed(path, lake, config(folder))
     [first] = ask(lake, picture)
     there = config(folder, cameras=[{"timezone": "Asia/Tokyo"}])
-    assert states(analyzed(path, lake, there)) == [("ok", "perceived before under another name")]
+    assert states(upgrade(lake, there, path)) == [("ok", "perceived before under another name")]
     [moved] = ask(lake, picture)
     assert moved == {**first, "recorded_at": first["recorded_at"] - timedelta(hours=9)}
-    assert states(analyzed(path, lake, config(folder))) == [("current", "")]
+    assert states(upgrade(lake, config(folder), path)) == [("current", "")]
     assert ask(lake, picture) == [first]
+
+
+def test_a_forgotten_config_takes_camera_and_time_from_no_video(
+    folder: Path, lake: Path, tmp_path: Path
+) -> None:
+    """Other cameras and times wait for --upgrade, as other rules do; also of a file that was only touched."""
+    path = tmp_path / "gate/2026-03-29.mp4"
+    path.parent.mkdir()
+    shutil.copy(folder / "short.mp4", path)
+    site = config(folder, cameras=[{"pattern": "{camera}/{recorded_at:%Y-%m-%d}"}])
+    analyzed(path, lake, site)
+    told = "SELECT camera, recorded_at FROM videos"
+    before, named, counted = rows(lake), ask(lake, told), counts(lake)
+    assert states(analyzed(path, lake, config(folder), dry_run=True)) == [("other_config", READ_OTHERWISE)]
+    assert states(analyzed(path, lake, config(folder))) == [("other_config", READ_OTHERWISE)]
+    assert counts(lake) == counted
+    os.utime(path, (0, 0))
+    assert states(analyzed(path, lake, config(folder))) == [("other_config", READ_OTHERWISE)]
+    assert counts(lake) == {**counted, "videos_all": 2}
+    assert (rows(lake), ask(lake, told)) == (before, named)
+    assert states(analyzed(path, lake, site)) == [("current", "")]
+    assert states(upgrade(lake, config(folder), path)) == [("ok", "perceived before under another name")]
+    assert ask(lake, told) == [{"camera": None, "recorded_at": None}]
 
 
 def test_another_name_of_a_video_is_an_alias(folder: Path, video: Path, lake: Path) -> None:
