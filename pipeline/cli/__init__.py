@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _hold_streams()
     wanted = [argument for argument in arguments if argument != "--debug"]
-    before = signal.signal(signal.SIGTERM, _terminated)
+    before = {number: signal.signal(number, _terminated) for number in _ending_signals()}
     try:
         return _run(wanted)
     except BaseException as exc:
@@ -50,7 +50,14 @@ def run(arguments: Sequence[str]) -> int:
             complain(text)
         return code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Those that end the work in order: that of a closed terminal too, unless `nohup` has it ignored."""
+    hung_up = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    return [signal.SIGTERM, *hung_up]
 
 
 def _hold_streams() -> None:

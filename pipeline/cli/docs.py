@@ -23,7 +23,7 @@ Data goes to stdout, everything else to stderr.
 | 1 | some input failed: unreadable, undecodable, or missing beside ones that exist; the others are done |
 | 2 | wrong use or config; no input exists at all; a directory without videos. Nothing was begun |
 | 3 | lake or bucket cannot be reached or written; no input can be had since a server is away |
-| 130, 143 | interrupted, terminated: children ended, what is done stays done |
+| 130, 143 | interrupted; terminated, or its terminal was closed: children ended, what is done stays done |
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -238,6 +239,19 @@ def test_who_no_longer_reads_progress_does_not_end_the_work(site: Site, tmp_path
     os.close(writing)
     assert (done.returncode, done.stdout) == (0, b"")
     assert ask(tmp_path / "lake", "SELECT count(*) AS n FROM frames") == [{"n": 60}]
+
+
+@pytest.mark.parametrize(("before", "code"), [(signal.SIG_DFL, 143), (signal.SIG_IGN, 0)])
+def test_a_terminal_that_is_closed_ends_the_work_in_order(before: signal.Handlers, code: int) -> None:
+    """As SIGTERM does, with everything that is finished committed; under `nohup` it goes on."""
+    harness = signal.signal(signal.SIGHUP, before)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.cli._run", lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0)
+            assert run(["analyze"]) == code
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, harness)
 
 
 @pytest.mark.parametrize("command", [["config"], ["query", "select * from detections", "--format", "csv"]])
