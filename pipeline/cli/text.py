@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 
 def put(text: str) -> None:
@@ -43,12 +43,30 @@ def log(event: str, level: str = "INFO", **values: Any) -> None:
 
 
 def tell(text: str) -> None:
-    """Text on stderr. Where it can go no more (`2>&1 | head`, a full disk) the work goes on without it."""
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    """Text on stderr, as long as it takes any."""
+    Lasting(sys.stderr).write(text)
+
+
+class Lasting:
+    """A stream without which the work goes on, once it can be written no more.
+
+    As when its reader has gone (`2>&1 | head`), its disk is full, or its terminal was closed.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write and flush."""
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def printable(text: str) -> str:

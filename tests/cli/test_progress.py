@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from time import process_time
@@ -13,7 +14,7 @@ import pytest
 from pipeline.analyze.outcome import VideoResult
 from pipeline.cli import progress
 from pipeline.cli.progress import BarReporter, Meter, PlainReporter, clock, reporter, result_line
-from pipeline.cli.text import printable
+from pipeline.cli.text import printable, say
 from tests.cli.conftest import Site
 from tests.cli.run import marey
 
@@ -68,6 +69,22 @@ def test_a_bar_costs_no_more_for_each_of_many_videos() -> None:
 
     pairs = [(seconds(10), seconds(20_000)) for _ in range(6)]
     assert min(many for _, many in pairs) < 8 * min(few for few, _ in pairs)
+
+
+def test_a_bar_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a command in the background whose window is closed."""
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with reporter() as bar:
+            assert isinstance(bar, BarReporter)
+            bar.begin(2)
+            assert os.read(master, 4096)
+            os.close(master)
+            for _ in range(2):
+                bar.note("not seen")
+                bar.bar.refresh()
+        say("not seen either")
 
 
 def test_plain_lines(time: Clock, capsys: pytest.CaptureFixture[str]) -> None:
