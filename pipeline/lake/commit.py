@@ -220,8 +220,9 @@ def put_names(lake: Lake, names: Sequence[VideoName]) -> None:
         if not same and (last is None or last.seen_at < name.seen_at):
             new.append(name)
             known[name.uri] = name
-    bare = [name.content_id for name in new if name.thumbnail is None and name.width_px is not None]
-    pictures = known_pictures(lake, bare)
+    pictures = known_pictures(
+        lake, (name for name in new if name.thumbnail is None and name.width_px is not None)
+    )
     new = [replace(name, thumbnail=name.thumbnail or pictures.get(name.content_id)) for name in new]
     lake.append("videos", names_table(new))
 

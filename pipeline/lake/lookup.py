@@ -156,12 +156,16 @@ def known_videos(lake: Lake, uris: Iterable[str]) -> dict[str, VideoName]:
     return newest
 
 
-def known_pictures(lake: Lake, content_ids: Iterable[str]) -> dict[str, bytes]:
-    """The thumbnail of each content of which a name has one. Ask for a few: they lie in memory at once."""
-    wanted = sorted(set(content_ids))
+def known_pictures(lake: Lake, names: Iterable[VideoName]) -> dict[str, bytes]:
+    """The thumbnails that names had before, by content. Ask for a few: they lie in memory at once.
+
+    Names lie near each other as they were found, contents anywhere: by these alone all pictures were read.
+    """
+    wanted = {(name.uri, name.content_id) for name in names}
     if not wanted:
         return {}
-    where = f"thumbnail IS NOT NULL AND content_id IN ({', '.join(map(quoted, wanted))})"
+    uris, contents = (", ".join(map(quoted, sorted(set(keys)))) for keys in zip(*wanted, strict=True))
+    where = f"thumbnail IS NOT NULL AND uri IN ({uris}) AND content_id IN ({contents})"
     sql = f"SELECT content_id, thumbnail FROM videos WHERE {where}"
     rows = lake.ask("videos", lambda found: run_sql(found, "videos", sql))
     return dict(zip(rows["content_id"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))

@@ -7,16 +7,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
 from pipeline.config import Config
 from pipeline.errors import ConflictError
 from pipeline.ids import config_id
-from pipeline.lake.commit import Decision, Ending, GroupCommit, commit, decide, put_config, start_attempts
+from pipeline.lake.commit import (
+    Decision,
+    Ending,
+    GroupCommit,
+    commit,
+    decide,
+    put_config,
+    put_names,
+    start_attempts,
+)
 from pipeline.lake.lookup import History, current_analyses, histories, known_videos
 from pipeline.lake.query import query
-from pipeline.lake.records import Analysis, analyses_table, stamped
+from pipeline.lake.records import Analysis, VideoName, analyses_table, stamped
 from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.tables import Lake
 from tests.lake.build import analyse, ending, finished, name_of, running, stage_rows
@@ -172,6 +183,26 @@ def test_group_commit_is_one_commit_per_table(lake: Lake) -> None:
         "configs": 0,
     }
     assert counts(lake) == {name: 4 * n for name, n in FULL.items()}
+
+
+def test_pictures_of_other_names_are_not_read_for_those_that_take_theirs_over(lake: Lake) -> None:
+    """A whole archive is named anew when its time zone is set right. Digests of contents lie anywhere."""
+
+    def named(row: Analysis, **values: Any) -> VideoName:
+        return name_of(row, content_id=row.video_id[::-1], width_px=64, **values)
+
+    size = 1 << 20
+    for n in range(4):
+        pair = [running(f"{n}-{half}") for half in "0f"]
+        put_names(lake, [named(row, thumbnail=np.random.default_rng(n).bytes(size)) for row in pair])
+    moved = replace(named(running("3-0")), video_id="moved", camera="yard")
+    before = psutil.Process().io_counters().read_chars
+    put_names(lake, [moved])
+    assert psutil.Process().io_counters().read_chars - before < 5 * size  # of 8
+    pictures = "SELECT thumbnail FROM videos_all WHERE video_id = 'moved'"
+    assert query(str(lake.location), pictures)["thumbnail"].to_pylist() == [
+        np.random.default_rng(3).bytes(size)
+    ]
 
 
 def test_group_commit_is_due_by_time_and_at_the_end(lake: Lake) -> None:

@@ -28,7 +28,7 @@ from pipeline.lake.lookup import current_analyses, known_pictures, read_rows
 from pipeline.lake.query import query
 from pipeline.lake.tables import Lake
 from tests.cli.run import marey
-from tests.lake.build import DAY, analyse, ending, finished, running, sample_lake
+from tests.lake.build import DAY, analyse, ending, finished, name_of, running, sample_lake
 from tests.lake.test_compact import seen
 from tests.s3 import Server, refusing
 
@@ -214,7 +214,7 @@ def test_whoever_reads_meanwhile_reads_again(
     elif at == "lookup":
         assert current_analyses(lake, ["v1"])["v1"] == row
     elif at == "pictures":
-        assert known_pictures(lake, [digest("v1")]) == {digest("v1"): b"picture"}
+        assert known_pictures(lake, [name_of(row)]) == {digest("v1"): b"picture"}
     else:
         parts = read_rows(lake, "tracks", "v1", row.tracking_run_id or "", row.date, samples=7)
         assert pa.concat_tables(parts).num_rows == 40
