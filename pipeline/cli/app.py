@@ -41,7 +41,7 @@ ConfigFile = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A config value, as key=value; may be repeated. video.sample_fps=5"),
+    typer.Option("--set", help="A config value, as key=value; may be repeated. perceive.min_score=0.3"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
@@ -74,7 +74,7 @@ def read_config(path: Path | None, settings: Sequence[str] | None) -> Config:
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f"--set {setting}", remedy="write key=value, as in video.sample_fps=5")
+            raise UsageError(f"--set {setting}", remedy="write key=value, as in perceive.min_score=0.3")
         overrides[key.strip()] = _value(value.strip())
     return load(path, overrides)
 

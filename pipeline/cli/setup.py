@@ -24,7 +24,7 @@ def config_command(
 ) -> None:
     """Check a config and print what it resolves to: defaults, file, environment, --set.
 
-    MAREY_VIDEO__SAMPLE_FPS in the environment is video.sample_fps; lists and sections there are JSON.
+    MAREY_PERCEIVE__MIN_SCORE in the environment is perceive.min_score; lists and sections there are JSON.
     """
     from pipeline.cli.output import to_json
     from pipeline.config import Config

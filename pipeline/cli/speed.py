@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "bench",
     "marey bench",
     "marey bench gate.mp4 yard.mp4 --rounds 5",
-    "marey bench gate.mp4 --config site.toml --set video.sample_fps=5 --json",
+    "marey bench gate.mp4 --config site.toml --set perceive.min_score=0.3 --json",
 )
 def bench_command(
     videos: Annotated[

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.main import get_command
 
+from pipeline.analyze.tools import Tools
 from pipeline.cli import run
 from pipeline.cli.commands import app
 from pipeline.cli.docs import command_paths, help_text
@@ -52,6 +53,15 @@ def test_help_says_what_and_ends_with_an_example(path: tuple[str, ...]) -> None:
     lines = [line.strip() for line in examples.strip().splitlines()]
     assert lines
     assert all(line.startswith(f"marey {' '.join(path)}") for line in lines)
+
+
+def test_settings_that_are_shown_as_examples_are_warned_of_by_nothing() -> None:
+    """Whoever copied video.sample_fps=5 had an event model whose scores are not to be trusted."""
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/commands.md")]
+    shown = [re.findall(r"(?:--set|be repeated\.)\s+([a-z_]+\.\w+)=([^\s`]+)", page) for page in pages]
+    assert all(shown)
+    for setting in {*shown[0], *shown[1]}:
+        assert Tools(load(None, dict([setting]))).warnings(None) == [], setting
 
 
 def test_every_option_says_what_it_does() -> None:
