@@ -7,6 +7,7 @@ of an id, see `pipeline.ids`) or only *speed*. Unknown keys are refused.
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -319,6 +320,9 @@ class _Environment(Config, BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MAREY_", env_nested_delimiter="__")
 
 
+_ADDRESS = re.compile(r"(\w+://)(?:[^/?#\s'\"]*@)?([^?\s'\"]*)(?:\?[^#\s'\"]*)?")
+"""Scheme and place of an address, without the user, password and query around them."""
+
 _Loc = tuple[str | int, ...]
 _Places = dict[str, dict[str, Any]]
 """What stands at each layer, the last one deciding."""
@@ -408,9 +412,10 @@ def _explain(exc: ValidationError, places: _Places, path: Path | None) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not loc:
         return f"config: {message}"
-    if isinstance(value, Mapping):  # the whole section: the message names what is wrong in it
+    # Of a whole section the message names what is wrong in it; addresses in [notify] may be secrets.
+    if isinstance(value, Mapping) or loc[0] == "notify":
         return f"{where}: {key}: {message}"
-    text = repr(value)
+    text = _ADDRESS.sub(r"\1\2", repr(value))
     return f"{where}: {key} = {text if len(text) <= 80 else text[:77] + '...'}: {message}"
 
 

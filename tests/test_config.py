@@ -106,6 +106,25 @@ def test_refused(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("notify", "https://hooks.example/hunter2", "--set: notify: Input should be a valid dictionary"),
+        ("notify.webhook", ["https://hooks.example/hunter2"], "--set: notify.webhook: Input should be"),
+        (
+            "events.models",
+            "https://me:hunter2@own.example/w.safetensors?key=hunter2#sha256=ab",
+            "--set: events.models = 'https://own.example/w.safetensors#sha256=ab': Input should be",
+        ),
+    ],
+)
+def test_a_refusal_tells_no_secret(key: str, value: object, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(None, {key: value})
+    assert str(caught.value).startswith(told)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_mark_of_the_byte_order_is_passed_over(tmp_path: Path) -> None:
     """Editors of Windows put one in front; TOML called the file wrong in its first line."""
     path = tmp_path / "c.toml"
