@@ -1,7 +1,8 @@
 """Prefect flows: thin bodies, each one call into `pipeline`.
 
 Nothing is reported to anyone: importing this package switches off what Prefect's client and server would
-send, as importing `models` does for OpenVINO. Who wants to send Prefect's sets the variables.
+send, as importing `models` does for OpenVINO and ONNX Runtime. Who wants to send Prefect's sets the
+variables.
 """
 
 import os

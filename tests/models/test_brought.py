@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -367,3 +370,17 @@ def test_who_stands_over_a_lost_stretch_neither_goes_nor_comes(tmp_path: Path) -
     for lake in (at_once, later):
         assert query(lake, "SELECT count(*) AS n FROM objects")["n"].to_pylist() == [4]
         assert query(lake, "SELECT label, t_start FROM events").to_pylist() == []
+
+
+@needs_onnx
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Nothing is kept to be sent, nor a name for this machine, in its home."""
+    model, home = write_constant(tmp_path), tmp_path / "home"
+    home.mkdir()
+    program = (
+        f"import models.brought, pathlib; models.brought.open_brought(pathlib.Path({str(model)!r}), 'torch')"
+    )
+    unwanted = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    subprocess.run([sys.executable, "-c", program], env=kept | {"HOME": str(home)}, cwd=ROOT, check=True)
+    assert not list(home.iterdir())
