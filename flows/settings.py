@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from models.files import description_of
 from pipeline import allowed
 from pipeline.config import Config, load
 from pipeline.errors import UsageError
@@ -54,7 +55,10 @@ def _allowed(config: Config) -> Config:
 def files(config: Config) -> list[str]:
     """Weights and models that a config names by path or address, not those that marey brings."""
     perceive = config.perceive
-    return outside(perceive.weights, perceive.detector, config.track.weights, *config.events.models)
+    names = [perceive.weights, perceive.detector, config.track.weights, *config.events.models]
+    if "://" in perceive.detector:  # its description is fetched, too
+        names.append(description_of(perceive.detector))
+    return outside(*names)
 
 
 def outside(*names: str) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from http.client import HTTPException
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
@@ -98,11 +98,15 @@ def detector_path(name: str, opened: Opened = _urlopened) -> Path:
     return _fetched_detector(name, opened) if name.startswith(_REMOTE) else Path(name)
 
 
+def description_of(address: str) -> str:
+    """Address of the .toml beside an ONNX detector of this address."""
+    place, mark, query = address.partition("#sha256=")[0].partition("?")
+    return re.sub(r"(?<=[^/])\.[^./]*$", "", place) + ".toml" + mark + query
+
+
 @cache
 def _fetched_detector(name: str, opened: Opened) -> Path:
-    model = weights_path(name, opened)
-    address = urlsplit(name.partition("#sha256=")[0])
-    beside = address._replace(path=str(PurePosixPath(address.path).with_suffix(".toml"))).geturl()
+    model, beside = weights_path(name, opened), description_of(name)
     with _fetching(beside), _beside(model) as folder:
         copy, description = folder / "model.onnx", folder / "model.toml"
         shutil.copyfile(model, copy)

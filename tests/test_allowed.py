@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from flows.settings import files
 from models.files import CheckpointError
 from pipeline import allowed
+from pipeline.config import load
 from pipeline.errors import SourceError, UsageError
 from pipeline.pool import pool
 from pipeline.sources import Missing, find, web
-from pipeline.weights import weights_path
+from pipeline.weights import detector_path, weights_path
 from tests.s3 import free_port
 
 
@@ -207,3 +211,22 @@ def test_weights_are_fetched_through_the_same_connections(
         weights_path(name)
     pool.cache_clear()
     assert list((tmp_path / "cache" / "weights").iterdir()) == []
+
+
+@pytest.mark.parametrize("query", ["", "?key=a.b/word"])
+def test_a_detector_that_is_allowed_comes_with_its_description(
+    query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `marey deploy` lists what a config names."""
+    (tmp_path / "my.x.onnx").write_bytes(b"network")
+    (tmp_path / "my.x.toml").write_bytes(b"words")
+    monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/my.x.onnx{query}"
+        name = f"{address}#sha256={hashlib.sha256(b'network').hexdigest()}"
+        named = files(load(None, {"perceive.detector": name}))
+        monkeypatch.setenv(allowed.VARIABLE, allowed.setting([allowed.sealed(uri) for uri in named]))
+        assert detector_path(name).with_suffix(".toml").read_bytes() == b"words"
+        server.shutdown()
