@@ -44,7 +44,7 @@ def curl_as_printed() -> str:
 def checkout(tmp_path: Path) -> Path:
     """The files of the repository in a fresh folder, with this environment in the place of a new one.
 
-    The environment is newer than what it is made from, so `make setup` finds nothing to install.
+    The environment is newer than what it is made from, so `make install` finds nothing to install.
     """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     folder = tmp_path / "checkout"
