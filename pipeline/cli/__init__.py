@@ -115,6 +115,8 @@ def _explained(exc: BaseException) -> tuple[int, str]:
             if exc.filename is None:  # text that is left would be met again on the way out
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 3, f"{exc.filename or 'output'} cannot be written: {exc.strerror}"
+        case FileNotFoundError() if _NO_PLACE in str(exc):  # as where all but the lake is mounted read-only
+            return 3, "temporary files cannot be written anywhere: set TMPDIR to a folder for them"
     last = traceback.extract_tb(exc.__traceback__)[-1]
     what = f"{type(exc).__name__}: {exc} ({Path(last.filename).name}, line {last.lineno})"
     return 1, f"this is a bug of marey, --debug shows where: {what}"
@@ -142,4 +144,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 _INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_PLACE = "No usable temporary directory"
+"""What `tempfile` says, in an error that has nothing else of its own."""
+
 _QUIET = (KeyboardInterrupt, BrokenPipeError, _Terminated)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -311,3 +312,13 @@ def test_another_pipe_that_breaks_is_no_success(
     monkeypatch.setattr("pipeline.config.load", broken)
     assert run(["config"]) == 1
     assert "BrokenPipeError" in capfd.readouterr().err
+
+
+def test_where_no_temporary_file_can_be_written_the_variable_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    assert run(["analyze", str(here / "text.mp4"), "--dry-run", "--lake", str(here / "none")]) == 3
+    told = "marey: temporary files cannot be written anywhere: set TMPDIR to a folder for them\n"
+    assert capsys.readouterr().err == told
