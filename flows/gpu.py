@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.runtime import choose
+from models.runtime import choose, refusal
 from pipeline.config import Config
 
 
@@ -23,13 +23,20 @@ def one_per_gpu(config: Config, say: Callable[[str], None]) -> Iterator[None]:
     try:
         _, device = choose(config.perceive.runtime, config.perceive.device)
     except ValueError:
-        device = ""  # the work itself will say what is not there
-    if not device.startswith("cuda"):
+        device = ""
+    with device_held(device, say):
+        yield
+
+
+@contextmanager
+def device_held(device: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a GPU by torch's name, as cuda or cuda:1; a CPU, and what is not there, is not held."""
+    if device == "cpu" or refusal(device):  # the work itself will say what is not there
         yield
         return
     import torch
 
-    with held(f"gpu-{torch.cuda.get_device_properties(0).uuid}", say):
+    with held(f"gpu-{torch.cuda.get_device_properties(device).uuid}", say):
         yield
 
 

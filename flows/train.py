@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -11,9 +12,14 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import report
+from flows.gpu import device_held, one_per_gpu
 from flows.settings import outside
 from flows.tags import tag_run
 from pipeline import allowed
+from pipeline.config import Config
+
+if TYPE_CHECKING:
+    from pipeline.event_data import Embed, Embedded
 
 
 def _name() -> str:
@@ -37,7 +43,7 @@ def train_detector(
         out: folder of the training; one that holds a training is gone on with.
         start: `default`, `imagenet` or the path of weights.
         steps: steps in all.
-        device: cpu or cuda.
+        device: cpu, cuda, or one of several GPUs as cuda:1; a GPU is held to the end.
 
     Returns:
         Path of the weights.
@@ -48,7 +54,9 @@ def train_detector(
     for path in (data, images, out, *outside(start)):
         allowed.check(path)
     job = DetectorJob(((Path(data), Path(images)),), Path(out), start=start, steps=steps, device=device)
-    return str(train(job, get_run_logger().info))
+    say = get_run_logger().info
+    with device_held(device, say):
+        return str(train(job, say))
 
 
 @flow(name="train-events", flow_run_name=_name)
@@ -77,7 +85,7 @@ def train_events(
     result = train_from(
         Path(data),
         Path(out),
-        embed,
+        _one_at_a_time(embed, get_run_logger().info),
         digest=digest,
         config=EventModelConfig(("",), parts=LOOKS),
         settings=TrainSettings(max_epochs=epochs),
@@ -86,3 +94,13 @@ def train_events(
     )
     create_markdown_artifact(result.card.read_text(encoding="utf-8"), "marey-model-card")
     return dict(result.report)
+
+
+def _one_at_a_time(embed: Embed, say: Callable[[str], None]) -> Embed:
+    """`embed` with the GPU held for each file, if there is one: the training itself runs on the CPU."""
+
+    def embed_alone(path: Path) -> Embedded:
+        with one_per_gpu(Config(), say):
+            return embed(path)
+
+    return embed_alone

@@ -290,7 +290,7 @@ def train_detector_command(
         list[str] | None,
         typer.Option("--repeat-class", help="class=2: see images with one twice as often as others."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or one of several GPUs as cuda:1.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all usable cores.")] = 0,
     seed: Seed = 0,
 ) -> None:
