@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from models.runtime import choose, refusal
@@ -57,9 +57,11 @@ def held(name: str, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _opened(path: Path) -> int:
+    """A lock's file, which all users can open; another's may be neither written nor made anew."""
     try:
-        return os.open(
-            path, os.O_RDONLY | os.O_CLOEXEC
-        )  # another user's may be neither written nor made anew
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with suppress(PermissionError):  # another user made it just now
+            os.fchmod(handle, 0o644)  # whatever the umask of whoever comes first
+        return handle

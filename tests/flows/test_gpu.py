@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -36,6 +37,17 @@ def test_the_second_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.Monk
         order.append("first ends")
     thread.join()
     assert order == ["waits for another process on gpu-x", "first ends", "second"]
+
+
+def test_a_lock_is_for_all_users_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the first of them is a service that keeps its files to itself."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        with held("gpu-x", print):
+            assert (tmp_path / "marey-gpu-x.lock").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
 
 
 def test_a_cpu_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
