@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.detector import Detector, DetectorConfig
+from models.detector import Detector, DetectorConfig, cell_centres, decode_boxes
 from models.training.augment import AugmentSettings, draw, plan_mosaic, plan_view
+from models.training.batches import targets_of
 from models.training.coco import TrainingImage
 from models.training.detector import train_detector
+from models.training.detector_loss import _ignored, assign
 from models.training.detector_settings import TrainSettings
 from models.training.device_disturb import blur, disturb, jpeg
 from models.training.device_views import DeviceImages
@@ -97,6 +99,22 @@ def test_disturbed_views_differ_and_depend_on_the_random_numbers_alone() -> None
     assert one.max() <= 255
     changed = (one - views).abs().amax(dim=(1, 2, 3)) > 1
     assert 0.7 < changed.float().mean() < 1  # four of five in colour alone
+
+
+def test_what_a_step_needs_is_made_on_the_device(images: list[TrainingImage]) -> None:
+    """The device `meta` stands for a GPU: what lies elsewhere could not be reckoned with what is there."""
+    rng = np.random.default_rng(0)
+    plans = [*(plan_view(image, SETTINGS, rng) for image in images), plan_mosaic(images, SETTINGS, rng)]
+    views = DeviceImages(images, "meta").draw(plans, SETTINGS.size)
+    sigmas = torch.ones(len(plans), device="meta")
+    assert {x.device.type for x in (views, blur(views, sigmas), jpeg(views, 50 * sigmas))} == {"meta"}
+    net = Detector(DetectorConfig(classes=("a", "b"), channels=16, appearance=8, embedding=16)).to("meta")
+    raw, target = net(views), targets_of(plans, "meta")
+    centres, strides = cell_centres(*views.shape[2:], device=views.device)
+    boxes = decode_boxes(raw.sides, centres, strides)
+    found = assign(raw.logits.sigmoid(), boxes, target, centres, strides)
+    made = (*raw, *target, *found, _ignored(target, centres, 2))
+    assert {tensor.device.type for tensor in made} == {"meta"}
 
 
 def test_training_on_views_of_the_device_learns(images: list[TrainingImage], tmp_path: Path) -> None:
