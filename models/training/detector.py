@@ -1,7 +1,7 @@
 """Training of the encoder and detector, resumable after a kill.
 
 What each step sees depends on the seed and the step's number alone, so a resumed run goes on as the
-undisturbed one would have.
+undisturbed one would have; on a GPU but for the last digits, since cuDNN adds up gradients in any order.
 """
 
 from __future__ import annotations
