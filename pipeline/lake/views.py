@@ -26,6 +26,9 @@ _TRINO = {
 
 _ATHENA = {**_TRINO, str(UTC): "timestamp"}
 
+_HOURS = "Hours and days of times are those of UTC, as marey query has them, not of this machine's time zone."
+"""Said of a setting, which holds for the session."""
+
 _UNTYPED: Mapping[str, str] = MappingProxyType({})
 
 
@@ -57,6 +60,8 @@ def _duckdb(lake: Lake) -> Iterator[str]:
         yield "INSTALL aws;"
         yield "LOAD aws;"
         yield "CREATE SECRET IF NOT EXISTS (TYPE s3, PROVIDER credential_chain);"
+    yield f"-- {_HOURS}"
+    yield "SET TimeZone = 'UTC';"
     for table, name in BASE.items():
         path = quoted(lake.location.table(table))
         yield f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM delta_scan({path});"
@@ -70,6 +75,8 @@ def _duckdb_python(lake: Lake) -> Iterator[str]:
     yield "from deltalake import DeltaTable"
     yield ""
     yield "marey = duckdb.connect()"
+    yield f"# {_HOURS}"
+    yield "marey.execute(\"SET TimeZone = 'UTC'\")"
     for table, name in BASE.items():
         dataset = f"DeltaTable({lake.location.table(table)!r}).to_pyarrow_dataset()"
         yield f"marey.register({name!r}, {dataset})"
@@ -100,6 +107,8 @@ def _spark(lake: Lake) -> Iterator[str]:
     yield "-- Its vectorized Parquet reader, up to 4.1 at least, refuses numbers that lie as"
     yield "-- BYTE_STREAM_SPLIT; its other reader takes them."
     yield "SET spark.sql.parquet.enableVectorizedReader=false;"
+    yield f"-- {_HOURS}"
+    yield "SET spark.sql.session.timeZone=UTC;"
     for table, name in BASE.items():
         path = lake.location.table(table).replace("`", "``")
         if _on_s3(lake):

@@ -31,6 +31,10 @@ QUESTIONS = {
         "JOIN videos AS v ON e.video_id = v.video_id GROUP BY v.camera, e.label ORDER BY n, v.camera"
     ),
     "times": "SELECT video_id, track_id, start_utc, end_utc FROM objects ORDER BY video_id, track_id",
+    "hours": (
+        "SELECT date_trunc('hour', start_utc) AS hour, extract(hour FROM start_utc) AS hour_utc, "
+        "count(*) AS n FROM events GROUP BY hour, hour_utc ORDER BY hour"
+    ),
     "classes": 'SELECT "class", count(*) AS n FROM tracks GROUP BY "class"',
     "attempts": "SELECT video_id, revision, status FROM analyses ORDER BY video_id, revision",
     "all": "SELECT video_id, count(*) AS n FROM tracks_all GROUP BY video_id ORDER BY video_id",
@@ -195,7 +199,10 @@ def test_polars_agrees_with_query(lake: Lake, question: str) -> None:
 
 
 @pytest.mark.parametrize("question", list(QUESTIONS))
-def test_duckdb_in_python_agrees_with_query(lake: Lake, question: str) -> None:
+def test_duckdb_in_python_agrees_with_query(
+    lake: Lake, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")  # five and a half hours on: other hours, other days
     session = python_session(lake, "duckdb-python")
     found = session.sql(QUESTIONS[question]).to_arrow_table().to_pylist()
     assert comparable(found) == comparable(rows(lake, QUESTIONS[question]))
@@ -204,6 +211,7 @@ def test_duckdb_in_python_agrees_with_query(lake: Lake, question: str) -> None:
 def test_duckdb_sql_agrees_with_query(lake: Lake) -> None:
     """The extension needs a network, so delta_scan is a macro here over its own reading of each table."""
     session = duckdb.connect()
+    session.execute("SET TimeZone = 'Asia/Kolkata'")
     text = views(lake.location.path, "duckdb")
     assert "INSTALL delta;\nLOAD delta;\n" in text
     folder = str(lake.location.path).replace("'", "''")
@@ -213,7 +221,7 @@ def test_duckdb_sql_agrees_with_query(lake: Lake) -> None:
     )
     assert f"delta_scan('{folder}/tracks')" in text
     session.execute(text.replace("INSTALL delta;\nLOAD delta;\n", ""))
-    for question in ("videos", "boxes", "attempts", "classes"):
+    for question in ("videos", "boxes", "attempts", "classes", "hours"):
         found = session.sql(QUESTIONS[question]).to_arrow_table().to_pylist()
         assert comparable(found) == comparable(rows(lake, QUESTIONS[question])), question
 
@@ -235,7 +243,8 @@ def test_spark_is_told_to_read_what_its_vectorized_reader_refuses(lake: Lake) ->
     said = views(lake.location.path, "spark").splitlines()
     settings = [line for line in said if not line.startswith("--")]
     assert settings[0] == "SET spark.sql.parquet.enableVectorizedReader=false;"
-    assert settings[1].startswith("CREATE OR REPLACE TEMPORARY VIEW")
+    assert settings[1] == "SET spark.sql.session.timeZone=UTC;"
+    assert settings[2].startswith("CREATE OR REPLACE TEMPORARY VIEW")
 
 
 def test_athena_finds_all_in_its_database_and_takes_the_text_twice(lake: Lake) -> None:
