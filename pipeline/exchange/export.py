@@ -6,7 +6,7 @@ Each video has a folder `<name>-<video_id>` with `frames.csv`, the time of every
            the score in column 7), seqinfo.ini; frame numbers are those of frames.csv + 1, and so are the
            names of pictures: img1/000001.jpg is frame 0. frameRate is the true one, so it may be a fraction
     cvat   annotations.xml, "CVAT for video 1.1"
-    csv    tracks.csv, objects.csv, events.csv: the tables' rows
+    csv    tracks.csv, objects.csv, events.csv: the tables' rows, with their times in UTC
     coco   one annotations.json for all videos, beside the folders
 
 and where pictures are asked for `frames/<frame>.jpg`: what a task of CVAT or a COCO tool is made from. The
@@ -35,6 +35,7 @@ from pipeline.exchange.pictures import (
     write_csv,
     write_pictures,
 )
+from pipeline.lake.records import Place, place_rows
 from pipeline.report.gather import Record
 
 FORMATS = ("mot", "coco", "cvat", "csv")
@@ -110,12 +111,20 @@ def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) ->
 
 def _write_tables(folder: Path, record: Record) -> None:
     """The tables' rows; lists as JSON, since CSV has none."""
-    write_csv(folder / "tracks.csv", record.tracks)
+    write_csv(folder / "tracks.csv", _timed("tracks", record))
     for name, nested in (("objects", "trajectory"), ("events", "track_ids")):
-        table: pa.Table = getattr(record, name)
+        table = _timed(name, record)
         texts = [json.dumps(value) for value in table[nested].to_pylist()]
         at = table.schema.get_field_index(nested)
         write_csv(folder / f"{name}.csv", table.set_column(at, nested, pa.array(texts, pa.string())))
+
+
+def _timed(name: str, record: Record) -> pa.Table:
+    """Rows of a table with its columns of UTC times, which are null where the recording time is not known."""
+    video = record.video
+    place = Place(video["video_id"], video["camera"], video["date"], "", video["recorded_at"])
+    rows = place_rows(name, getattr(record, name), place)
+    return rows.drop_columns(["video_id", "camera", "date", "run_id"])  # the folder's name tells the video
 
 
 @dataclass

@@ -6,6 +6,7 @@ import configparser
 import csv
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -175,6 +176,20 @@ def test_csv_holds_the_rows_of_the_tables(place: Path) -> None:
     assert json.loads(event["track_ids"]) == [7]
     [thing] = read_csv(folder / "objects.csv")
     assert len(json.loads(thing["trajectory"])) == 2
+
+
+def test_csv_has_the_times_of_the_tables_in_utc(place: Path, tmp_path: Path) -> None:
+    """A line that is crossed between two frames has its time nowhere else."""
+    record = gather(str(place / "lake"), f"{1:032x}")
+    at = record.video["recorded_at"]
+    folder = folder_of(exported(place, "csv", "square.mp4"))
+    for name, first in (("tracks", {"time_utc": 0.0}), ("events", {"start_utc": 1.0, "end_utc": 1.4})):
+        row = read_csv(folder / f"{name}.csv")[0]
+        told = {key: datetime.fromisoformat(row[key]) for key in first}
+        assert told == {key: at + timedelta(seconds=t) for key, t in first.items()}
+    unknown = replace(record, video={**record.video, "recorded_at": None})
+    [folder] = export(str(place / "lake"), [unknown], "csv", tmp_path)
+    assert read_csv(folder / "objects.csv")[0]["start_utc"] == ""
 
 
 def test_the_pictures_of_mot_count_as_its_rows_do(place: Path) -> None:
