@@ -118,6 +118,9 @@ def test_analyze_json(site: Site, tmp_path: Path, capsys: Capture) -> None:
     assert run([*base, "--set", "rules=[]"]) == 0
     err = capsys.readouterr().err
     assert err.endswith("1 video has a result of another config: --upgrade, or `marey reinterpret`\n")
+    assert run([*base, "--set", 'cameras=[{pattern="{camera}"}]']) == 0
+    told = "of 1 this config reads another camera or time: --upgrade alone changes that"
+    assert capsys.readouterr().err.endswith(f", or `marey reinterpret`\n{told}\n")
     assert run([*base, "--set", "rules=[]", "--dry-run", "--upgrade", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["videos"][0]["state"] == "planned"
