@@ -227,7 +227,7 @@ class Run:
         plan, attempt.started = attempt.plan, time.perf_counter()
         if plan.error is not None:
             self._spool.release(plan.source)
-            self._hand_over(attempt.failed(plan.error))
+            self._hand_over(attempt.failed(changed_since(plan.source) or plan.error))
         elif plan.step is Step.PERCEPTION:
             attempt.work = work = open_work(plan, Staging(self.lake, plan.ids.perception), self.config)
             self._decoded[plan.name.video_id] = attempt

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.analyze import Options, Summary, analyze, reinterpret
+from pipeline.analyze import Options, Summary, analyze, plan, reinterpret
 from pipeline.analyze.outcome import Silent
+from pipeline.analyze.probing import probe
 from pipeline.errors import ConflictError, ModelError, StorageError, UsageError
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
@@ -146,6 +147,25 @@ def test_a_file_that_vanishes_meanwhile(folder: Path, lake: Path, tmp_path: Path
     assert outcome(summary) == [("short-lived.mp4", "failed", "changed")]
     with pytest.raises(UsageError, match="does not exist"):
         analyze([str(video)], str(lake), config(folder))
+
+
+def test_a_file_that_is_still_copied_when_it_is_opened(
+    folder: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whole when its bytes are hashed: what half of it said is not kept for all of it."""
+    video, data = tmp_path / "coming.mp4", (folder / "short.mp4").read_bytes()
+    video.write_bytes(data[: len(data) // 2])
+
+    def early(prober: Any, source: Any, settings: Any) -> Any:
+        found = probe(prober, source, settings)
+        video.write_bytes(data)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "probe", early)
+        summary = analyze([str(video)], str(lake), config(folder))
+    assert outcome(summary) == [("coming.mp4", "failed", "changed")]
+    assert outcome(analyze([str(video)], str(lake), config(folder))) == [("coming.mp4", "ok", None)]
 
 
 def test_wrong_weights_begin_nothing(folder: Path, lake: Path, tmp_path: Path) -> None:
