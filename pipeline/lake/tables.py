@@ -149,25 +149,31 @@ class Lake:
         since.
 
         Raises:
-            StorageError: it cannot be read.
-            UsageError: there is none.
+            StorageError: it cannot be read, or is not there any more.
         """
         options = self.location.storage_options  # credentials may have been renewed
         kept = self._kept.pop(name, None)
         if kept is not None and (kept.options != options or not _goes_along(kept)):
             kept = None
         if kept is None:
-            snapshot = self.table(name)
+            snapshot = self._still(name)
             kept = _Kept(options, snapshot.version(), snapshot)
         self._kept[name] = kept
         return kept.snapshot
+
+    def _still(self, name: str) -> DeltaTable:
+        """A table of a lake at work: if it is missing, that is no mistake in the command."""
+        try:
+            return self.table(name)
+        except UsageError as exc:
+            remedy = "was the lake moved, or its disk unmounted? bring it back and run again"
+            raise StorageError(f"{self.named(name)} is not there any more", remedy=remedy) from exc
 
     def ask(self, name: str, call: Callable[[DeltaTable], _T]) -> _T:
         """What a call says of the newest snapshot, from a new one if files of it went meanwhile.
 
         Raises:
             StorageError: they are gone by the newest log, too, or the table cannot be read.
-            UsageError: there is none.
         """
 
         def once() -> _T:
