@@ -261,7 +261,7 @@ def test_a_failing_lake_in_mid_run(folder: Path, lake: Path) -> None:
     def break_it() -> None:
         (lake / "detections" / "_delta_log").rename(lake / "detections" / "away")
 
-    with pytest.raises(StorageError, match="table detections of lake .* is not there any more"):
+    with pytest.raises(StorageError, match=r"table detections of lake .* is not there any more"):
         analyze([str(video)], str(lake), settings, reporter=Ticking(3.0, break_it))
     (lake / "detections" / "away").rename(lake / "detections" / "_delta_log")
     assert rows(lake)["frames"] == []
