@@ -75,8 +75,8 @@ class Analysis:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed; a file that changed while it was read says nothing of what it holds now."""
-        return self.status == "failed" and self.error_code != "changed"
+        """Whether it failed; a file that changed or went while it was read says nothing of what it holds."""
+        return self.status == "failed" and self.error_code not in ("changed", "unreadable")
 
     def ended(self, status: str, **values: Any) -> Self:
         """The row that ends this attempt; `revision` and `committed_at` come with its commit."""

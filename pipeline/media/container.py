@@ -13,6 +13,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.errors import MediaError, SourceError
+from pipeline.media.damage import check_readable
 
 ALLOWED_FORMATS = (
     "mov,mp4,matroska,webm,mpegts,mpeg,avi,flv,ivf,ogg,asf,mxf,dhav,h264,hevc,mpegvideo,m4v,"
@@ -97,6 +98,7 @@ def _refusal(path: str | Path, exc: av.FFmpegError, limits: Limits) -> MediaErro
     if isinstance(exc, MemoryError):
         # What the MOV demuxer answers when it may not add another stream.
         return _too_many_streams(path, f"more than {limits.max_streams}", limits)
+    check_readable(path, 0)
     if _looks_encrypted(path):
         return MediaError(f"{path} is encrypted", remedy="decrypt it first", code="media_encrypted")
     return MediaError(

@@ -12,7 +12,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from pipeline.media.damage import Skipped
+from pipeline.media.damage import Skipped, check_readable
 
 _MAX_DEMUX_ERRORS = 8
 """In a row: after so many the rest of the file is given up."""
@@ -31,8 +31,12 @@ def packets(
     """The stream's packets with bytes in them; None for each error and each loss between packets.
 
     `progress` is called now and then, at packets of whatever stream: of this one none may come for long.
+
+    Raises:
+        SourceError: what is missing is so because the system does not give it (`check_readable`).
     """
     errors, skipped, late = 0, Skipped(path, container.format.name), _Late(container.format.name)
+    at = 0  # where the newest packet ends in the file
     while errors <= _MAX_DEMUX_ERRORS:
         try:
             for number, packet in enumerate(container.demux(), 1):
@@ -42,19 +46,23 @@ def packets(
                 # dropped frames, PyAV at the end.
                 if not packet.size:
                     continue
-                errors = 0
+                errors, at = 0, (packet.pos or at) + packet.size
+                if packet.is_corrupt:
+                    check_readable(path, at)
                 if skipped.before(packet):
                     yield None
                 if packet.stream_index == stream.index:
                     yield None if late.has_come(packet) else cast(VideoPacket, packet)
-            return
+            break
         except IndexError:  # PyAV at the end of a file: it did not expect a stream that began after opening
-            return
+            break
         except MemoryError:
             raise
         except av.FFmpegError:
+            check_readable(path, at)
             errors += 1
             yield None
+    check_readable(path, at)
 
 
 class _Late:

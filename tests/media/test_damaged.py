@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import MareyError
+from pipeline.errors import MareyError, SourceError
 from pipeline.media import DecodeJob, Feed, JobEnd, SampledFrame, decode_inline
 from pipeline.media.container import Limits
 from pipeline.media.damage import ends_early
@@ -319,3 +319,26 @@ def test_random_damage_is_told(whole: dict[str, bytes], tmp_path: Path) -> None:
         if end.error is None and len(times) < 99 and not end.gaps:
             silent.append((name, at, len(times)))
     assert silent == []
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts"])
+def test_a_disk_that_fails_is_no_damage(whole: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    """What it gives no more may be whole: the file fails, and not for good. To the reader that looks alike.
+
+    The lowest addresses of this process are never mapped, so reading its memory there is an error of I/O.
+    """
+    path = tmp_path / name
+    path.write_bytes(whole[name])
+    items = decode_inline(replace(EVERY, path=str(path)))
+    for _ in range(5):
+        next(items)
+    broken = os.open("/proc/self/mem", os.O_RDONLY)
+    for number in os.listdir("/proc/self/fd"):
+        if os.path.realpath(f"/proc/self/fd/{number}") == str(path):
+            os.dup2(broken, int(number))
+    os.close(broken)
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    *_, end = items
+    assert isinstance(end, JobEnd) and isinstance(end.error, SourceError)
+    assert end.error.code == "unreadable" and "Input/output error" in str(end.error)

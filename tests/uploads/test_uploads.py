@@ -95,7 +95,13 @@ def test_what_the_lake_says(folder: Path, tmp_path: Path) -> None:
     start_attempts(opened, [running("f" * 32, uri=again.uri)])
     assert sweep_once([str(tmp_path)], lake) == [again]
     # One that has ended makes another key, or Prefect would give back runs that are over.
-    ends = (("abandoned", "interrupted"), ("failed", "changed"), ("crashed", "bug"), ("abandoned", LOST))
+    ends = (
+        ("abandoned", "interrupted"),
+        ("failed", "changed"),
+        ("failed", "unreadable"),
+        ("crashed", "bug"),
+        ("abandoned", LOST),
+    )
     for status, code in ends:
         [attempt] = start_attempts(opened, [running("f" * 32, uri=again.uri)])
         commit(opened, [Ending(analysis=attempt.ended(status=status, error_code=code))])
