@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -218,6 +219,14 @@ def test_a_full_disk_is_said_before(bucket: str, put: Any, monkeypatch: pytest.M
     monkeypatch.setattr(Spool, "_free_bytes", lambda self: 1)
     with Spool(10**6) as spool, pytest.raises(SourceError, match=r"more than is free in .*TMPDIR"):
         spool.get(listed)
+
+
+def test_no_place_for_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where every folder for temporary files is on a full disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    source = Source("https://localhost/a.mp4", None, 1, datetime.now(UTC), None)
+    with Spool(10**6) as spool, pytest.raises(StorageError, match=r"no place for copies.*set TMPDIR"):
+        spool.expect([source])
 
 
 def test_copies_of_killed_programs_are_removed(

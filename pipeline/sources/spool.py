@@ -70,7 +70,11 @@ class Spool:
             self._change.notify_all()
 
     def expect(self, sources: Iterable[Source]) -> None:
-        """Say which inputs will be asked for, in order; what was expected before is forgotten."""
+        """Say which inputs will be asked for, in order; what was expected before is forgotten.
+
+        Raises:
+            StorageError: there is no place for copies.
+        """
         with self._change:
             self._expected = deque(sources)
             if self._expected:
@@ -123,10 +127,15 @@ class Spool:
 
     def _start(self) -> None:
         if self._thread is None:
-            _remove_left_ones()
-            self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self._lock = (self._folder / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                _remove_left_ones()
+                folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+                self._lock = (folder / "lock").open("w")
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self._folder = folder
+            except OSError as exc:
+                remedy = f"free the disk, or set TMPDIR ({exc.strerror or exc})"
+                raise StorageError("there is no place for copies of remote inputs", remedy=remedy) from exc
             self._thread = threading.Thread(target=self._work, name="marey-spool", daemon=True)
             self._thread.start()
 
