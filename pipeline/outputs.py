@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -38,3 +41,24 @@ def check_place(path: Path) -> None:
         raise UsageError(f"{path} cannot be written", remedy=f"{path.parent} is no directory") from exc
     except OSError as exc:
         raise UsageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that gets its name once it is whole; until then what stood there stays.
+
+    A device or a pipe is written itself, and a link stays a link.
+
+    Raises:
+        OSError: the file cannot get its name.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)

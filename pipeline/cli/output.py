@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.text import printable
-from pipeline.errors import UsageError
+from pipeline.errors import StorageError, UsageError
+from pipeline.outputs import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,27 +34,33 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
     """Write rows as text to stdout, or in any format to a file; text has times to the microsecond.
 
     Raises:
-        UsageError: Parquet to a terminal, two columns of one name, or the file cannot be written.
+        UsageError: Parquet to a terminal, two columns of one name, or there can be no such file.
+        StorageError: the file cannot be written to its end, as on a full disk; what stood there stays.
         OSError: stdout cannot be written.
     """
     if form is Format.parquet and output is None:
         raise UsageError("--format parquet needs --output FILE")
     _check_names(rows.schema, "two columns")
+    if output is None:  # its errors are the command's affair
+        sys.stdout.write(_text(rows, form))
+        return
     try:
-        if form is Format.parquet:
-            import pyarrow.parquet as pq
+        with whole(output) as path:
+            if form is Format.parquet:
+                import pyarrow.parquet as pq
 
-            pq.write_table(rows, output)
-            return
-        text = {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](_in_microseconds(rows))
-        if output is None:
-            sys.stdout.write(text)
-        else:
-            output.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        if output is None:  # stdout is the command's affair
-            raise
+                with path.open("wb") as file:  # pyarrow removes by its name what it cannot write
+                    pq.write_table(rows, file)
+            else:
+                path.write_text(_text(rows, form), encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as exc:
         raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
+    except OSError as exc:
+        raise StorageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+def _text(rows: pa.Table, form: Format) -> str:
+    return {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](_in_microseconds(rows))
 
 
 def _check_names(fields: Iterable[pa.Field], what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -10,9 +11,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline.cli import run
+from pipeline.cli.output import Format, write
+from pipeline.errors import StorageError
 from tests.analyze.build import ask
 from tests.cli.conftest import Site
 from tests.cli.run import COMMAND, environment, is_one_line, marey
@@ -264,6 +268,26 @@ def test_output_to_a_full_disk(command: list[str], site: Site, tmp_path: Path) -
             stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (3, "marey: output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("form", [Format.csv, Format.parquet])
+def test_a_file_that_does_not_fit_leaves_the_one_before(tmp_path: Path, form: Format) -> None:
+    """Nor half of it beside; a limit on files is met as a full disk is."""
+    path, rows = tmp_path / "rows", pa.table({"n": range(1000)})
+    path.write_text("yesterday's")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(StorageError, match=f"{path} cannot be written: "):
+            write(rows, form, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"rows": "yesterday's"}
+    write(rows, form, path)
+    assert path.stat().st_size > 1000
+    if form is not Format.parquet:
+        with pytest.raises(StorageError, match="/dev/full cannot be written"):
+            write(rows, form, Path("/dev/full"))
 
 
 @pytest.mark.parametrize("command", [["config"], ["query", "select 1 as one"]])
