@@ -112,9 +112,11 @@ class PerceiveConfig(Model):
         "keep the detector's scores: int8 with VNNI, the rest in bfloat16 where there is that too",
     )
     device: Literal["auto", "cpu", "cuda"] = speed(
-        "auto", "where the CNN runs; auto takes CUDA if there is one"
+        "auto", "where the CNN runs; auto takes CUDA if there is a GPU that torch was built for"
     )
-    runtime: Literal["auto", "torch", "openvino"] = speed("auto", "what runs the CNN on a CPU")
+    runtime: Literal["auto", "torch", "openvino"] = speed(
+        "auto", "what runs the CNN on a CPU; openvino has device = auto take the CPU"
+    )
     keep_compiled: bool = speed(
         True, "keep the CNN that OpenVINO compiled in marey's cache, so that the next process begins sooner"
     )
