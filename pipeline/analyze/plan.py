@@ -249,9 +249,15 @@ class Planner:
     def _known_as(self, source: Source) -> VideoName | None:
         """What is known of this version of a name."""
         known = self._known.get(source.uri)
-        if known is None or source.etag is None:
+        if known is None or source.etag is None or self._asks_container(known):
             return None
         return known if (known.etag, known.size_bytes) == (source.etag, source.size_bytes) else None
+
+    def _asks_container(self, known: VideoName) -> bool:
+        """Whether a name told the time and no longer does: then the container's counts, as in a new lake."""
+        anew = self.options.upgrade or self.options.force
+        told_before = known.recorded_at_source == "key"
+        return anew and told_before and camera_and_time(known.uri, self.config.cameras)[1] is None
 
     def _named(self, source: Source, known: VideoName | None, info: VideoInfo | None) -> VideoName:
         content = source.content_id or (_hash(source) if known is None else known.content_id)

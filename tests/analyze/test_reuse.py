@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from models.files import file_digest
@@ -344,6 +345,28 @@ def test_a_forgotten_config_takes_camera_and_time_from_no_video(
     assert states(analyzed(path, lake, site)) == [("current", "")]
     assert states(upgrade(lake, config(folder), path)) == [("ok", "perceived before under another name")]
     assert ask(lake, told) == [{"camera": None, "recorded_at": None}]
+
+
+def test_a_time_that_the_name_no_longer_tells_is_the_containers(
+    folder: Path, lake: Path, tmp_path: Path
+) -> None:
+    """As in a new lake: the file was not opened again, and its time was taken for unknown."""
+    path = tmp_path / "gate/2026-03-29.mp4"
+    path.parent.mkdir()
+    with av.open(str(folder / "short.mp4")) as short, av.open(str(path), "w") as dated:
+        dated.metadata["creation_time"] = "2026-02-03T04:05:06.000000Z"
+        stream = dated.add_stream_from_template(short.streams.video[0])
+        for packet in short.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                dated.mux(packet)
+    told = "SELECT camera, recorded_at, recorded_at_source FROM videos"
+    analyzed(path, lake, config(folder, cameras=[{"pattern": "{camera}/{recorded_at:%Y-%m-%d}"}]))
+    assert [row["recorded_at_source"] for row in ask(lake, told)] == ["key"]
+    assert states(upgrade(lake, config(folder), path)) == [("ok", "perceived before under another name")]
+    at = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+    assert ask(lake, told) == [{"camera": None, "recorded_at": at, "recorded_at_source": "container"}]
+    assert states(upgrade(lake, config(folder), path)) == [("current", "")]
 
 
 def test_another_name_of_a_video_is_an_alias(folder: Path, video: Path, lake: Path) -> None:
