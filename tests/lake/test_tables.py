@@ -337,7 +337,7 @@ def test_a_lake_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
     lake = Lake.open(tmp_path / "lake")
     rows = placed(running("v1"), stage_rows())["tracks"]
     (tmp_path / "lake").rename(tmp_path / "away")
-    with pytest.raises(UsageError, match="is not a lake"):
+    with pytest.raises(StorageError, match="is not there any more"):
         lake.append("tracks", rows)
 
 
