@@ -7,7 +7,6 @@ of an id, see `pipeline.ids`) or only *speed*. Unknown keys are refused.
 from __future__ import annotations
 
 import fnmatch
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from models.files import bare
-from pipeline.config_lines import line_in
+from pipeline.config_lines import line_in, shown
 from pipeline.errors import UsageError
 from pipeline.keys import compile_pattern
 
@@ -322,9 +321,6 @@ class _Environment(Config, BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MAREY_", env_nested_delimiter="__")
 
 
-_ADDRESS = re.compile(r"(\w+://)(?:[^/?#\s'\"]*@)?([^?\s'\"]*)(?:\?[^#\s'\"]*)?")
-"""Scheme and place of an address, without the user, password and query around them."""
-
 _Loc = tuple[str | int, ...]
 _Places = dict[str, dict[str, Any]]
 """What stands at each layer, the last one deciding."""
@@ -417,8 +413,7 @@ def _explain(exc: ValidationError, places: _Places, path: Path | None) -> str:
     # Of a whole section the message names what is wrong in it; addresses in [notify] may be secrets.
     if isinstance(value, Mapping) or loc[0] == "notify":
         return f"{where}: {key}: {message}"
-    text = _ADDRESS.sub(r"\1\2", repr(value))
-    return f"{where}: {key} = {text if len(text) <= 80 else text[:77] + '...'}: {message}"
+    return f"{where}: {key} = {shown(value)}: {message}"
 
 
 def _layer(loc: _Loc, places: _Places) -> str | None:

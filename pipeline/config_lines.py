@@ -1,11 +1,21 @@
-"""Where in a TOML file something stands."""
+"""For errors about a config: where in a TOML file something stands, and values as they may be shown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 _HEADER = re.compile(r"\[\[?[^\[\],]+\]\]?\s*(#.*)?")  # and not a row of a list that spans lines
+
+_ADDRESS = re.compile(r"(\w+://)(?:[^/?#\s'\"]*@)?([^?\s'\"]*)(?:\?[^#\s'\"]*)?")
+"""Scheme and place of an address, without the user, password and query around them."""
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: at most 80 characters, addresses without user, password and query."""
+    text = _ADDRESS.sub(r"\1\2", repr(value))
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def line_in(toml: str, loc: Sequence[str | int]) -> int | None:
