@@ -164,6 +164,8 @@ def open_brought(
 
         try:
             run(parts, take)
+        except CheckpointError:
+            raise
         except (IndexError, ValueError, RuntimeError) as exc:
             said = " ".join(str(exc).split())[:200]
             raise CheckpointError(f"{model}: its outputs are not of layout {spec.layout}: {said}") from exc
@@ -250,18 +252,22 @@ def _openvino(model: Path, spec: Spec, precision: str, threads: int, at_once: in
 
 def _with_preparation(network: Any, spec: Spec) -> Any:
     """The network with `_prepare` as its first layers."""
-    from openvino import Layout, Type
-    from openvino.preprocess import ColorFormat, PrePostProcessor
+    from openvino import Model
+    from openvino import opset13 as ops
 
-    around = PrePostProcessor(network)
-    given = around.input()
-    given.tensor().set_element_type(Type.u8).set_layout(Layout("NHWC")).set_color_format(ColorFormat.RGB)
-    given.model().set_layout(Layout("NCHW"))
-    steps = given.preprocess()
+    given = network.input()
+    batch, _, height, width = given.shape
+    pictures = ops.parameter([batch, height, width, 3], np.uint8, name="pictures")
+    order = [2, 1, 0] if spec.colour == "bgr" else [0, 1, 2]  # of `mean` and `scale`, pictures being RGB
+    mean, scale = (np.array(values, np.float32)[order] for values in (spec.mean, spec.scale))
+    x = ops.divide(ops.subtract(ops.convert(pictures, np.float32), mean), scale)
+    # Scaled before the axes are named anew: between the two OpenVINO would turn the pictures round twice.
+    x = ops.transpose(x, np.array([0, 3, 1, 2]))
     if spec.colour == "bgr":
-        steps.convert_color(ColorFormat.BGR)
-    steps.convert_element_type(Type.f32).mean(list(spec.mean)).scale(list(spec.scale))
-    return around.build()
+        x = ops.gather(x, np.array(order), np.array(1))
+    for user in list(given.get_target_inputs()):
+        user.replace_source_output(x.output(0))
+    return Model(network.outputs, [pictures])
 
 
 def _ours(scores: Array, spec: Spec) -> Array:

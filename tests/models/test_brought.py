@@ -109,6 +109,35 @@ def write_choosy(folder: Path, batched: bool, batch: int | str = 1) -> Path:
     return path
 
 
+def write_averages(folder: Path) -> Path:
+    """An ONNX file that finds three boxes; the score of each is what it sees of a colour, averaged."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    known = {
+        "boxes": np.tile(np.array([4, 4, 20, 28], np.float32), (1, 3, 1)),
+        "labels": np.array([[0, 1, 2]]),
+        "flat": np.array([1, 3]),
+    }
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["colours"]),
+        helper.make_node("Reshape", ["colours", "flat"], ["scores"]),
+    ]
+    outputs = {"boxes": (TensorProto.FLOAT, [1, 3, 4]), "scores": (TensorProto.FLOAT, [1, 3])}
+    outputs["labels"] = (TensorProto.INT64, [1, 3])
+    graph = helper.make_graph(
+        nodes,
+        "averages",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 64])],
+        [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in known.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    path = folder / "averages.onnx"
+    save(model, path)
+    return path
+
+
 def test_yolox_cells_become_boxes_of_our_classes() -> None:
     out = np.zeros((1, 21, 5 + 4), np.float32)  # 16 + 4 + 1 cells
     out[0, 6] = [0.5, 0.25, np.log(2), np.log(1), 0.8, 0.1, 0.3, 0.9, 0.5]  # column 2, row 1 of stride 8
@@ -155,6 +184,20 @@ def test_a_brought_detector_takes_the_place_of_ours(tmp_path: Path, embeddings: 
         assert len(one.embedding) == (64 if embeddings else 0)
         if embeddings:
             np.testing.assert_allclose(np.linalg.norm(one.appearance, axis=1), 1, atol=1e-5)
+
+
+@needs_onnx
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize(("colour", "seen"), [("rgb", [0.3, 0.325, 0.34]), ("bgr", [190 / 300, 0.325, 0.14])])
+def test_networks_see_colours_in_their_order_and_scale(
+    tmp_path: Path, runtime: str, colour: str, seen: list[float]
+) -> None:
+    path = write_averages(tmp_path)
+    colours = f'colour = "{colour}"\nmean = [10, 20, 30]\nscale = [300, 400, 500]\n'
+    path.with_suffix(".toml").write_text(colours + TEXT.replace("[1, 3]", "[1]") + "car = [2]\n")
+    picture = np.full((1, 32, 64, 3), [100, 150, 200], np.uint8)
+    [(_, scores)] = open_brought(path, runtime, threads=1).find(picture)
+    assert scores.max(axis=0) == pytest.approx(seen, abs=1e-5)
 
 
 @needs_onnx
@@ -216,7 +259,7 @@ def test_what_is_no_detector_is_refused_by_name(tmp_path: Path, runtime: str) ->
 def test_a_picture_of_another_size_than_the_network_takes_is_refused(tmp_path: Path) -> None:
     path = write_constant(tmp_path, TEXT.replace("[64, 32]", "[32, 32]"))
     perceiver = Perceiver(PerceiveConfig(detector=str(path), embeddings=False, runtime="torch"))
-    with pytest.raises(ModelError, match=r"does not run on pictures of \(32, 32\)"):
+    with pytest.raises(ModelError, match=r"^\S+three.onnx does not run on pictures of \(32, 32\)"):
         perceiver(np.zeros((1, 32, 32, 3), np.uint8))
 
 
