@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from models.files import bare
-from pipeline.config_lines import line_in, shown
+from pipeline.config_lines import line_in, perhaps, shown
 from pipeline.errors import UsageError
 from pipeline.keys import compile_pattern
 
@@ -406,7 +406,7 @@ def _explain(exc: ValidationError, places: _Places, path: Path | None) -> str:
     in_rule = layer is not None and loc[:1] == ("rules",) and len(loc) > 1
     key = _rule_key(places[layer]["rules"], loc) if layer and in_rule else ".".join(map(str, loc))
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key {key!r}"
+        return f"{where}: unknown key {key!r}{perhaps(key, Config)}"
     message = first["msg"].removeprefix("Value error, ")
     if not loc:
         return f"config: {message}"

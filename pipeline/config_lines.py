@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 _HEADER = re.compile(r"\[\[?[^\[\],]+\]\]?\s*(#.*)?")  # and not a row of a list that spans lines
 
@@ -38,3 +41,14 @@ def line_in(toml: str, loc: Sequence[str | int]) -> int | None:
         if key and lines[k].split("=")[0].strip() == key[0]:
             return k + 1
     return headers[number] + 1
+
+
+def perhaps(key: str, config: type[BaseModel]) -> str:
+    """For the end of a message about an unknown key, as `fps` or `vidio.fps`: the one that may be meant."""
+    known: list[str] = []
+    for section, field in config.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", {})
+        known += [section, *(f"{section}.{name}" for name in inner)]
+    last = key.rpartition(".")[2]
+    alike = [name for name in known if name.endswith(f".{last}")] or difflib.get_close_matches(key, known, 1)
+    return f" (did you mean {alike[0]!r}?)" if alike else ""

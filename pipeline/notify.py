@@ -30,6 +30,7 @@ from pipeline.lake import Lake
 from pipeline.lake.lookup import histories
 from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.tables import OUTBOX
+from pipeline.pool import cause
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _PAUSES_S = (0.0, 1.0, 2.0)  # between four tries
@@ -192,7 +193,7 @@ def _posted(address: str, body: str, key: str) -> str:
         with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:  # urllib3 logs what it retries
             status = pool.request("POST", address, body=body.encode(), headers=headers, redirect=False).status
     except urllib3.exceptions.HTTPError as exc:
-        raise TransientError(f"{place} cannot be reached", remedy=type(exc).__name__) from exc
+        raise TransientError(f"{place} cannot be reached", remedy=cause(exc)) from exc
     if 200 <= status < 300:
         return ""
     if 400 <= status < 500 and status not in _OF_RECEIVER:

@@ -61,6 +61,20 @@ def _checked(connection: socket.socket) -> socket.socket:
     return connection
 
 
+def cause(error: BaseException) -> str:
+    """What the system says behind an error of urllib3, whose own text may hold the query of an address."""
+    while True:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        if isinstance(error, urllib3.exceptions.ResponseError):
+            return str(error)  # too many redirects
+        inner = [getattr(error, "reason", None), error.__cause__, *error.args]
+        behind = next((one for one in inner if isinstance(one, BaseException)), None)
+        if behind is None:
+            return type(error).__name__
+        error = behind
+
+
 @cache
 def pool() -> urllib3.PoolManager:
     """The connections of this process."""

@@ -25,7 +25,7 @@ def detector_path(name: str) -> Path:
 def _opened(address: str) -> Iterator[IO[bytes]]:
     import urllib3  # not for weights that lie on a disk
 
-    from pipeline.pool import ForbiddenError, pool
+    from pipeline.pool import ForbiddenError, cause, pool
 
     shown = files.bare(address)
     try:
@@ -39,4 +39,4 @@ def _opened(address: str) -> Iterator[IO[bytes]]:
     except ForbiddenError as exc:
         raise CheckpointError(f"{shown} may not be fetched: {exc}") from exc
     except urllib3.exceptions.HTTPError as exc:  # its text holds the query
-        raise CheckpointError(f"{shown} cannot be fetched: {type(exc).__name__}") from None
+        raise CheckpointError(f"{shown} cannot be fetched: {cause(exc)}") from None

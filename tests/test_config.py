@@ -207,7 +207,10 @@ def test_rules_have_names_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("foo.bar", 1, "--set: unknown key 'foo'"),
+        ("foo.bar", 1, "--set: unknown key 'foo':"),
+        ("sample_fps", 3, "--set: unknown key 'sample_fps' (did you mean 'video.sample_fps'?):"),
+        ("percieve.min_score", 0.3, "--set: unknown key 'percieve' (did you mean 'perceive'?):"),
+        ("events.min_scor", 0.3, "--set: unknown key 'events.min_scor' (did you mean 'events.min_score'?):"),
         ("video.fps", 1, "--set: unknown key 'video.fps'"),
         ("rules", 3, "--set: rules = 3"),
         ("video.sample_fps.x", 3, "--set: video.sample_fps: Input should be a valid number"),

@@ -202,7 +202,7 @@ def test_addresses_are_not_logged(caplog: pytest.LogCaptureFixture, monkeypatch:
     monkeypatch.setattr(notify, "_PAUSES_S", (0.0,))
     caplog.set_level("INFO")
     address = f"http://127.0.0.1:{free_port()}/services/planted-token?key=planted-key"
-    with pytest.raises(StorageError, match=r"^webhook 127\.0\.0\.1 cannot be reached: NewConnectionError$"):
+    with pytest.raises(StorageError, match=r"^webhook 127\.0\.0\.1 cannot be reached: Connection refused$"):
         notify.send(NotifyConfig(webhook=address), {"Id": "1"})
     assert "planted" not in caplog.text
 

@@ -375,7 +375,7 @@ def test_a_server_that_is_away(web: str, tmp_path: Path, monkeypatch: pytest.Mon
     [missing, there] = find([away, str(local)])
     assert isinstance(missing, Missing)
     assert (missing.error.code, type(there)) == ("transient", Source)
-    told = f"{away.partition('?')[0]} cannot be reached: MaxRetryError"
+    told = f"{away.partition('?')[0]} cannot be reached: Connection refused"
     for inputs in ([away], [f"http://{web}/refused.mp4", away]):
         with pytest.raises(StorageError) as caught:
             find(inputs)

@@ -85,6 +85,7 @@ def _run(arguments: Sequence[str]) -> int:
         if message.startswith("Usage:"):  # a group was called by its name alone: the message is its help
             tell(f"{message}\n")
             return exc.exit_code
+        message = message.replace(": Value error, ", ": ")  # pydantic's, behind typer
         raise UsageError(message.rstrip("."), remedy="see --help") from exc
     except (Abort, Exit, SystemExit) as exc:
         met = exc.__cause__ or exc.__context__

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import urllib3
 
 from pipeline.errors import SourceError, StorageError, TransientError
-from pipeline.pool import ForbiddenError
+from pipeline.pool import ForbiddenError, cause
 from pipeline.pool import pool as _pool
 from pipeline.retry import patiently, pauses
 from pipeline.sources.source import ChangedError, Missing, Source, name_of
@@ -98,7 +98,7 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     except urllib3.exceptions.LocationParseError:  # the texts of these two hold the query
         raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from None
     except urllib3.exceptions.HTTPError as exc:
-        raise TransientError(f"{uri} cannot be reached", remedy=type(exc).__name__) from None
+        raise TransientError(f"{uri} cannot be reached", remedy=cause(exc)) from None
     if answer.status in (200, 206):
         _given_up.discard(_server(uri))
         return answer

@@ -48,7 +48,7 @@ WRONG_USE = {
     "scheme": (["analyze", "gs://b/x.mp4"], "gs:// inputs are not supported: give files, directories,"),
     "unknown key": (
         ["analyze", "text.mp4", "-c", "typo.toml"],
-        "config typo.toml, line 2: unknown key 'video.fps': `mar",
+        "config typo.toml, line 2: unknown key 'video.fps' (did you mean 'video.sample_fps'?): `mar",
     ),
     "no TOML": (["analyze", "text.mp4", "-c", "not.toml"], "config not.toml is not TOML: Expected ']'"),
     "no config": (["analyze", "text.mp4", "-c", "no.toml"], "config no.toml cannot be read: No such file or"),
@@ -63,7 +63,7 @@ WRONG_USE = {
     "wrong number": (["analyze", "text.mp4", "--limit", "0"], "Invalid value for '--limit'"),
     "no lake": (["query", "select 1", "--lake", "nowhere"], "there is no lake at"),
     "file as lake": (["reinterpret", "--lake", "file"], "there is no lake at"),
-    "unknown engine": (["views", "-e", "oracle"], "Invalid value for '--engine'"),
+    "unknown engine": (["views", "-e", "oracle"], "Invalid value for '--engine' / '-e': 'oracle' is not"),
     "no truth": (
         ["evaluate", "detector", "--data", "no.json", "--images", "."],
         "no.json cannot be read: No such",
