@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +61,11 @@ def train_detector(
 
 @flow(name="train-events", flow_run_name=_name)
 def train_events(
-    data: str, out: str, epochs: Annotated[int, Field(ge=1)] = 60, folds: Annotated[int, Field(ge=0)] = 5
+    data: str,
+    out: str,
+    epochs: Annotated[int, Field(ge=1)] = 60,
+    folds: Annotated[int, Field(ge=0)] = 5,
+    classes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train an event model, as `marey train events` does.
 
@@ -70,6 +74,7 @@ def train_events(
         out: where the weights go, a .safetensors file; the model card comes beside it.
         epochs: rounds over the data, at most.
         folds: of the cross-validation; 0 leaves it out.
+        classes: of objects that take part: where none is seen, there is no event.
 
     Returns:
         What the cross-validation says.
@@ -87,7 +92,7 @@ def train_events(
         Path(out),
         _one_at_a_time(embed, get_run_logger().info),
         digest=digest,
-        config=EventModelConfig(("",), parts=LOOKS),
+        config=EventModelConfig(("",), parts=LOOKS, classes=tuple(classes)),
         settings=TrainSettings(max_epochs=epochs),
         num_folds=folds,
         command=f"flow train-events of {data}",

@@ -65,7 +65,8 @@ class EventModelConfig:
     `embedding_dim` is the length of the embeddings, None where only their end is used; `detector` the digest
     of the weights that gave those it was trained on, None where it does not matter. `sample_fps` is the rate
     of the frames it was trained on. A causal model sees the past only; else it sees windows of `window_s`
-    seconds, and `mean`, the non-recurrent average over the window, exists only so.
+    seconds, and `mean`, the non-recurrent average over the window, exists only so. `classes` are of objects
+    that take part: where none is seen, there is no event; none named: all may, and none must.
     """
 
     labels: tuple[str, ...]
@@ -79,6 +80,7 @@ class EventModelConfig:
     hidden: int = 16
     window_s: float = 6.0
     dropout: float = 0.3
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
@@ -110,5 +112,6 @@ class EventModelConfig:
             raise ValueError(f"unknown keys {sorted(unknown)}")
         chosen = {key: value for key, value in values.items() if key in known}
         chosen["labels"] = tuple(chosen["labels"])
+        chosen["classes"] = tuple(chosen.get("classes", ()))
         chosen["parts"] = tuple(Part(**part) for part in chosen["parts"])
         return cls(**chosen)

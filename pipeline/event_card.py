@@ -46,6 +46,7 @@ def card(name: str, report: Mapping[str, Any]) -> str:
         f"- Made: {datetime.now(UTC):%Y-%m-%d} on {machine}",
         f"- Command: `{report['command'] or 'marey train events'}`",
         f"- Detector whose embeddings it saw: {detector or 'any'}",
+        f"- Objects without which there is no event: {', '.join(report['config']['classes']) or 'none'}",
         f"- Clips by label: {json.dumps(report['clips'])}, from {report['groups']} sources",
         f"- Accuracy: {measured}",
         f"- Model: `{json.dumps(report['config'])}`",

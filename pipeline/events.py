@@ -114,6 +114,8 @@ class EventDetector:
         self._scores = FrameScorer(model, sample_fps)
         self._video_id, self._name, self._digest = video_id, name, digest
         self._cell = model.config.cell
+        self.classes = model.config.classes
+        """Of objects that take part in what the model finds, which `with_tracks` looks for."""
         self._labels = model.config.labels
         self._open = [Intervals(settings.min_score, settings.min_duration_s) for _ in self._labels]
 

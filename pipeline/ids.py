@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the lake's queries need digests and no config, which is slo
 
 PERCEPTION_VERSION = 5
 TRACKING_VERSION = 7
-EVENTS_VERSION = 8
+EVENTS_VERSION = 9
 STILL_VERSION = 2
 """Each is raised when the program gives other rows for the same input, config and weights. That of still
 scenes is a part of the perception's where `still_threshold` is set."""

@@ -31,6 +31,7 @@ from pipeline.config import EventsConfig
 from pipeline.errors import InputError, ModelError, UsageError
 from pipeline.event_card import command_line
 from pipeline.event_data import Clip, clip_features, load_clips, motion_of
+from pipeline.event_rows import events_table, with_tracks
 from pipeline.events import (
     EventDetector,
     FrameScorer,
@@ -226,6 +227,34 @@ def test_event_rows_say_where_they_come_from():
         "d",
         "gru",
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "kept"),
+    [
+        ((), [[2, 7], [7], []]),
+        (("person",), [[7], [7]]),  # nobody is there during the third
+        (("car",), [[2], []]),  # one that has left before the second's peak
+        (("person", "car"), [[2, 7], [7]]),
+        (("bus",), []),
+    ],
+)
+def test_events_of_models_have_the_objects_at_their_peak(classes: tuple[str, ...], kept: list[list[int]]):
+    objects = pa.table(
+        {
+            "track_id": pa.array([7, 2], pa.int64()),
+            "class": ["person", "car"],
+            "t_start": [1.0, 0.0],
+            "t_end": [9.0, 6.2],
+        }
+    )
+    times = [{"t_start": 4.0, "t_end": 6.0, "t_peak": 5.0}, {"t_start": 6.0, "t_end": 9.5, "t_peak": 7.0}]
+    times.append({"t_start": 9.5, "t_end": 12.0, "t_peak": 10.0})
+    row = run(model_of(), random_frames(3, 400)).to_pylist()[0]
+    found = with_tracks(events_table(row | at for at in times), objects, classes)
+    assert found.schema == EVENTS
+    assert found["track_ids"].to_pylist() == kept
+    assert found["t_peak"].to_pylist() == [5.0, 7.0, 10.0][: len(kept)]
 
 
 @pytest.mark.parametrize(
@@ -526,7 +555,7 @@ def test_perceived_frames_end_in_the_motion_of_the_clip(perceived: tuple[np.ndar
 
 def test_shipped_fight_weights_give_the_stored_numbers():
     model, _ = load_event_model("fight")
-    assert model.config.labels == ("fight",)
+    assert (model.config.labels, model.config.classes) == (("fight",), ("person",))
     assert model.config.parts == LOOKS
     assert model.config.detector == file_digest(weights_path("detector"))
     ramp = np.linspace(0, 0.2, 30 * 160, dtype=np.float32).reshape(1, 30, 160)

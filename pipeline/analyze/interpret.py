@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.analyze.plan import Step, VideoPlan
 from pipeline.analyze.tools import Tools
 from pipeline.errors import StorageError
+from pipeline.event_rows import OBJECT_COLUMNS, with_tracks
 from pipeline.events import MAX_GAP_S, EventDetector
 from pipeline.ids import new_run_id
 from pipeline.lake import Lake
@@ -21,7 +22,7 @@ from pipeline.lake.current import RUN
 from pipeline.lake.layout import VECTORS
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import Analysis, Place, place_rows
-from pipeline.lake.schema import DETECTIONS, EVENTS
+from pipeline.lake.schema import DETECTIONS, EVENTS, OBJECTS
 from pipeline.media.sampling import sample_step_s
 from pipeline.rules import RuleEngine
 
@@ -198,7 +199,7 @@ class Interpreter:
         began = time.perf_counter()
         tracks, objects = self._tracker.finish()
         began = self._watch.timed("track", began)
-        events = self._finder.finish(tracks)
+        events = self._finder.finish(tracks, objects)
         self._watch.timed("events", began)
         return {"tracks": tracks, "objects": objects, "events": events}
 
@@ -206,7 +207,7 @@ class Interpreter:
         began = time.perf_counter()
         tracks, objects = self._tracker.update(frames, detections)
         began = self._watch.timed("track", began)
-        events = self._finder.update(frames, tracks)
+        events = self._finder.update(frames, tracks, objects)
         self._watch.timed("events", began)
         return {"tracks": tracks, "objects": objects, "events": events}
 
@@ -237,13 +238,15 @@ def find_events(
         rows.add("events", finder.by_rules(tracks))
     if finder.needs_frames:
         for frames in _stored(lake, analysis, tools, "frames"):
-            rows.add("events", finder.by_models(frames))
-    rows.add("events", finder.finish(None))
+            finder.look(frames)
+        for objects in _whole(lake, analysis, "objects", OBJECT_COLUMNS):
+            finder.follow(objects)
+    rows.add("events", finder.finish())
     watch.timed("events", began)
 
 
 class EventFinder:
-    """All rules and event models of one video."""
+    """All rules and event models of one video. What models find comes at its end, when objects are known."""
 
     def __init__(self, plan: VideoPlan, tools: Tools) -> None:
         video, config = plan.name.video_id, tools.config
@@ -263,6 +266,8 @@ class EventFinder:
             )
             for name, model in tools.event_models.items()
         ]
+        self._of_models: list[list[pa.Table]] = [[] for _ in self._models]
+        self._objects: list[pa.Table] = []
         # Whether a rule asks for the times of the frames.
         self.needs_times = any(rule.kind in ("appear", "disappear") for rule in rules)
         self._end_t: float | None = None  # of the newest frame
@@ -285,19 +290,32 @@ class EventFinder:
     def by_rules(self, tracks: pa.Table) -> pa.Table:
         return self._rules.update(tracks) if self._rules else _no_events()
 
-    def by_models(self, frames: pa.Table) -> pa.Table:
-        parts = [model.update(frames) for model in self._models]
-        return pa.concat_tables(parts) if parts else _no_events()
+    def look(self, frames: pa.Table) -> None:
+        """Let the models see frames."""
+        for model, found in zip(self._models, self._of_models, strict=True):
+            found.append(model.update(frames))
 
-    def update(self, frames: pa.Table, tracks: pa.Table) -> pa.Table:
+    def follow(self, objects: pa.Table) -> None:
+        """Note which objects are there when."""
+        if self._models and objects.num_rows:
+            self._objects.append(objects.select(OBJECT_COLUMNS))
+
+    def update(self, frames: pa.Table, tracks: pa.Table, objects: pa.Table) -> pa.Table:
         self.pass_by(frames)
-        return pa.concat_tables([self.by_rules(tracks), self.by_models(frames)])
+        self.look(frames)
+        self.follow(objects)
+        return self.by_rules(tracks)
 
-    def finish(self, tracks: pa.Table | None) -> pa.Table:
-        parts = [model.finish() for model in self._models]
+    def finish(self, tracks: pa.Table | None = None, objects: pa.Table | None = None) -> pa.Table:
+        parts = []
         if self._rules:
             parts += [self._rules.update(tracks)] if tracks is not None else []
             parts.append(self._rules.finish(self._end_t))
+        if objects is not None:
+            self.follow(objects)
+        there = pa.concat_tables(self._objects or [OBJECTS.empty_table().select(OBJECT_COLUMNS)])
+        for model, found in zip(self._models, self._of_models, strict=True):
+            parts.append(with_tracks(pa.concat_tables([*found, model.finish()]), there, model.classes))
         return pa.concat_tables(parts) if parts else _no_events()
 
 

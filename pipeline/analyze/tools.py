@@ -62,10 +62,13 @@ class Tools:
         self._event_paths = _by_stem(config.events.models)
         self.perception_digests = _perception_digests(config.perceive) if perceives else {}
         self.digests = {"motion": _digest("motion", config.track.weights), **self.perception_digests}
+        self._classes: tuple[str, ...] | None = None  # that the detector knows, if that is known
         if config.perceive.detector:
-            _check_classes(config, tuple(read_spec(detector_path(config.perceive.detector)).classes))
+            self._classes = tuple(read_spec(detector_path(config.perceive.detector)).classes)
         elif config.perceive.weights == "default":
-            _check_classes(config, CLASSES)
+            self._classes = CLASSES
+        if self._classes is not None:
+            _check_classes(config, self._classes)
         self.event_digests = {stem: _digest(stem, name) for stem, name in self._event_paths.items()}
 
     @cached_property
@@ -119,6 +122,7 @@ class Tools:
             lines += [shown_too_few_frames(n, model, sample_fps) for n, model in self.event_models.items()]
         lines.append(beyond_lookahead(self.config.track))
         if perceived is None:
+            lines += [_finds_no_objects(n, model, self._classes) for n, model in self.event_models.items()]
             lines += [_without_embeddings(self.config), _too_sparse(sample_fps)]
         return [line for line in lines if line is not None]
 
@@ -136,6 +140,20 @@ def _without_embeddings(config: Config) -> str | None:
     return (
         f"event models ({', '.join(config.events.models)}) find nothing without embeddings: "
         "set perceive.embeddings = true for them, or events.models = [] to go without"
+    )
+
+
+def _finds_no_objects(name: str, model: EventNetwork, known: Sequence[str] | None) -> str | None:
+    """A line for the user where the detector knows none of the classes that the model needs; else None.
+
+    `known` are the detector's classes, None where they are not known.
+    """
+    needed = model.config.classes
+    if not needed or known is None or set(needed) & set(known):
+        return None
+    return (
+        f"event model {name!r} takes events in which a {' or '.join(needed)} is seen, and the detector finds "
+        "none: there will be no such events"
     )
 
 

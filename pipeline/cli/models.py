@@ -382,6 +382,7 @@ def train_motion_command(
     "events",
     "marey train events --data clips/ --out goal.safetensors",
     "marey train events --data goals.csv --out goal.safetensors",
+    "marey train events --data falls/ --out fall.safetensors --class person",
 )
 def train_events_command(
     data: EventData,
@@ -393,6 +394,10 @@ def train_events_command(
         float, typer.Option(min=0, max=0.5, help="Share of the sources that decides when to stop; 0: none.")
     ] = 0.2,
     weights: Weights = "default",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Of objects that take part: without one, no event. May be repeated."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -402,6 +407,9 @@ def train_events_command(
     into pieces. Clips of a label are to show it throughout. What comes from one source is held out together:
     a table has a column group for it, and a groups.csv with columns clip and group lies in the folder of the
     clips or above it. Two sampled frames or more have to show an event. Killed and called again it goes on.
+
+    The training looks at no objects. With --class an analysis keeps only events during which an object of
+    such a class is followed, and names those that are there at the peak.
     """
     from models.event_config import EventModelConfig
     from models.training.event_settings import TrainSettings
@@ -414,7 +422,7 @@ def train_events_command(
         out,
         embed,
         digest=digest,
-        config=EventModelConfig(("",), parts=LOOKS),
+        config=EventModelConfig(("",), parts=LOOKS, classes=tuple(classes or ())),
         settings=TrainSettings(seed=seed, held_out=held_out, max_epochs=epochs),
         cache=cache or features_cache(digest),
         num_folds=folds,

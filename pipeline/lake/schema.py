@@ -108,7 +108,7 @@ EVENTS = _schema(
     ("t_end", pa.float64(), "seconds"),
     ("t_peak", pa.float64(), "seconds; of a rule: when its condition was met"),
     ("score", pa.float32(), "confidence, 0 to 1; of a rule: the object's"),
-    ("track_ids", pa.list_(pa.int64()), "tracks involved"),
+    ("track_ids", pa.list_(pa.int64()), "tracks involved; of a model those of its classes, at the peak"),
     ("zone", pa.string(), "name of the rule's zone or line, null for models"),
     ("direction", pa.string(), "left_to_right or right_to_left, null if none"),
     ("details", pa.string(), "JSON: kind and version of the rule or model, and what it measured"),

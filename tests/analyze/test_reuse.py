@@ -580,7 +580,7 @@ def test_every_event_can_be_traced(folder: Path, lake: Path, tmp_path: Path) -> 
     began = datetime(2026, 3, 1, 12, tzinfo=UTC)
     digest = file_digest(folder / "stir.safetensors")
     for row in found["events"]:
-        details = json.loads(row["details"])
+        details, at_peak = json.loads(row["details"]), row["t_peak"]
         assert details["version"] == EVENTS_VERSION
         for name in ("start", "end"):
             at = began + timedelta(seconds=row[f"t_{name}"])
@@ -588,6 +588,8 @@ def test_every_event_can_be_traced(folder: Path, lake: Path, tmp_path: Path) -> 
         assert row["t_start"] <= row["t_peak"] <= row["t_end"]
         if row["source"] == "model":
             assert (details["model"], details["weights"]) == ("stir", digest)
+            there = (each for each in found["objects"] if each["t_start"] <= at_peak <= each["t_end"])
+            assert row["track_ids"] == sorted(each["track_id"] for each in there)
             assert row["t_peak"] in times
         else:
             assert details["rule"] and details["kind"] in ("line_crossing", "zone_entry")

@@ -367,6 +367,17 @@ def test_a_video_is_analysed_with_it(tmp_path: Path) -> None:
 
 
 @needs_onnx
+@pytest.mark.parametrize(("known", "wanted"), [("person", 0), ("ball", 1)])
+def test_an_event_model_whose_classes_it_does_not_know_is_told(
+    tmp_path: Path, known: str, wanted: int
+) -> None:
+    path = write_constant(tmp_path, TEXT.replace("person", known))
+    lines = Tools(load(None, {"perceive.detector": str(path)})).warnings(None)
+    told = "event model 'fight' takes events in which a person is seen, and the detector finds none: "
+    assert [line.startswith(told) for line in lines] == [True] * wanted
+
+
+@needs_onnx
 def test_event_models_learn_from_pictures_as_an_analysis_sees_them(tmp_path: Path) -> None:
     clip = write_video(tmp_path / "a.mp4", range(0, 500, 100), size=(64, 64))
     path = write_constant(tmp_path, TEXT.replace("[classes]", 'fit = "stretch"\n[classes]'))
