@@ -258,7 +258,8 @@ def _run(
         if range_segments is not None and len(entries) != 1:
             raise UsageError(f"{inputs[0]} is {len(entries)} videos", remedy="give one, or run analyze-batch")
         if range_segments is not None and deployment.id:
-            perceive_together(inputs[0], lake, settings, config, options, range_segments)
+            begun = perceive_together(inputs[0], lake, settings, config, options, range_segments)
+            options = replace(options, attempt_id=begun)
     except MareyError as exc:
         return Failed(message=str(exc), data=exc)
     batch = _Batch(lake)

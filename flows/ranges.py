@@ -77,16 +77,20 @@ def perceive_together(
     config: Config,
     options: Options,
     range_segments: int = RANGE_SEGMENTS,
-) -> None:
-    """Perceive a video that is longer than a range with the help of whoever takes its ranges."""
-    parts = work.ranges(video, lake, config, range_segments, options)
-    if len(parts) < 2:
-        return
-    log = get_run_logger()
+) -> str | None:
+    """Perceive a video that is longer than a range with the help of whoever takes its ranges.
+
+    Returns:
+        The id of the attempt that was begun for it, with which its analysis is to go on; None: none was.
+    """
+    shared = work.share(video, lake, config, range_segments, options)
+    if shared is None:
+        return None
+    parts, log = shared.ranges, get_run_logger()
     log.info(
         "perceived in %d ranges of %d segments: %s", len(parts), range_segments, printable(name_of(video))
     )
-    with server() as client, _taking_back(client) as runs:
+    with shared.breaking_off(), server() as client, _taking_back(client) as runs:
         for part in parts[1:]:
             runs[part] = _submitted(client, video, lake, settings, part)
         _perceive(video, lake, config, parts[0])
@@ -95,6 +99,7 @@ def perceive_together(
                 del runs[part]
                 _perceive(video, lake, config, part)
         _wait(client, list(runs.values()), log.info)
+    return shared.attempt.attempt_id
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from pipeline.lake.commit import Ending
 from pipeline.lake.records import Analysis
 from pipeline.lake.schema import PARTITIONED
 
+INTERRUPTED = "the run was interrupted"
+
 
 @dataclass
 class Attempt:
@@ -85,7 +87,7 @@ class Attempt:
         )
         return Ending(analysis=row, names=(self.plan.name,))
 
-    def broken_off(self, why: str = "the run was interrupted") -> Ending:
+    def broken_off(self, why: str = INTERRUPTED) -> Ending:
         """The ending of an attempt that came to no result.
 
         If the program failed at it, that is counted as if it had been killed (`History.dead`).
@@ -93,7 +95,7 @@ class Attempt:
         if self.crash is not None:
             told = " ".join(f"{type(self.crash).__name__}: {self.crash}".split())
             return Ending(analysis=self.row.ended(status="crashed", error_code="bug", error=told))
-        return Ending(analysis=self.row.ended(status="abandoned", error_code="interrupted", error=why))
+        return broken_off(self.row, why)
 
     def result(self, row: Analysis) -> VideoResult:
         """What is said of the attempt, ended by `row`."""
@@ -133,6 +135,11 @@ def running_row(plan: VideoPlan, config_id: str, weights: str) -> Analysis:
         marey_version=program_version(),
         started_at=datetime.now(UTC),
     )
+
+
+def broken_off(running: Analysis, why: str = INTERRUPTED) -> Ending:
+    """The ending of an attempt, by its running row, that was given up for no fault of the video's."""
+    return Ending(analysis=running.ended(status="abandoned", error_code="interrupted", error=why))
 
 
 def skipped(plan: VideoPlan, *, dry_run: bool) -> VideoResult | None:

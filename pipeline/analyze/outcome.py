@@ -23,6 +23,7 @@ class Options:
     dry_run: bool = False  # plan only
     limit: int | None = None  # at most so many videos are worked on
     since: datetime | None = None  # files changed before it are left out of directories and globs
+    attempt_id: str | None = None  # of an attempt that was begun (`ranges.share`): its video goes on with it
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,8 @@ class Planner:
 
     def _quarantine(self, plan: VideoPlan) -> SourceError | None:
         """Refuse a video whose attempts never come to an end; each finished segment earns one more."""
-        dead = plan.history.dead(datetime.now(UTC) - _LIVELY)
+        found = plan.history.dead(datetime.now(UTC) - _LIVELY)
+        dead = [row for row in found if row.attempt_id != self.options.attempt_id]  # that one goes on here
         allowed = self.config.lake.max_attempts + len(Staging(self.lake, plan.ids.perception).segments())
         if len(dead) < allowed or self.options.retry_failed or self.options.force:
             return None

@@ -1,24 +1,28 @@
 """One long video by several workers: each perceives a range of its segments, one interprets them all.
 
 A range leaves staged segments and nothing else: no row tells of it. Whoever analyses the video afterwards
-finds the segments and perceives what is still missing, so a range that was lost costs time and no rows.
+finds the segments and perceives what is still missing, so a range that was lost costs time and no rows. The
+attempt at the video begins before its ranges, so that a video that kills its worker in one is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline.analyze.batcher import Batcher
+from pipeline.analyze.ending import broken_off, running_row
 from pipeline.analyze.outcome import Options, Reporter, Silent
 from pipeline.analyze.perception import Facts, VideoWork, decode_job, open_work, segment_ticks
 from pipeline.analyze.plan import Planner, Step, VideoPlan
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, num_decoders
 from pipeline.config import Config
-from pipeline.errors import SourceError
+from pipeline.errors import MareyError, SourceError
 from pipeline.lake import Lake
+from pipeline.lake.commit import commit, put_config, start_attempts
+from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed, Item, JobStart, SampledFrame
 from pipeline.sources import Missing, Spool, changed_since, find
@@ -35,28 +39,53 @@ class Range:
     end: int
 
 
-def ranges(
-    video: str, lake_uri: str, config: Config, num_segments: int, options: Options | None = None
-) -> list[Range]:
-    """Ranges of `num_segments` segments in which a video may be perceived by several workers.
+@dataclass(frozen=True)
+class Shared:
+    """A video whose ranges several workers may perceive, and the running row of the attempt at it."""
 
-    Empty if it has no more than one such range by its container's word, or needs no decoding by the options
-    of its analysis.
+    lake: Lake
+    ranges: tuple[Range, ...]
+    attempt: Analysis
+
+    @contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """For work on the ranges: if it is broken off the attempt is given up, and not taken for killed."""
+        try:
+            yield
+        except BaseException:
+            with suppress(MareyError):  # why it broke off is what is to be told
+                commit(self.lake, [broken_off(self.attempt)])
+            raise
+
+
+def share(
+    video: str, lake_uri: str, config: Config, num_segments: int, options: Options | None = None
+) -> Shared | None:
+    """Begin an attempt at a video that may be perceived in ranges of `num_segments` segments.
+
+    The analysis goes on with the attempt by `Options.attempt_id`.
+
+    Returns:
+        None, and nothing is begun, if the video has no more than one such range by its container's word, or
+        needs no decoding by the options of its analysis.
 
     Raises:
         SourceError: the video cannot be had.
-        StorageError: lake or bucket cannot be read.
+        StorageError: lake or bucket cannot be read or written.
     """
     with ExitStack() as stack:
         plan = _Plan.made(video, lake_uri, config, options or Options(), stack)
-        if plan is None or not plan.video.name.duration_s:
-            return []
-        fps = config.video.sample_fps or plan.video.name.fps_mean or 25.0
-        end = int(plan.video.name.duration_s * fps) + 1
-        step = num_segments * segment_ticks(plan.video, config)
-        if end <= step:
-            return []
-        return [Range(first, min(first + step, end)) for first in range(0, end, step)]
+        if plan is None or len(parts := _ranges(plan.video, config, num_segments)) < 2:
+            return None
+        row = running_row(plan.video, put_config(plan.lake, config), plan.tools.weights_json(None))
+        return Shared(plan.lake, parts, start_attempts(plan.lake, [row])[0])
+
+
+def _ranges(plan: VideoPlan, config: Config, num_segments: int) -> tuple[Range, ...]:
+    fps = config.video.sample_fps or plan.name.fps_mean or 25.0
+    end = int((plan.name.duration_s or 0) * fps) + 1
+    step = num_segments * segment_ticks(plan, config)
+    return tuple(Range(first, min(first + step, end)) for first in range(0, end, step))
 
 
 def perceive_range(
@@ -84,6 +113,7 @@ def perceive_range(
 @dataclass(frozen=True)
 class _Plan:
     video: VideoPlan
+    lake: Lake
     staging: Staging
     tools: Tools
 
@@ -104,7 +134,7 @@ class _Plan:
         plan = planner.plan(source)
         if plan is None or plan.error is not None or plan.step is not Step.PERCEPTION:
             return None
-        return cls(plan, Staging(lake, plan.ids.perception), tools)
+        return cls(plan, lake, Staging(lake, plan.ids.perception), tools)
 
 
 def _perceive(work: VideoWork, tools: Tools, part: Range, reporter: Reporter) -> None:

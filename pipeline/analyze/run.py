@@ -39,7 +39,7 @@ from pipeline.errors import ConflictError, InputError, MareyError
 from pipeline.lake import Lake
 from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
 from pipeline.lake.lookup import read_rows
-from pipeline.lake.records import ENDED
+from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.staging import Staging
 from pipeline.lake.tables import DENIED
 from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
@@ -287,11 +287,18 @@ class Run:
         if not plans:
             return []
         weights = self.tools.weights_json
-        running = [running_row(plan, self._config_id, weights(plan.perceived)) for plan in plans]
+        running = [
+            self._begun(plan) or running_row(plan, self._config_id, weights(plan.perceived)) for plan in plans
+        ]
         rows = start_attempts(self.lake, running)
         begun = [Attempt(plan, row, fresh_runs(plan)) for plan, row in zip(plans, rows, strict=True)]
         self._attempts.update({attempt.row.attempt_id: attempt for attempt in begun})
         return begun
+
+    def _begun(self, plan: VideoPlan) -> Analysis | None:
+        """The running row of the attempt that was begun before this run, if it has come to no end since."""
+        own = plan.history.of_attempt(self.options.attempt_id or "")
+        return own[0] if [row.status for row in own] == ["running"] else None
 
     def _finish_ready(self) -> None:
         ready = [video for video, attempt in self._decoded.items() if attempt.work and attempt.work.finished]
