@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ def check_place(path: Path) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Where to write a file that gets its name once it is whole; until then what stood there stays.
 
-    A device or a pipe is written itself, and a link stays a link.
+    Who writes the same file meanwhile writes elsewhere: the last to be whole stays. A device or a pipe is
+    written itself, and a link stays a link.
 
     Raises:
         OSError: the file cannot get its name.
@@ -56,7 +58,7 @@ def whole(path: Path) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         yield unfinished
         os.replace(unfinished, target)

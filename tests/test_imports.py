@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "config_lines": set(),
     "config_text": {"config"},
     **{stage: BASE | {"lake"} for stage in STAGES},  # of the lake the schemas only, see below
-    "report": BASE | {"lake", "media", "events", "sources"},
+    "report": BASE | {"lake", "media", "events", "sources", "outputs"},
     "exchange": BASE | {"lake", "media", "report"},
     "analyze": BASE | {"notify"} | set(STAGES),
     "evaluate": BASE | {"lake", "media", "perceive", "track", "report"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ from pipeline.media.info import VideoInfo
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Frame
 from pipeline.media.scan import Scanner
+from pipeline.outputs import whole
 from pipeline.report.motion import HOLD_S
 from pipeline.report.overlay import TRAIL_S, Overlay
 
@@ -119,14 +119,9 @@ def _write(
     out_path: Path, info: VideoInfo, frames: Iterable[Frame], overlay: Overlay, progress: Progress | None
 ) -> Annotated:
     """Encode beside `out_path` and move it there when it is whole."""
-    unfinished = out_path.with_name(f".{out_path.name}.part")
-    try:
-        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            written = _encode(container, _stream(container, info), info, frames, overlay, progress)
-        os.replace(unfinished, out_path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return written
+    options = {"movflags": "+faststart"}
+    with whole(out_path) as unfinished, av.open(str(unfinished), "w", "mp4", options=options) as container:
+        return _encode(container, _stream(container, info), info, frames, overlay, progress)
 
 
 def _stream(container: OutputContainer, info: VideoInfo) -> VideoStream:

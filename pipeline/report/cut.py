@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from pipeline.lake.schema import EVENTS, TRACKS
 from pipeline.media.container import Limits, open_container
 from pipeline.media.packets import VideoPacket
 from pipeline.media.scan import PacketScan, Scanner
+from pipeline.outputs import whole
 from pipeline.report.clip import annotate
 
 IN_MP4 = ("h264", "hevc", "av1", "vp9", "mpeg4")
@@ -103,17 +103,13 @@ def _fill_dts(packets: Sequence[VideoPacket]) -> None:
 
 
 def _write(path: Path, like: av.VideoStream, packets: Sequence[VideoPacket], first: int) -> None:
-    unfinished = path.with_name(f".{path.name}.part")
     kind = "mp4" if path.suffix == ".mp4" else "matroska"
     try:
-        with av.open(str(unfinished), "w", format=kind) as out:
+        with whole(path) as unfinished, av.open(str(unfinished), "w", format=kind) as out:
             stream = out.add_stream_from_template(like, opaque=True)  # no encoder is asked for
             for packet in packets:
                 packet.pts, packet.dts = (packet.pts or 0) - first, (packet.dts or 0) - first
                 packet.stream = stream
                 out.mux(packet)
-        os.replace(unfinished, path)
     except OSError as exc:
         raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -20,6 +19,7 @@ import cv2
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.errors import StorageError
+from pipeline.outputs import whole
 from pipeline.report.palette import TALLEST, Picture, fitted
 
 PICTURE_WIDTH_PX = 960
@@ -62,11 +62,10 @@ def write(path: Path, text: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(unfinished, path)
+        with whole(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8", errors="replace")
     except OSError as exc:
         raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
