@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import resource
 import tempfile
@@ -21,6 +22,7 @@ from pipeline.config import CameraPattern
 from pipeline.errors import SourceError, StorageError, TransientError, UsageError
 from pipeline.sources import Missing, Source, Spool, camera_and_time, find
 from pipeline.sources import bucket as on_s3
+from pipeline.sources import spool as spool_module
 from tests.s3 import Server, free_port, refusing
 
 ODD_KEYS = (
@@ -244,6 +246,28 @@ def test_copies_of_killed_programs_are_removed(
         assert kept is not None
         assert kept.exists()
         assert not left.exists()
+
+
+def test_copies_of_a_program_that_begins_are_left(
+    bucket: str, put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever another one looks for those of killed ones: before every lock, as here, or after."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def lock(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_EX:  # of one that begins
+            spool_module._remove_left_ones()
+        flock(file, how)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock)
+    [listed] = find([put("a.mp4")])
+    assert isinstance(listed, Source)
+    with Spool(10**6) as spool:
+        kept = spool.get(listed).path
+        spool_module._remove_left_ones()
+        assert kept is not None
+        assert kept.exists()
 
 
 class _Web(BaseHTTPRequestHandler):

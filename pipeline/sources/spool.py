@@ -130,8 +130,9 @@ class Spool:
             try:
                 _remove_left_ones()
                 folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-                self._lock = (folder / "lock").open("w")
+                self._lock = (folder / "unlocked").open("w")
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
+                (folder / "unlocked").rename(folder / "lock")  # which is found locked, or not at all
                 self._folder = folder
             except OSError as exc:
                 remedy = f"free the disk, or set TMPDIR ({exc.strerror or exc})"
