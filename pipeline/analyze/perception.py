@@ -77,6 +77,7 @@ class VideoWork:
     within: range | None = None  # ticks to which staged segments matter; None: all
     rows: dict[int, pa.Table] = field(default_factory=dict)  # finished segments that are not staged
     facts: dict[int, Facts] = field(default_factory=dict)
+    num_frames: dict[int, int] = field(default_factory=dict)  # of each of these segments
     staged: dict[int, int] = field(default_factory=dict)  # first tick -> last tick, in the lake
     buffers: dict[int, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     info: VideoInfo | None = None
@@ -109,7 +110,7 @@ class VideoWork:
                 continue
             reach = last
             self.staged[first] = last
-            self._note(first, Facts.from_json(segment.facts))
+            self._note(first, Facts.from_json(segment.facts), segment.rows.num_rows)
         self.runs_ahead = not self.staged
 
     def _lies_outside(self, first: int, last: int) -> bool:
@@ -177,7 +178,7 @@ class VideoWork:
             facts, rows = Facts.from_json(kept.facts), kept.rows
         if self.runs_ahead:
             self._fresh[first] = rows
-        self._note(first, facts)
+        self._note(first, facts, rows.num_rows)
 
     def next_in_order(self) -> Iterator[pa.Table]:
         """Rows of the next segments of which all before are finished, each handed out once.
@@ -231,7 +232,7 @@ class VideoWork:
 
     def without_frames(self) -> MareyError | None:
         """The error of a video of which no frame could be decoded."""
-        if any(True for _ in self.pairs()):
+        if any(self.num_frames[first] for first in self._order()):
             return None
         causes = sorted({gap["cause"] for gap in self.total().gaps} - {"media"})
         return MediaError(
@@ -247,8 +248,8 @@ class VideoWork:
             self.error is not None or (self.all_asked and self.end_first is not None)
         )
 
-    def _note(self, first: int, facts: Facts) -> None:
-        self.facts[first] = facts
+    def _note(self, first: int, facts: Facts, num_frames: int) -> None:
+        self.facts[first], self.num_frames[first] = facts, num_frames
         if facts.end_of_file:
             self._end_at(first)
 
