@@ -330,20 +330,36 @@ def pieces(
 ) -> list[tuple[npt.NDArray[np.float32], str | None]]:
     """Stretches of one video with the label that holds throughout, None between the events.
 
-    Stretches are cut into equal parts of at most `window_s` seconds; a part of one frame is left out.
-    Labels that overlap in time give a stretch each.
+    Stretches are cut into equal parts of at most `window_s` seconds; a part of one frame is left out. So is
+    a frame in events of several labels: it would teach of each that the other is absent.
     """
     t, x = embedded
     found: list[tuple[npt.NDArray[np.float32], str | None]] = []
     free = np.ones(len(t), bool)
     for event in events:
-        inside = _within(t, event)
-        free &= ~inside
-        found += [(part, event.label) for part in _parts(t, x, np.flatnonzero(inside), window_s)]
-    for run in np.split(np.arange(len(t)), np.flatnonzero(np.diff(free)) + 1):
-        if len(run) and free[run[0]]:
-            found += [(part, None) for part in _parts(t, x, run, window_s)]
+        free &= ~_within(t, event)
+        for run in _alone(t, event, events):
+            found += [(part, event.label) for part in _parts(t, x, run, window_s)]
+    for run in _stretches(free):
+        found += [(part, None) for part in _parts(t, x, run, window_s)]
     return found
+
+
+def _stretches(chosen: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
+    """Numbers of the chosen frames, stretch by stretch."""
+    runs = np.split(np.arange(len(chosen)), np.flatnonzero(np.diff(chosen)) + 1)
+    return [run for run in runs if len(run) and chosen[run[0]]]
+
+
+def _alone(
+    t: npt.NDArray[np.float64], event: TrueEvent, events: Sequence[TrueEvent]
+) -> list[npt.NDArray[np.int64]]:
+    """Stretches of two frames and more in an event of a video, and in none of another label."""
+    chosen = _within(t, event)
+    for other in events:
+        if other.video == event.video and other.label != event.label:
+            chosen &= ~_within(t, other)
+    return [run for run in _stretches(chosen) if len(run) > 1]
 
 
 def _within(t: npt.NDArray[np.float64], event: TrueEvent) -> npt.NDArray[np.bool_]:
@@ -353,8 +369,6 @@ def _within(t: npt.NDArray[np.float64], event: TrueEvent) -> npt.NDArray[np.bool
 def _parts(
     t: npt.NDArray[np.float64], x: npt.NDArray[np.float32], run: npt.NDArray[np.int64], window_s: float
 ) -> list[npt.NDArray[np.float32]]:
-    if not len(run):
-        return []
     num_parts = max(1, int(np.ceil((t[run[-1]] - t[run[0]]) / window_s)))
     return [x[part] for part in np.array_split(run, num_parts) if len(part) > 1]
 
@@ -378,7 +392,8 @@ def examples(
         progress: called with the number of videos embedded and in all.
 
     Raises:
-        UsageError: the data cannot be used, or fewer than two sampled frames show an event; its row is named.
+        UsageError: the data cannot be used, or fewer than two sampled frames show an event, or do so
+            without one of another label; its row is named.
         InputError: a video cannot be decoded.
     """
     if not data.is_file():
@@ -396,6 +411,8 @@ def examples(
     embedded = video_features(known, embed, cache, digest, progress)
     times = {str(video): t for video, (t, _) in zip(known.videos, embedded, strict=True)}
     _check_shown(data, known, lambda event: int(_within(times[event.video], event).sum()) > 1)
+    alone = " without one of another label"
+    _check_shown(data, known, lambda event: _alone(times[event.video], event, known.events), alone)
     found = [
         (x, label, group)
         for video, group, one in zip(known.videos, known.groups, embedded, strict=True)
@@ -410,13 +427,16 @@ def _unzipped(
     return [x for x, _, _ in found], [label for _, label, _ in found], [group for _, _, group in found]
 
 
-def _check_shown(table: Path, known: Annotated, shown: Callable[[TrueEvent], bool]) -> None:
+def _check_shown(
+    table: Path, known: Annotated, shown: Callable[[TrueEvent], object], alone: str = ""
+) -> None:
     for number, event in zip(known.rows, known.events, strict=True):
         if not shown(event):
             raise UsageError(
-                f"{table}, row {number}: fewer than two sampled frames show this event",
+                f"{table}, row {number}: fewer than two sampled frames show this event{alone}",
                 got=f"{event.t_start:g} to {event.t_end:g} s",
-                remedy="let start_s and end_s say from when to when it can be seen, within its video",
+                remedy="let start_s and end_s say from when to when it can be seen, within its video"
+                + ("; labels that only come together want a table and a model each" if alone else ""),
             )
 
 

@@ -134,6 +134,33 @@ def test_pieces_by_hand():
     ]
 
 
+def test_frames_in_events_of_two_labels_teach_neither(tmp_path: Path):
+    """One frame a second; of one label they may overlap."""
+    t = np.arange(20.0)
+    events = [TrueEvent("v", *one) for one in (("a", 2, 12), ("a", 3, 12), ("b", 6, 8), ("b", 11, 15))]
+    found = [
+        (label, float(x[0, 0]), float(x[-1, 0]))
+        for x, label in pieces((t, t[:, None].astype(np.float32)), events, 60)
+    ]
+    assert found == [
+        ("a", 2.0, 5.0),
+        ("a", 9.0, 10.0),
+        ("a", 3.0, 5.0),
+        ("a", 9.0, 10.0),
+        ("b", 13.0, 15.0),
+        (None, 0.0, 1.0),
+        (None, 16.0, 19.0),
+    ]
+    table = written(tmp_path, "a.mp4,a,2,12\na.mp4,b,6,8\nb.mp4,b,6,8\n")
+    with pytest.raises(UsageError) as caught:
+        examples(table, 6.0, stirred)
+    assert str(caught.value) == (
+        f"{table}, row 2: fewer than two sampled frames show this event without one of another label "
+        "(got '6 to 8 s'): let start_s and end_s say from when to when it can be seen, within its video; "
+        "labels that only come together want a table and a model each"
+    )
+
+
 @pytest.mark.parametrize(
     ("times", "said"),
     [

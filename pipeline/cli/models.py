@@ -406,7 +406,8 @@ def train_events_command(
     Folders of clips named background or no... hold none of the events; what they hold may be long, and is cut
     into pieces. Clips of a label are to show it throughout. What comes from one source is held out together:
     a table has a column group for it, and a groups.csv with columns clip and group lies in the folder of the
-    clips or above it. Two sampled frames or more have to show an event. Killed and called again it goes on.
+    clips or above it. Two sampled frames or more have to show an event, and none of another label at the same
+    time: what shows events of two labels is left out. Killed and called again it goes on.
 
     The training looks at no objects. With --class an analysis keeps only events during which an object of
     such a class is followed, and names those that are there at the peak.
