@@ -47,15 +47,16 @@ def export_command(
     """Write tracks in the formats of other tools, with a table of each frame's time.
 
     Frames count from 0, and from 1 in MOT: img1/000001.jpg is frame 0. MOT's classes are the lines of
-    gt/labels.txt, and frameRate in seqinfo.ini is the true one, which may be a fraction. A COCO file that is
-    there already is not written over: somebody may have corrected it.
+    gt/labels.txt, and frameRate in seqinfo.ini is the true one, which may be a fraction. An export that is
+    there already, in the same format, is not written over: somebody may have corrected it.
     """
-    from pipeline.exchange.export import export
+    from pipeline.exchange.export import check_unwritten, export
     from pipeline.report.gather import find, gather
 
     names: dict[str, str] = {}
     for video in videos:
         names.setdefault(find(lake, video)[0], video)
+    check_unwritten(out, form.value, names)
     with originals() as copies:
         found = (gather(lake, key, video) for key, video in names.items())
         records = map(copies.at_hand, found) if pictures else found

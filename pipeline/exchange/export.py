@@ -40,21 +40,35 @@ from pipeline.report.gather import Record
 
 FORMATS = ("mot", "coco", "cvat", "csv")
 
+_DATA = "annotations.json"
+_LAST = {"mot": "gt/gt.txt", "cvat": "annotations.xml", "csv": "events.csv"}
+"""What is written last of a video: where it is, the export is whole."""
+
+
+def check_unwritten(out: Path, form: str, videos: Iterable[str]) -> None:
+    """Refuse to write over an earlier export of one of these videos (ids): somebody may have corrected it.
+
+    Raises:
+        UsageError: there is one; nothing is written.
+    """
+    folders = [folder for video in videos for folder in out.glob(f"*-{video}")]
+    for path in [out / _DATA] if form == "coco" else [folder / _LAST[form] for folder in folders]:
+        check_new(path, "give another --out, or remove it")
+
 
 def export(
     lake: str, records: Iterable[Record], form: str, out: Path, *, pictures: bool = False
 ) -> list[Path]:
     """Write videos in a format (see FORMATS); returns the folders, one per video.
 
+    What is there is written over: see `check_unwritten`.
+
     Raises:
-        UsageError: there is a COCO file already, which somebody may have corrected.
         InputError: a video has no result.
         SourceError, MediaError: pictures are wanted, and a video is not at hand or cannot be read.
         StorageError: a file cannot be written.
     """
     folders, coco = [], _Coco()
-    if form == "coco":
-        check_new(out / "annotations.json", "give another --out, or remove it")
     for record in records:
         if record.analysis is None:
             last = record.failures[-1]["error"] if record.failures else None
@@ -63,21 +77,21 @@ def export(
         frames = frame_table(lake, record)
         rows = numbered(record, frames)
         write_csv(folder / "frames.csv", frames)
+        if pictures:
+            times = zip(frames["t"].to_pylist(), frames["frame"].to_pylist(), strict=True)
+            write_pictures(record, {t: folder / picture_name(number, form) for t, number in times})
         if form == "mot":
             _write_mot(folder, record, rows, frames.num_rows)
         elif form == "cvat":
             name = Path(record.video["uri"]).name
-            write_bytes(folder / "annotations.xml", to_cvat(rows, frames.num_rows, record.size, name))
+            write_bytes(folder / _LAST[form], to_cvat(rows, frames.num_rows, record.size, name))
         elif form == "csv":
             _write_tables(folder, record)
         else:
             coco.add(record, rows, frames, folder.name)
-        if pictures:
-            times = zip(frames["t"].to_pylist(), frames["frame"].to_pylist(), strict=True)
-            write_pictures(record, {t: folder / picture_name(number, form) for t, number in times})
         folders.append(folder)
     if form == "coco":
-        write_bytes(out / "annotations.json", coco.text().encode("utf-8"))
+        write_bytes(out / _DATA, coco.text().encode("utf-8"))
     return folders
 
 
@@ -104,7 +118,7 @@ def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) ->
         f"imWidth={width}\nimHeight={height}\nimExt=.jpg\n"
     )
     plain = [re.sub(r"[\r\n]", " ", label) + "\n" for label in labels]
-    files = {"gt/gt.txt": truth, "gt/labels.txt": plain, "tracks.txt": result, "seqinfo.ini": [info]}
+    files = {"gt/labels.txt": plain, "tracks.txt": result, "seqinfo.ini": [info], _LAST["mot"]: truth}
     for name, lines in files.items():
         write_bytes(folder / name, "".join(lines).encode("utf-8"))
 

@@ -404,6 +404,27 @@ def test_nothing_is_written_over_what_somebody_may_have_corrected(
         assert data.read_text() == corrected
 
 
+@pytest.mark.parametrize(
+    ("form", "name"), [("mot", "gt/gt.txt"), ("cvat", "annotations.xml"), ("csv", "events.csv")]
+)
+def test_nor_is_an_export_of_another_format(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, name: str
+) -> None:
+    """Whatever else is asked for: nothing is begun. Another format, and another video, may lie beside it."""
+    to = ("--lake", place / "lake", "--out", tmp_path)
+    assert command("export", "square.mp4", "--format", form, *to) == 0
+    data = folder_of(tmp_path) / name
+    data.write_text(corrected := data.read_text() + "\n")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert command("export", "other.mp4", "square.mp4", "--format", form, *to) == 2
+    said = capsys.readouterr().err
+    assert said == f"marey: {data} is there already: give another --out, or remove it\n"
+    assert (data.read_text(), sorted(tmp_path.rglob("*"))) == (corrected, before)
+    assert command("export", "other.mp4", "--format", form, *to) == 0
+    assert command("export", "square.mp4", "--format", {"mot": "cvat"}.get(form, "mot"), *to) == 0
+
+
 CVAT = ("--format", "cvat", "--video", "square.mp4")
 COCO = ("--format", "coco")
 STRANGE = '{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [], "annotations": []}'
