@@ -67,7 +67,8 @@ def analyze_command(
 ) -> int:
     """Analyse videos: tracks, objects and events go into the lake.
 
-    Running it twice does nothing more; a run that was killed goes on where it was.
+    Running it twice does nothing more; a run that was killed goes on where it was. What `marey clip` wrote
+    is passed over in directories and globs.
     """
     from pipeline.analyze import Options, analyze
 

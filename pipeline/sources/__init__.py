@@ -41,7 +41,7 @@ def find(
         inputs: files, directories (searched for video files at any depth) and globs of both; s3:// objects,
             prefixes and globs; https:// files.
         since: files last changed before it are left out of directories, prefixes and globs.
-        say: is told, in a line, which folders cannot be read and are passed over.
+        say: is told, in a line, what is passed over: folders that cannot be read, and marey's own clips.
 
     Raises:
         UsageError: no input exists at all (its code is that of the first), an input is an empty text, a

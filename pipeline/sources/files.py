@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ Say = Callable[[str], None]
 
 _GLOB = frozenset("*?[")
 _TOLD = 5  # folders that are named in a line
+_CLIP = re.compile(r"-\d{6,}\.\d\d-[0-9a-f]{12}\.(mp4|mkv)")
+"""The end of the names that `marey clip` gives; beside each lies a file of the same name, .json."""
 
 
 def silent(text: str) -> None:
@@ -47,7 +50,7 @@ def look(path: Path) -> Source | Missing:
 
 
 def expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Missing]:
-    """The files that an input names; folders that cannot be read are told, and passed over.
+    """The files that an input names; folders that cannot be read, and own clips, are told and passed over.
 
     Raises:
         UsageError: a directory holds no video, or cannot be read.
@@ -61,6 +64,7 @@ def expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Mis
                 raise UsageError(f"directory {item} cannot be read", remedy=reason, code="unreadable")
         if unread:
             say(f"passed over below {item}: {_named(unread)}")
+        files = _without_clips(files, item, say)
         if not files:
             remedy = "name the files, or another directory"
             raise UsageError(f"directory {item} holds no video", remedy=remedy, code="empty")
@@ -74,6 +78,7 @@ def expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Mis
             unread += errors
         if unread:
             say(f"passed over below {item}: {_named(unread)}")
+        files = _without_clips(files, item, say)
         if not files:
             error = SourceError(f"no file matches {item}", remedy="check the pattern", code="missing")
             return [Missing(item, error)]
@@ -87,6 +92,14 @@ def _videos_below(folder: Path) -> tuple[list[Path], list[OSError]]:
     below = [Path(at, name) for at, _, names in os.walk(folder, onerror=errors.append) for name in names]
     videos = sorted(p for p in below if p.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(p))
     return videos, [exc for exc in errors if not isinstance(exc, FileNotFoundError)]  # gone since it was met
+
+
+def _without_clips(files: Sequence[Path], item: str, say: Say) -> list[Path]:
+    """The files but what marey cut from them itself, whose events would be there twice."""
+    clips = {path for path in files if _CLIP.search(path.name) and path.with_suffix(".json").is_file()}
+    if clips:
+        say(f"passed over below {item}: what `marey clip` wrote, as in {min(clips).parent}")
+    return [path for path in files if path not in clips]
 
 
 def _named(errors: Sequence[OSError]) -> str:

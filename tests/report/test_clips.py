@@ -10,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.errors import UsageError
 from pipeline.report.cut import cut
+from pipeline.sources import find
 from tests.cli.run import is_one_line, marey
 from tests.helpers import shared_path
 from tests.report.scenes import FPS, SECONDS, event_id, square, square_lake, square_video
@@ -53,6 +55,23 @@ def test_a_clip_is_copied_from_the_key_frame_before(place: Path, tmp_path: Path)
         assert left_edge(picture) == pytest.approx(square(5 + t)[0], abs=1)
         np.testing.assert_array_equal(picture, whole[round((5 + t) * FPS)][1])  # nothing was encoded again
     assert shown[-1][0] >= 9.4 - 5 - 1 / FPS
+
+
+def test_a_folder_of_footage_may_hold_clips_of_it(place: Path, tmp_path: Path) -> None:
+    """They are no footage, or an analysis of the folder would find their events a second time."""
+    (tmp_path / "gate.mp4").write_bytes((place / "square.mp4").read_bytes())
+    done = marey("clip", event_id(1, 1), "--lake", place / "lake", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    clip = tmp_path / done.stdout.strip()
+    for item in (str(tmp_path), f"{tmp_path}/[cg]*", f"{tmp_path}/**/*.mp4"):
+        said: list[str] = []
+        assert [entry.uri for entry in find([item], say=said.append)] == [str(tmp_path / "gate.mp4")]
+        assert said == [f"passed over below {item}: what `marey clip` wrote, as in {tmp_path / 'clips'}"]
+    assert [Path(entry.uri) for entry in find([str(clip)])] == [clip]  # who names one means it
+    with pytest.raises(UsageError, match="holds no video"):
+        find([str(clip.parent)])
+    clip.with_suffix(".json").unlink()
+    assert [Path(entry.uri) for entry in find([str(clip.parent)])] == [clip]
 
 
 def test_an_annotated_clip_holds_just_the_stretch_with_boxes_on_it(place: Path, tmp_path: Path) -> None:
