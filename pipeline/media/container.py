@@ -121,8 +121,11 @@ def _largest(container: InputContainer) -> Stream | None:
     """The largest video stream that can be decoded; of equal ones, and of none, what FFmpeg takes.
 
     FFmpeg by itself prefers the stream of which it saw most frames: a small preview beside the recording.
+    The picture on the cover of a piece of music is none.
     """
     best = container.streams.best("video")
+    if best is not None and best.disposition & _NO_RECORDING:
+        best = None
     moving = [
         stream
         for stream in container.streams.video

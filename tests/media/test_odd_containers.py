@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.analyze import analyze
 from pipeline.config import load
+from pipeline.errors import MediaError
 from pipeline.media import DecodeJob, JobEnd, decode_inline
 from pipeline.media.probe import probe
 from pipeline.sources.source import VIDEO_SUFFIXES
@@ -237,6 +238,21 @@ def test_a_picture_that_is_attached_is_no_recording(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(n))))
         container.mux(stream.encode(None))
     assert (probe(path).width_px, end_of(path).frames_decoded) == (64, 25)
+
+
+def test_music_with_a_cover_is_no_video(tmp_path: Path) -> None:
+    """FFmpeg takes the picture for a stream of one frame."""
+    path = tmp_path / "song.mkv"
+    cover = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
+    with av.open(str(path), "w") as container:
+        container.add_attachment("cover.jpg", "image/jpeg", cover)
+        stream: Any = container.add_stream("aac", rate=48_000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        sound.sample_rate = 48_000
+        container.mux([*stream.encode(sound), *stream.encode(None)])
+    with pytest.raises(MediaError, match=r"song\.mkv has no video stream") as caught:
+        probe(path)
+    assert caught.value.code == "media_no_video"
 
 
 def test_a_creation_time_beyond_the_calendar_is_none_at_all(tmp_path: Path) -> None:
