@@ -86,7 +86,10 @@ def _run(arguments: Sequence[str]) -> int:
             tell(f"{message}\n")
             return exc.exit_code
         message = message.replace(": Value error, ", ": ")  # pydantic's, behind typer
-        raise UsageError(message.rstrip("."), remedy="see --help") from exc
+        option = getattr(exc, "option_name", None) or ""
+        # As SQL that begins with a comment: no option has a space.
+        remedy = "put -- before it, if it is none" if any(map(str.isspace, option)) else "see --help"
+        raise UsageError(message.rstrip("."), remedy=remedy) from exc
     except (Abort, Exit, SystemExit) as exc:
         met = exc.__cause__ or exc.__context__
         if isinstance(met, KeyboardInterrupt | EOFError | OSError):

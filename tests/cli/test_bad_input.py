@@ -58,6 +58,10 @@ WRONG_USE = {
     ),
     "wrong set": (["analyze", "text.mp4", "--set", "video"], "--set video: write key=value"),
     "unknown option": (["analyze", "text.mp4", "--nope"], "No such option: --nope"),
+    "SQL like an option": (
+        ["query", "-- how many\nselect count(*) from events"],
+        "select count(*) from events: put -- before it, if it is none",
+    ),
     "no argument": (["analyze"], "Missing argument 'inputs': see --help"),
     "unknown command": (["annalyze"], "No such command 'annalyze'"),
     "wrong number": (["analyze", "text.mp4", "--limit", "0"], "Invalid value for '--limit'"),
