@@ -283,6 +283,11 @@ class _Web(BaseHTTPRequestHandler):
         if self.busy and self.headers.get("Range") != "bytes=0-0":
             self.send_error(503)
             return
+        if self.path.startswith("/circle"):
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
         if self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", "/cam/a%20b.mp4?sign=s3cret")
@@ -404,6 +409,22 @@ def test_a_server_that_is_away(web: str, tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(StorageError) as caught:
             find(inputs)
         assert (str(caught.value), caught.value.exit_code) == (told, 3)
+
+
+def test_redirects_without_end_are_no_server_that_is_away(web: str, tmp_path: Path) -> None:
+    """They are not waited for: RETRY_S is a minute here."""
+    local, began = tmp_path / "b.mp4", time.monotonic()
+    local.write_bytes(b"x")
+    [missing, _] = find([f"http://{web}/circle.mp4?sign=s3cret", str(local)])
+    assert isinstance(missing, Missing)
+    assert missing.error.code == "missing"
+    assert str(missing.error) == (
+        f"http://{web}/circle.mp4 leads from one address to the next: "
+        "check the address; some servers do so where one has to log in"
+    )
+    with pytest.raises(UsageError, match="leads from one address to the next"):
+        find([f"http://{web}/circle.mp4"])
+    assert time.monotonic() - began < 20
 
 
 def test_two_addresses_of_one_name_are_refused(web: str) -> None:

@@ -98,6 +98,10 @@ def _ask(method: str, uri: str, address: str, headers: dict[str, str]) -> urllib
     except urllib3.exceptions.LocationParseError:  # the texts of these two hold the query
         raise SourceError(f"{uri} is no address of a file", remedy="check it", code="missing") from None
     except urllib3.exceptions.HTTPError as exc:
+        if isinstance(getattr(exc, "reason", None), urllib3.exceptions.ResponseError):  # waiting is no help
+            what = f"{uri} leads from one address to the next"
+            remedy = "check the address; some servers do so where one has to log in"
+            raise SourceError(what, remedy=remedy, code="missing") from None
         raise TransientError(f"{uri} cannot be reached", remedy=cause(exc)) from None
     if answer.status in (200, 206):
         _given_up.discard(_server(uri))
