@@ -129,7 +129,7 @@ def _explained(exc: BaseException) -> tuple[int, str]:
 def _nobody_reads() -> bool:
     """Whether it is stdout that broke, and not some other pipe or connection, whose work is then undone."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
+    poll.register(sys.stdout.fileno(), select.POLLRDBAND)  # of what is asked for nothing macOS tells nothing
     return any(state & (select.POLLERR | select.POLLHUP) for _, state in poll.poll(0))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -235,6 +237,32 @@ def test_a_reader_that_has_seen_enough(site: Site, tmp_path: Path) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+class _PollOfMacOS:
+    """Of a stream that is registered for no event poll(2) of macOS tells nothing, not even that it broke."""
+
+    def __init__(self) -> None:
+        self._poll = _poll()
+
+    def register(self, stream: int, events: int) -> None:
+        if events:
+            self._poll.register(stream, events)
+
+    def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
+        return self._poll.poll(timeout_ms)
+
+
+_poll = select.poll
+
+
+def test_a_reader_that_has_seen_enough_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(select, "poll", _PollOfMacOS)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run(["config"]) == 0
 
 
 def test_who_no_longer_reads_progress_does_not_end_the_work(site: Site, tmp_path: Path) -> None:
