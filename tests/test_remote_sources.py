@@ -78,6 +78,14 @@ def test_prefixes_objects_and_globs(bucket: str, put: Any) -> None:
     assert uris([a], since=tomorrow) == [a]
 
 
+def test_keys_that_begin_with_a_dot_are_passed_over(bucket: str, put: Any) -> None:
+    top = f"s3://{bucket}"
+    a, b, c = put("x/a.mp4"), put("x/._a.mp4"), put("x/.kept/c.mp4")
+    assert uris([top]) == uris([f"{top}/x/"]) == uris([f"{top}/x/*"]) == uris([f"{top}/x/a*"]) == [a]
+    assert uris([b]) == uris([f"{top}/x/._*"]) == [b]
+    assert uris([f"{top}/x/.kept/"]) == uris([f"{top}/x/.k*"]) == [c]
+
+
 def test_what_is_not_there(bucket: str, put: Any) -> None:
     put("a.mp4")
     assert find([f"s3://{bucket}/none/"]) == []

@@ -43,6 +43,17 @@ def test_globs(archive: Path) -> None:
     assert names(["in/odd [1]*.mp4"]) == ["in/odd [1]*.mp4"]  # a file of that name comes first
 
 
+def test_names_that_begin_with_a_dot_are_passed_over(archive: Path) -> None:
+    """They are what systems leave: attributes of files (macOS), and what was thrown away."""
+    before = names(["in"]), names(["in/*"])
+    for name in ("._b.mp4", ".Trashes/501/e.mp4", ".kept/f.mp4", ".kept/._f.mp4", "sub/._c.webm"):
+        (archive / name).parent.mkdir(parents=True, exist_ok=True)
+        (archive / name).touch()
+    assert (names(["in"]), names(["in/*"])) == before
+    assert names(["in/.kept"]) == names(["in/.k*"]) == ["in/.kept/f.mp4"]
+    assert names(["in/._b.mp4"]) == names(["in/._*"]) == ["in/._b.mp4"]
+
+
 def test_a_named_file_needs_no_suffix(archive: Path) -> None:
     assert names(["in/notes.txt"]) == ["in/notes.txt"]
 

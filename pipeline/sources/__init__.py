@@ -39,7 +39,7 @@ def find(
 
     Args:
         inputs: files, directories (searched for video files at any depth) and globs of both; s3:// objects,
-            prefixes and globs; https:// files.
+            prefixes and globs; https:// files. Below those names that begin with a dot are passed over.
         since: files last changed before it are left out of directories, prefixes and globs.
         say: is told, in a line, what is passed over: folders that cannot be read, and marey's own clips.
 

@@ -16,14 +16,15 @@ from pipeline.sources.source import VIDEO_SUFFIXES, ChangedError, Missing, Sourc
 
 CHUNK_BYTES = 1 << 20
 _GLOB = re.compile(r"[*?\[]")
+_HIDDEN = re.compile(r"/\.[^./]")
 _WILD = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[^/\]]+\])")
 
 
 def expand(uri: str, since: datetime | None) -> Iterable[Source | Missing]:
     """The objects that an input names: one of that key, else those below it, else those that match it.
 
-    What lies below a folder that matches is named, too, as on a disk. An empty prefix (a bucket, or a key
-    that ends with a slash) is no error.
+    What lies below a folder that matches is named, too, and what begins with a dot is not, as on a disk. An
+    empty prefix (a bucket, or a key that ends with a slash) is no error.
 
     Raises:
         UsageError: it is no s3:// URI, or no glob.
@@ -61,9 +62,15 @@ def names(named: str, uri: str) -> bool:
     if not uri.startswith(top):
         return False
     found = uri.removeprefix(top)
-    if not key or found == key or found.startswith(key.removesuffix("/") + "/"):
+    folder = f"{key.removesuffix('/')}/" if key else ""
+    if found == key:
         return True
-    return _GLOB.search(key) is not None and _pattern(key).fullmatch(found) is not None
+    if found.startswith(folder):
+        return not _is_hidden(found, folder)
+    wild = _GLOB.search(key)
+    if wild is None or _is_hidden(found, key[: wild.start()]):
+        return False
+    return _pattern(key).fullmatch(found) is not None
 
 
 def look(named: Source | str) -> Source:
@@ -129,8 +136,15 @@ def _head(bucket: str, key: str) -> Source | None:
 
 def _listed(bucket: str, prefix: str, since: datetime | None) -> Iterator[Source]:
     for item in s3.listed(bucket, prefix):
-        if suffix(item["Key"]) in VIDEO_SUFFIXES and (since is None or item["LastModified"] >= since):
+        if suffix(item["Key"]) not in VIDEO_SUFFIXES or _is_hidden(item["Key"], prefix):
+            continue
+        if since is None or item["LastModified"] >= since:
             yield _source(bucket, item["Key"], item["Size"], item["LastModified"], item["ETag"])
+
+
+def _is_hidden(key: str, prefix: str) -> bool:
+    """Whether a name in a key, behind the prefix that was given, begins with a dot; `..` is a name here."""
+    return _HIDDEN.search(f"/{key}", len(prefix)) is not None
 
 
 def _source(bucket: str, key: str, size: int, changed: datetime, etag: str) -> Source:

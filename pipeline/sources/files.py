@@ -87,9 +87,16 @@ def expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Mis
 
 
 def _videos_below(folder: Path) -> tuple[list[Path], list[OSError]]:
-    """The video files at any depth, and the errors of folders that cannot be read."""
+    """The video files at any depth, and the errors of folders that cannot be read.
+
+    Names that begin with a dot are passed over: attributes that macOS keeps beside files (._gate.mp4), what
+    was thrown away (.Trashes, .Trash-1000), snapshots.
+    """
     errors: list[OSError] = []
-    below = [Path(at, name) for at, _, names in os.walk(folder, onerror=errors.append) for name in names]
+    below: list[Path] = []
+    for at, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below += [Path(at, name) for name in names if not name.startswith(".")]
     videos = sorted(p for p in below if p.suffix.lower() in VIDEO_SUFFIXES and os.path.isfile(p))
     return videos, [exc for exc in errors if not isinstance(exc, FileNotFoundError)]  # gone since it was met
 

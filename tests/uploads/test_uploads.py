@@ -191,8 +191,10 @@ def test_what_a_source_names(site: Place) -> None:
         (f"{top}/up*/", ["up/a.mp4", "up2/a.mp4"]),
         (f"{top}/u?", ["up/a.mp4"]),
         (f"{top}/up/a.mp4", ["up/a.mp4"]),
+        (f"{top}/up/._a.mp4", ["up/._a.mp4"]),
+        (f"{top}/.up", [".up/a.mp4"]),
     ):
-        for key in ("a.mp4", "up/a.mp4", "up2/a.mp4"):
+        for key in ("a.mp4", "up/a.mp4", "up2/a.mp4", "up/._a.mp4", ".up/a.mp4"):
             site.put(key)
             assert watching.wanted(f"{top}/{key}", source, lake) == (key in keys), (source, key)
         assert [found.uri for found in find([source])] == [f"{top}/{key}" for key in keys]
