@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from itertools import chain
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -51,3 +55,16 @@ def test_the_constraints_fit_what_is_needed() -> None:
         if (version := versions.get(canonicalize_name(one.name))) and version not in one.specifier
     }
     assert not wrong
+
+
+def test_make_refuses_a_python_that_is_too_old_before_it_makes_an_environment_with_it(tmp_path: Path) -> None:
+    """An environment keeps the Python that it was made with, whichever makes it again."""
+    old = "import sys; sys.version_info = (3, 9, 6); exec(sys.argv[1])"
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-c", old])} "$2"\n')
+    python.chmod(0o755)
+    command = ["make", "install", f"PYTHON={python}", f"VENV={tmp_path}/venv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = f"marey needs Python 3.11 or later, {python} is 3.9: make PYTHON=python3.12"
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, said)
+    assert not (tmp_path / "venv").exists()
