@@ -7,6 +7,7 @@ it measured), so that one stage's memory is not counted for another, and loading
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -138,10 +139,13 @@ def measure(
 def _in_process(
     stage: str, videos: Sequence[Path], config: Config, lake: str
 ) -> tuple[dict[str, Any], Measured]:
-    """Let a process of its own measure a stage."""
+    """Let a process of its own measure a stage. What lies in the working directory is none of its modules."""
+    from pipeline.media.process import python_path
+
     request = {"stage": stage, "lake": lake, "config": config.model_dump_json(), "began": time.monotonic()}
     request["videos"] = [str(video.resolve()) for video in videos]
-    answer, peak = watched([sys.executable, "-m", "pipeline.speed"], json.dumps(request))
+    command = [sys.executable, "-P", "-m", "pipeline.speed"]
+    answer, peak = watched(command, json.dumps(request), {**os.environ, "PYTHONPATH": python_path()})
     said: dict[str, Any] = json.loads(answer)
     if "error" in said:
         raise SourceError(said["error"])
@@ -149,13 +153,14 @@ def _in_process(
     return said, Measured(**{**{k: v for k, v in said.items() if k in names}, "peak_bytes": peak})
 
 
-def watched(command: Sequence[str], given: str = "") -> tuple[str, int]:
+def watched(command: Sequence[str], given: str = "", env: Mapping[str, str] | None = None) -> tuple[str, int]:
     """Run a command; what it said on stdout, and the most memory of its process tree in bytes.
 
     Raises:
         MareyError: it failed.
     """
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=env, text=True) as process:
         ended, peak = threading.Event(), [0]
 
         def look() -> None:

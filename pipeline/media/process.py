@@ -183,7 +183,11 @@ def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     # One process per core: the libraries' own threads would only get in each other's way.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # As ours finds them, from another working directory.
+    return kept | threads | {"PYTHONPATH": python_path()}
+
+
+def python_path() -> str:
+    """PYTHONPATH with which a child finds packages as we do, whatever its working directory is."""
     ours = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     paths = [Path(pipeline.__file__).resolve().parent.parent, *map(os.path.abspath, ours)]
-    return kept | threads | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return os.pathsep.join(map(str, paths))

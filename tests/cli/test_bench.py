@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.speed import table
-from pipeline.speed import STAGES, Measured, Speed
+from pipeline.config import load
+from pipeline.speed import STAGES, Measured, Speed, _in_process
 from tests.cli.conftest import Site
 from tests.cli.run import is_one_line, marey
 
@@ -46,6 +47,17 @@ def test_what_cannot_be_measured_is_refused(site: Site, tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "text.mp4" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_modules_of_the_working_directory_are_not_ours(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a checkout of somebody's own networks, where `models` is a common name."""
+    for name in ("models", "pipeline", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    _, found = _in_process("decode", [site.video], load(site.toml), "lake")
+    assert found.frames == 60
 
 
 def one(frames: int, wall_s: float, cpu: float, start_s: float = 0.0) -> Measured:
