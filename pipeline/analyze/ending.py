@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,4 +172,4 @@ def _peak_memory_bytes() -> int:
     """Largest resident set so far of this process, and of its largest child that ended."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return (own + child) * 1024
+    return (own + child) * (1 if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux KiB
