@@ -44,13 +44,18 @@ def tag_run(lake: str | None = None) -> None:
 
 
 def is_gone(tag: str) -> bool | None:
-    """Whether the process that a tag names has ended; None if it is another machine's."""
+    """Whether the process that a tag names has ended; None if it is another machine's, or nobody can tell."""
     host, pid, since = tag.removeprefix(PROCESS).rsplit(":", 2)
-    return began(int(pid)) != since if host == socket.gethostname() else None
+    if not since or host != socket.gethostname():
+        return None
+    return began(int(pid)) != since
 
 
 def began(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty if there is none. See proc(5), stat."""
+    """When a process began, in ticks since the machine did, see proc(5), stat.
+
+    Empty if there is no such process, and where the system does not tell (macOS).
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -13,6 +15,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Pending, Running
 
 from flows.orphans import lost
+from flows.tags import PROCESS, began
 
 NOBODY = "http://127.0.0.1:9/api"
 
@@ -31,6 +34,22 @@ def test_patience_depends_on_whether_a_run_has_begun(
 ) -> None:
     since = datetime.now(UTC) - timedelta(minutes=minutes)
     run = FlowRun(flow_id=uuid4(), state=state().model_copy(update={"timestamp": since}))
+    with SyncPrefectClient(NOBODY) as client:
+        if asked:
+            with pytest.raises(httpx.ConnectError):
+                lost(client, run)
+        else:
+            assert lost(client, run) == ""
+
+
+@pytest.mark.parametrize(("since", "asked"), [(began(os.getpid()), False), ("", True)])
+def test_heartbeats_count_where_the_system_does_not_tell_when_a_process_began(
+    since: str, asked: bool
+) -> None:
+    """As on macOS: a run whose process was killed there was alive for good, and its video in work."""
+    tag = f"{PROCESS}{socket.gethostname()}:{os.getpid()}:{since}"
+    silent = Running(timestamp=datetime.now(UTC) - timedelta(minutes=5))
+    run = FlowRun(flow_id=uuid4(), state=silent, tags=[tag])
     with SyncPrefectClient(NOBODY) as client:
         if asked:
             with pytest.raises(httpx.ConnectError):
