@@ -39,6 +39,7 @@ _OF_RECEIVER = (401, 402, 403, 404, 405, 407, 408, 410, 425, 429)  # of 4xx; the
 _OLD = timedelta(days=1)  # an attempt that has not ended in this time will not be told of
 _REST_S = 60.0  # for which nothing is sent after a failure: a receiver that is away must not hold up the work
 _BLOCK = 500  # messages left behind that are looked up at once
+_TOLD = ("label", "source", "t_start", "t_end", "score", "track_ids", "zone", "direction")  # of an event
 
 Message = dict[str, Any]
 
@@ -131,8 +132,10 @@ def analysis_message(row: Analysis) -> Message:
 
 
 def event_message(row: Analysis, event: Mapping[str, Any]) -> Message:
-    """One per event that the filter takes."""
-    told = {key: event[key] for key in ("label", "source", "t_start", "t_end", "score", "track_ids", "zone")}
+    """One per event that the filter takes: columns of the table `events`, its times in UTC as in ISO 8601."""
+    told = {key: event[key] for key in _TOLD}
+    for key in ("start_utc", "end_utc"):
+        told[key] = event[key] and event[key].isoformat(timespec="microseconds")
     return _common(row, f"{row.attempt_id}-{event['event_id']}", "Event") | {"Event": told}
 
 

@@ -19,10 +19,11 @@ from pipeline.config import NotifyConfig
 from pipeline.errors import StorageError, UsageError
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
+from pipeline.lake.records import Place, place_rows
 from pipeline.lake.tables import OUTBOX
 from pipeline.notify import Notifier
 from tests.analyze.build import Ticking, ask, config, prepared, write_clip
-from tests.lake.build import finished, name_of, running
+from tests.lake.build import RECORDED, finished, name_of, running, stage_rows
 from tests.s3 import Server, free_port
 
 
@@ -103,6 +104,19 @@ def test_messages(folder: Path, tmp_path: Path, hook: Hook) -> None:
     before = len(hook.got)
     analyze(videos, str(lake), settings)
     assert len(hook.got) == before  # nothing new, nothing told
+
+
+def test_an_event_is_told_with_its_direction_and_times_in_utc() -> None:
+    """Whoever gets it need not ask the lake when it was, and which way; null where nobody knows."""
+    row, rows = finished(running("v1")), stage_rows(objects=1)["events"]
+    for recorded_at, start, end in (
+        (RECORDED, "2025-03-01T22:30:00.000000+00:00", "2025-03-01T22:30:00.500000+00:00"),
+        (None, None, None),
+    ):
+        place = Place(row.video_id, row.camera, row.date, row.run_id, recorded_at)
+        [event] = place_rows("events", rows, place).to_pylist()
+        told = json.loads(json.dumps(notify.event_message(row, event)))["Event"]
+        assert (told["direction"], told["start_utc"], told["end_utc"]) == ("left_to_right", start, end)
 
 
 def test_what_was_not_delivered_is_by_the_next_run(folder: Path, tmp_path: Path, hook: Hook) -> None:
