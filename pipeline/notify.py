@@ -30,7 +30,7 @@ from pipeline.lake import Lake
 from pipeline.lake.lookup import histories
 from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.tables import OUTBOX
-from pipeline.pool import cause
+from pipeline.pool import ForbiddenError, cause, pool
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _PAUSES_S = (0.0, 1.0, 2.0)  # between four tries
@@ -192,11 +192,16 @@ def _post(address: str, body: str, key: str) -> str:
 def _posted(address: str, body: str, key: str) -> str:
     place = f"webhook {urlsplit(address).hostname}"  # paths and queries of webhooks are often secrets
     headers = {"content-type": "application/json", "idempotency-key": key}
+    once: dict[str, Any] = {"retries": False, "redirect": False}  # urllib3 logs what it retries
     try:
-        with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:  # urllib3 logs what it retries
-            status = pool.request("POST", address, body=body.encode(), headers=headers, redirect=False).status
+        answer = pool(listed=False).request(
+            "POST", address, body=body.encode(), headers=headers, timeout=_TIMEOUT, **once
+        )
+    except ForbiddenError as exc:
+        raise StorageError(f"{place} may not be asked", remedy=str(exc)) from exc
     except urllib3.exceptions.HTTPError as exc:
         raise TransientError(f"{place} cannot be reached", remedy=cause(exc)) from exc
+    status = answer.status
     if 200 <= status < 300:
         return ""
     if 400 <= status < 500 and status not in _OF_RECEIVER:

@@ -39,14 +39,16 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 class _Pools(urllib3.PoolManager):
     """Asks no forbidden address, whatever a name resolves to and wherever a redirect leads."""
 
-    def __init__(self) -> None:
+    def __init__(self, listed: bool) -> None:
         super().__init__(timeout=urllib3.Timeout(connect=10, read=60), retries=_REDIRECTS)
+        self._listed = listed
         self.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **more: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
         """Also called by itself for each redirect."""
         try:
-            allowed.check(url)
+            if self._listed:
+                allowed.check(url)
         except UsageError as exc:
             raise ForbiddenError(str(exc)) from exc
         return super().urlopen(method, url, redirect, **more)
@@ -76,6 +78,6 @@ def cause(error: BaseException) -> str:
 
 
 @cache
-def pool() -> urllib3.PoolManager:
-    """The connections of this process."""
-    return _Pools()
+def pool(*, listed: bool = True) -> urllib3.PoolManager:
+    """The connections of this process; to what is `listed` only, unless that was looked at before."""
+    return _Pools(listed)

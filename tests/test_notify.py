@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from pipeline import notify
+from pipeline import allowed, notify
 from pipeline.analyze import analyze
 from pipeline.config import NotifyConfig
 from pipeline.errors import StorageError, UsageError
@@ -22,6 +22,7 @@ from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.records import Place, place_rows
 from pipeline.lake.tables import OUTBOX
 from pipeline.notify import Notifier
+from pipeline.pool import pool
 from tests.analyze.build import Ticking, ask, config, prepared, write_clip
 from tests.lake.build import RECORDED, finished, name_of, running, stage_rows
 from tests.s3 import Server, free_port
@@ -219,6 +220,20 @@ def test_addresses_are_not_logged(caplog: pytest.LogCaptureFixture, monkeypatch:
     with pytest.raises(StorageError, match=r"^webhook 127\.0\.0\.1 cannot be reached: Connection refused$"):
         notify.send(NotifyConfig(webhook=address), {"Id": "1"})
     assert "planted" not in caplog.text
+
+
+def test_a_webhook_that_leads_to_a_metadata_service(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever names it; here the loopback stands for one. What may be named was judged with the config."""
+    settings = NotifyConfig(webhook=hook.url.replace("127.0.0.1", "localhost"))
+    monkeypatch.setenv(allowed.VARIABLE, "/footage/")
+    assert notify.send(settings, {"Id": "1", "JobTag": "gate"}) == []
+    monkeypatch.setattr(allowed, "_METADATA", frozenset({"127.0.0.1"}))
+    pool.cache_clear()  # of connections that were made before
+    told = r"^webhook localhost may not be asked: 127\.0\.0\.1 is link-local"
+    with pytest.raises(StorageError, match=told):
+        notify.send(settings, {"Id": "2", "JobTag": "gate"})
+    pool.cache_clear()
+    assert hook.asked == 1
 
 
 def test_a_receiver_that_stumbles_is_asked_again(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
