@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import subprocess
 import sys
+from typing import Any
 
 import yaml
 
+from flows.deploy import _is_closed
 from tests.helpers import ROOT
 from tests.s3 import Server
 
@@ -19,3 +24,48 @@ def test_compose_makes_the_bucket_that_its_services_name(s3_server: Server) -> N
         subprocess.run([sys.executable, "-c", script.replace("${BUCKET:-footage}", "of-compose")], check=True)
     s3_server.client().head_bucket(Bucket="of-compose")
     assert services["deploy"]["depends_on"]["bucket"] == {"condition": "service_completed_successfully"}
+
+
+JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"labels": {}},
+    "spec": {
+        "template": {
+            "spec": {
+                "parallelism": 1,
+                "completions": 1,
+                "restartPolicy": "Never",
+                "containers": [{"name": "prefect-job"}],
+            }
+        }
+    },
+}
+"""What prefect-kubernetes, `_get_base_job_manifest` in worker.py, wants of a manifest; 0.2 to 0.8 agree."""
+
+
+def lacking(found: Any, wanted: Any, at: str = "") -> list[str]:
+    """Where a manifest lacks something, or has something else."""
+    if isinstance(wanted, list):
+        wanted, found = dict(enumerate(wanted)), dict(enumerate(found or ()))
+    if not isinstance(wanted, dict):
+        return [] if found == wanted else [at]
+    return [
+        place
+        for key, part in wanted.items()
+        for place in lacking((found or {}).get(key), part, f"{at}/{key}")
+        if part != {}
+    ]
+
+
+def test_the_job_for_kubernetes_is_one_that_prefects_worker_takes() -> None:
+    """It refuses another at each run. The template is made as the file says."""
+    text = (ROOT / "deploy" / "kubernetes" / "job.yaml").read_text(encoding="utf-8")
+    comments = re.sub(r"^# ?", "", text, flags=re.M)
+    [command] = re.findall(r"^    (python -c .*?) > template\.json$", comments, re.S | re.M)
+    command = shlex.quote(sys.executable) + command.removeprefix("python")
+    made = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=True, text=True)
+    template = json.loads(made.stdout)
+    assert lacking(template["job_configuration"]["job_manifest"], JOB) == []
+    assert _is_closed(template)
+    assert template["job_configuration"]["command"] == "python -m flows.engine"
