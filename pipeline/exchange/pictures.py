@@ -56,14 +56,9 @@ def frame_table(lake: str, record: Record) -> pa.Table:
 
 
 def numbered(record: Record, frames: pa.Table) -> pa.Table:
-    """TRACKS rows with a column `frame`, in order of frame and track_id; `class` is the object's.
-
-    What tracks say of the class is what was known by then, and may differ from row to row.
-    """
-    tracks, objects = record.tracks, record.objects
-    kinds = objects["class"].take(pc.index_in(tracks["track_id"], objects["track_id"]))
-    column = tracks.schema.get_field_index("class")
-    tracks = tracks.set_column(column, "class", pc.coalesce(kinds, tracks["class"]))
+    """TRACKS rows with a column `frame`, in order of frame and track_id; `class` is the object's."""
+    column = record.tracks.schema.get_field_index("class")
+    tracks = record.tracks.set_column(column, "class", record.kinds)
     at = pc.index_in(tracks["sample"], frames["sample"])
     rows = tracks.append_column("frame", frames["frame"].take(at))
     return rows.sort_by([("frame", "ascending"), ("track_id", "ascending")])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from pipeline.config import Config, Rule
@@ -71,6 +72,12 @@ class Record:
     def hold_s(self) -> float:
         """Seconds between two samples up to which an object is taken for there between them."""
         return hold_s(self.config.get("video", {}).get("sample_fps"), self.video["fps_mean"])
+
+    @property
+    def kinds(self) -> pa.ChunkedArray:
+        """What the object of each row of `tracks` is called; `tracks.class` is what was known by then."""
+        at = pc.index_in(self.tracks["track_id"], self.objects["track_id"])
+        return pc.coalesce(self.objects["class"].take(at), self.tracks["class"])
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -66,7 +66,10 @@ class Path:
 
 
 def paths(tracks: pa.Table, hold_s: float = HOLD_S) -> list[Path]:
-    """One path per track of a TRACKS table, in order of track_id; `hold_s` as in `Path`."""
+    """One path per track of a TRACKS table, in order of track_id; `hold_s` as in `Path`.
+
+    Its label is the last row's class, which is the object's: what was known before may have been another.
+    """
     if tracks.num_rows == 0:
         return []
     ordered = tracks.sort_by([("track_id", "ascending"), ("t", "ascending")])
@@ -80,6 +83,6 @@ def paths(tracks: pa.Table, hold_s: float = HOLD_S) -> list[Path]:
     starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))
     ends = [*starts[1:], len(ids)]
     return [
-        Path(int(ids[a]), labels[a], times[a:b], boxes[a:b], observed[a:b], hold_s)
+        Path(int(ids[a]), labels[b - 1], times[a:b], boxes[a:b], observed[a:b], hold_s)
         for a, b in zip(starts, ends, strict=True)
     ]

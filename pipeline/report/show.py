@@ -176,7 +176,7 @@ def counts(record: Record, names: Sequence[str]) -> dict[str, Any]:
     bins = max(1, min(COUNT_BINS, int(duration / max(1.0, record.hold_s))))
     edges = np.linspace(0, duration, bins + 1)
     samples = np.maximum(np.histogram(times, edges)[0], 1)
-    t, kinds = record.tracks["t"].to_numpy(), record.tracks["class"].to_numpy(zero_copy_only=False)
+    t, kinds = record.tracks["t"].to_numpy(), record.kinds.to_numpy()
     number = [np.histogram(t[kinds == name], edges)[0] / samples for name in names]
     return {"seconds": duration / bins, "values": [np.round(row, 2).tolist() for row in number]}
 

@@ -130,6 +130,16 @@ def test_a_clip_of_a_slow_grid_has_its_boxes_in_every_frame(tmp_path: Path) -> N
         ), t
 
 
+def test_a_box_has_the_colour_of_its_object_however_that_was_called_before(tmp_path: Path) -> None:
+    out, at = tmp_path / "out.mp4", TRACKS.get_field_index("class")
+    rows = tracks().set_column(at, "class", pa.array(["truck", "truck", "person", "person"]))
+    annotate(grey_video(tmp_path / "in.mp4"), out, rows, events(), trail_s=0.0)
+    for t, picture in zip(*read(out), strict=True):
+        left = round(20 + 100 * t)
+        edge = near(picture, CLASS_COLOURS["person"], 80)[50:76, left - 1 : left + 2]
+        assert edge.mean(axis=0).max() > 0.8, t
+
+
 def test_filled_boxes_show_corners_only(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     annotate(grey_video(tmp_path / "in.mp4"), out, tracks(observed=False), events(), trail_s=0.0)

@@ -19,7 +19,7 @@ from pipeline.lake.schema import TRACKS
 from pipeline.lake.tables import Lake
 from pipeline.report.gather import find, gather
 from pipeline.report.packed import pack
-from pipeline.report.show import write_show
+from pipeline.report.show import counts, write_show
 from tests.cli.run import is_one_line, marey
 from tests.lake.build import name_of, running
 from tests.report.scenes import HOSTILE, SECONDS, event_id, square_lake, square_rows, square_video
@@ -91,6 +91,14 @@ def test_counts_hold_between_samples_that_are_far_apart(tmp_path: Path, sample_f
     [values] = data["counts"]["values"]
     assert set(values) == {1.0}
     assert data["counts"]["seconds"] * len(values) == pytest.approx(SECONDS)
+
+
+def test_an_object_counts_by_its_class_however_it_was_called_before(lake: Path) -> None:
+    record = gather(str(lake), f"{2:032x}")
+    at = record.tracks.schema.get_field_index("class")
+    called = ["truck"] * 50 + ["person"] * (record.tracks.num_rows - 50)
+    tracks = record.tracks.set_column(at, "class", pa.array(called))
+    assert set(counts(replace(record, tracks=tracks), ["person"])["values"][0]) == {1.0}
 
 
 def test_a_video_is_found_by_path_end_of_path_and_id(lake: Path) -> None:
