@@ -281,7 +281,7 @@ class EventFinder:
         if not frames.num_rows:
             return
         t = frames["t"].to_numpy()
-        before = t if self._end_t is None else np.concatenate([[self._end_t], t])
+        before = np.concatenate([[self._end_t or 0.0], t])  # the first segments may be what is missing
         if self._rules:
             for k in np.flatnonzero(np.diff(before) > self._longest_s).tolist():
                 self._rules.lose(float(before[k]), float(before[k + 1]))

@@ -8,19 +8,23 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models.brought import LAYOUTS, Spec, brought_digest, open_brought, read_spec
 from models.files import CheckpointError
-from pipeline.analyze import analyze, reinterpret
+from pipeline.analyze import analyze, reinterpret, run
+from pipeline.analyze.perception import decode_job
 from pipeline.analyze.tools import Tools
 from pipeline.config import PerceiveConfig, load
 from pipeline.errors import ModelError
 from pipeline.event_data import perceived_by
 from pipeline.lake.query import query
+from pipeline.media import DecodeJob, Fault
 from pipeline.perceive import Perceiver
 from tests.helpers import ROOT, shared_path
 from tests.media.make import write_video
@@ -424,6 +428,25 @@ def test_who_stands_over_a_lost_stretch_neither_goes_nor_comes(tmp_path: Path) -
     for lake in (at_once, later):
         assert query(lake, "SELECT count(*) AS n FROM objects")["n"].to_pylist() == [4]
         assert query(lake, "SELECT label, t_start FROM events").to_pylist() == []
+
+
+@needs_onnx
+def test_who_stands_behind_a_lost_beginning_does_not_appear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(work: Any, first: int, end: int, settings: Any) -> DecodeJob:
+        made = decode_job(work, first, end, settings)
+        return made if first else replace(made, fault=Fault("crash", 0, attempts=2))
+
+    clip = write_video(tmp_path / "a.mp4", range(0, 6000, 100), size=(128, 64))
+    rule = {"name": "new", "kind": "appear", "zone": [[0, 0], [1, 0], [1, 1], [0, 1]]}
+    given = {"perceive.detector": str(write_constant(tmp_path)), "events.models": [], "run.segment_s": 3}
+    monkeypatch.setattr(run, "decode_job", faulty)
+    [result] = analyze([str(clip)], str(tmp_path / "lake"), load(None, {**given, "rules": [rule]})).results
+    assert [(gap["t_start"], gap["cause"]) for gap in result.gaps] == [(0.0, "crash")]
+    found = query(str(tmp_path / "lake"), "SELECT min(t_start) AS t FROM objects")["t"].to_pylist()
+    assert found == [3.0]
+    assert query(str(tmp_path / "lake"), "SELECT label, t_start FROM events").to_pylist() == []
 
 
 @needs_onnx
