@@ -121,6 +121,7 @@ def _needed(lake: Lake, grace: datetime, since: datetime, vectors_from: str, dry
     named = query(uri, f"SELECT committed_at, {columns} FROM analyses WHERE status IN ('ok', 'partial')")
     current = query(uri, f"SELECT {columns} FROM analyses_current")
     before = query(uri, f"SELECT {columns} FROM analyses_current", since, whole=False)
+    named_since = query(uri, _NAMED_SINCE.format(columns=columns, since=timestamp(since)))
     later = named.filter(pc.greater(named["committed_at"], since))
     open_ones = query(uri, _UNENDED).to_pylist()
     alive = [row for row in open_ones if not dry_run or row["started_at"] >= grace]
@@ -128,12 +129,21 @@ def _needed(lake: Lake, grace: datetime, since: datetime, vectors_from: str, dry
     for row in alive:
         starts[row["video_id"]] = min(row["started_at"], starts.get(row["video_id"], row["started_at"]))
     return _Needed(
-        {run: _values(run, current, before, later) for run in _RUNS},
+        {run: _values(run, current, before, named_since, later) for run in _RUNS},
         {run: _values(run, named) for run in _RUNS},
         starts,
         grace,
         vectors_from,
     )
+
+
+# By a name that came later what no name led to, such as a file that was written over, was current again.
+_NAMED_SINCE = (
+    "SELECT {columns} FROM analyses AS a "
+    f"JOIN ({newest_results(' AND committed_at <= {since}')}) AS newest "
+    "ON a.video_id = newest.video_id AND a.revision = newest.revision "
+    "WHERE a.video_id IN (SELECT video_id FROM videos_all WHERE seen_at > {since})"
+)
 
 
 def _values(column: str, *tables: pa.Table) -> frozenset[str]:

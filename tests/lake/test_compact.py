@@ -25,7 +25,7 @@ from pipeline.lake.compact import compact
 from pipeline.lake.layout import ORDER
 from pipeline.lake.lookup import find_perceptions, histories
 from pipeline.lake.query import query
-from pipeline.lake.records import names_table
+from pipeline.lake.records import analyses_table, names_table
 from pipeline.lake.rewrite import adds
 from pipeline.lake.schema import PARTITIONED, TABLES
 from pipeline.lake.tables import Lake
@@ -305,6 +305,34 @@ def test_as_of_reaches_as_far_as_rows_are_kept(tmp_path: Path) -> None:
         query(tmp_path, count, between)
     assert query(tmp_path, count, datetime.now(UTC)).to_pylist() == [{"n": 60}]
     assert len(lake.location.names("_history")) == 1
+
+
+def test_what_was_current_again_by_a_later_name_stays(tmp_path: Path) -> None:
+    """Written over, found again as a copy, and analysed anew."""
+    lake, now = Lake.open(tmp_path), datetime.now(UTC)
+
+    def analysed(video_id: str, days: float, revision: int, **values: Any) -> None:
+        at = now - timedelta(days=days)
+        run = new_run_id(int(at.timestamp() * 1000))
+        attempt = running(video_id, run_id=run, attempt_id=run, uri="/latest.mp4", started_at=at)
+        rows = [
+            replace(row, revision=revision + n, committed_at=at)
+            for n, row in enumerate((attempt, finished(attempt)))
+        ]
+        lake.append("analyses", analyses_table(rows))
+        for name, table in placed(attempt, stage_rows()).items():
+            lake.append(name, table)
+        lake.append("videos", names_table([name_of(attempt, seen_at=at, **values)]))
+
+    analysed("v1", 9, 1)
+    analysed("v2", 8, 1)
+    analysed("v1", 2, 3, uri="/archive/1.mp4")
+    copy = name_of(running("v1", uri="/archive/1.mp4"), seen_at=now - timedelta(days=3))
+    lake.append("videos", names_table([copy]))
+    count, between = "SELECT count(DISTINCT run_id) AS n FROM tracks", now - timedelta(days=2.5)
+    assert query(tmp_path, count, between).to_pylist() == [{"n": 2}]
+    compact(str(tmp_path), USUAL)
+    assert query(tmp_path, count, between).to_pylist() == [{"n": 2}]
 
 
 def test_what_a_killed_compaction_left_tells_nothing(tmp_path: Path) -> None:
