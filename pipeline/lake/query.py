@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 
 import pyarrow as pa
@@ -59,7 +61,24 @@ def query(
             _check_history(lake, as_of)
         return patiently(lambda: _run(lake, _builder(lake, analyses, _mentioned(sql), as_of), sql))
 
-    return plain_strings(again(answer))
+    return plain_strings(_interruptibly(lambda: again(answer)))
+
+
+def _interruptibly(call: Callable[[], pa.Table]) -> pa.Table:
+    """The result of a call during which this thread can be interrupted; the call's own ends with the process.
+
+    Python sees no signal while DataFusion works, so a join that was wrong could be ended by SIGKILL alone.
+    """
+    result: Future[pa.Table] = Future()
+
+    def work() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as exc:
+            result.set_exception(exc)
+
+    threading.Thread(target=work, name="query", daemon=True).start()
+    return result.result()
 
 
 def _check_history(lake: Lake, as_of: datetime) -> None:

@@ -283,6 +283,27 @@ def test_query_as_of(site: Site, capsys: Capture) -> None:
         assert json.loads(capsys.readouterr().out) == [{"n": count}]
 
 
+def test_a_query_without_end_can_be_interrupted(site: Site) -> None:
+    """It took neither Ctrl-C nor SIGTERM until it was answered."""
+    sql = "select max(value) from generate_series(1, 9000000000000)"
+    code = f"""
+import os, signal, threading
+from pipeline.cli import run
+from pipeline.lake import query
+for number in (signal.SIGINT, signal.SIGTERM):
+    threading.Timer(0.7, os.kill, (os.getpid(), number)).start()
+    print(run(["query", {sql!r}, "--lake", {str(site.lake)!r}]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment(),
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "130\n143\n")
+    assert done.stderr.splitlines() == [
+        f"marey: {how}; what is done stays done" for how in ("interrupted", "terminated")
+    ]
+
+
 def test_query_loads_neither_torch_nor_prefect(site: Site) -> None:
     code = (
         "import sys; from pipeline.cli import run; "
