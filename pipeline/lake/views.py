@@ -87,16 +87,20 @@ def _duckdb_python(lake: Lake) -> Iterator[str]:
 
 
 def _polars(lake: Lake) -> Iterator[str]:
-    yield "# Python: pip install polars deltalake. The tables stay as they were when this ran."
+    yield "# Python: pip install polars deltalake pyarrow. The tables stay as they were when this ran."
     yield from _python_settings(lake)
     yield "import polars as pl"
     yield ""
     yield "marey = pl.SQLContext()"
     for table, name in BASE.items():
         path = lake.location.table(table)
-        # Polars' own reader does not find files below a name that a URL escapes.
-        how = ", use_pyarrow=True" if not _on_s3(lake) and "%" in Path(path).as_uri() else ""
-        yield f"marey.register({name!r}, pl.scan_delta({path!r}{how}))"
+        frame = f"pl.scan_delta({path!r})"
+        if not _on_s3(lake) and "%" in Path(path).as_uri():
+            # Polars' own reader does not find files below a name that a URL escapes. By pyarrow it counts no
+            # rows of which it reads no column, so one is looked at; it is null nowhere.
+            rows = f"pl.scan_delta({path!r}, use_pyarrow=True)"
+            frame = f"{rows}.filter(pl.col({TABLES[table].names[0]!r}).is_not_null())"
+        yield f"marey.register({name!r}, {frame})"
     for view, select in current_views(cells=_lacking(lake)).items():
         yield f'marey.register({view!r}, marey.execute("""{select}"""))'
     yield '# marey.execute("SELECT label, count(*) FROM events GROUP BY label", eager=True)'

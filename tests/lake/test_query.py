@@ -37,6 +37,7 @@ QUESTIONS = {
     ),
     "classes": 'SELECT "class", count(*) AS n FROM tracks GROUP BY "class"',
     "attempts": "SELECT video_id, revision, status FROM analyses ORDER BY video_id, revision",
+    "number": "SELECT count(*) AS n FROM analyses",
     "all": "SELECT video_id, count(*) AS n FROM tracks_all GROUP BY video_id ORDER BY video_id",
 }
 
