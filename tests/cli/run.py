@@ -1,13 +1,16 @@
-"""The real command in a process of its own."""
+"""The real command, in a process of its own or within this one."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pipeline.cli import run
 from pipeline.config import Config
 from pipeline.config_text import to_toml
 from tests.helpers import ROOT
@@ -32,6 +35,14 @@ def marey(*arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProc
         timeout=120,
         check=False,
     )
+
+
+def within(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command within this process, which loads what it needs once for many."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+        code = run([*map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def start(

@@ -21,7 +21,7 @@ from pipeline.cli.output import Format, write
 from pipeline.errors import StorageError
 from tests.analyze.build import ask
 from tests.cli.conftest import Site
-from tests.cli.run import COMMAND, environment, is_one_line, marey
+from tests.cli.run import COMMAND, environment, is_one_line, marey, within
 from tests.media.make import write_video
 from tests.media.test_probe import opens_of
 
@@ -351,7 +351,7 @@ def test_work_that_prints_nothing_needs_no_output(site: Site, tmp_path: Path) ->
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/marey", "/proc"])
 def test_a_demo_that_cannot_be_written(here: Path, place: str) -> None:
-    done = marey("demo", "--out", place, cwd=here)
+    done = within("demo", "--out", place, cwd=here)
     assert is_one_line(done), done.stderr
     assert done.returncode == 2
     assert done.stderr.startswith(f"marey: {place} cannot be written: ")

@@ -11,7 +11,7 @@ from pipeline.cli.speed import table
 from pipeline.config import load
 from pipeline.speed import STAGES, Measured, Speed, _in_process
 from tests.cli.conftest import Site
-from tests.cli.run import is_one_line, marey
+from tests.cli.run import is_one_line, marey, within
 
 
 def test_all_stages_are_measured_and_nothing_is_left(site: Site, tmp_path: Path) -> None:
@@ -37,12 +37,12 @@ def test_all_stages_are_measured_and_nothing_is_left(site: Site, tmp_path: Path)
 
 
 def test_what_cannot_be_measured_is_refused(site: Site, tmp_path: Path) -> None:
-    done = marey("bench", "absent.mp4", cwd=tmp_path)
+    done = within("bench", "absent.mp4", cwd=tmp_path)
     assert done.returncode == 2
     assert is_one_line(done)
     assert "absent.mp4 is not a file" in done.stderr
     (tmp_path / "text.mp4").write_text("no video")
-    done = marey("bench", "text.mp4", "--config", site.toml, cwd=tmp_path)
+    done = within("bench", "text.mp4", "--config", site.toml, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "text.mp4" in done.stderr

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.spec import filled, read_spec
 from pipeline.errors import UsageError
-from tests.cli.run import is_one_line, marey
+from tests.cli.run import is_one_line, marey, within
 from tests.helpers import ROOT
 from tests.s3 import Server
 
@@ -17,8 +19,12 @@ FILE = ROOT / "deploy" / "prefect.yaml"
 
 
 def refused(tmp_path: Path, *arguments: object, server: str = "") -> tuple[int, str]:
-    env = {"PREFECT_HOME": str(tmp_path / "home"), "DO_NOT_TRACK": "1"}
-    done = marey(*arguments, cwd=tmp_path, **env, **({"PREFECT_API_URL": server} if server else {}))
+    """Exit code and line of the command; in processes of their own each would load Prefect."""
+    url: dict[str, Any] = (
+        {"updates": {PREFECT_API_URL: server}} if server else {"restore_defaults": {PREFECT_API_URL}}
+    )
+    with temporary_settings(**url):
+        done = within(*arguments, cwd=tmp_path)
     assert is_one_line(done), done.stderr
     return done.returncode, done.stderr
 
@@ -36,11 +42,13 @@ def test_no_server_is_configured(tmp_path: Path) -> None:
 
 
 def test_the_server_is_away(tmp_path: Path) -> None:
-    code, text = deploy(tmp_path, server=AWAY)
-    assert code == 3
-    assert (
-        text == f"marey: the Prefect server {AWAY} cannot be reached: start it, or correct PREFECT_API_URL\n"
-    )
+    """In a process of its own, which finds the server by its environment."""
+    arguments = ("deploy", "--file", FILE, "--source", tmp_path, "--lake", tmp_path / "lake")
+    env = {"PREFECT_HOME": str(tmp_path / "home"), "DO_NOT_TRACK": "1", "PREFECT_API_URL": AWAY}
+    done = marey(*arguments, cwd=tmp_path, **env)
+    assert is_one_line(done), done.stderr
+    told = f"the Prefect server {AWAY} cannot be reached: start it, or correct PREFECT_API_URL"
+    assert (done.returncode, done.stderr) == (3, f"marey: {told}\n")
 
 
 def test_a_password_in_the_address_of_the_server_is_not_told(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.report.cut import cut
 from pipeline.sources import find
-from tests.cli.run import is_one_line, marey
+from tests.cli.run import is_one_line, marey, within
 from tests.helpers import shared_path
 from tests.report.scenes import FPS, SECONDS, event_id, square, square_lake, square_video
 
@@ -76,7 +76,7 @@ def test_a_folder_of_footage_may_hold_clips_of_it(place: Path, tmp_path: Path) -
 
 def test_an_annotated_clip_holds_just_the_stretch_with_boxes_on_it(place: Path, tmp_path: Path) -> None:
     command = ["clip", event_id(1, 3), "--lake", place / "lake", "--annotate", "--around", "0.5", "--json"]
-    [told] = json.loads(marey(*command, cwd=tmp_path).stdout)
+    [told] = json.loads(within(*command, cwd=tmp_path).stdout)
     assert told["clip"]["method"] == "annotated"
     assert told["clip"]["t_start"] == pytest.approx(6.48, abs=1e-3)  # the frame on display at 6.5
     with av.open(str(tmp_path / told["clip"]["file"])) as container:
@@ -91,7 +91,7 @@ def test_an_annotated_clip_holds_just_the_stretch_with_boxes_on_it(place: Path, 
 
 
 def test_what_is_not_at_hand_is_said_and_costs_itself_only(place: Path, tmp_path: Path) -> None:
-    done = marey("clip", "--where", "t_start = 1.0", "--lake", place / "lake", cwd=tmp_path)
+    done = within("clip", "--where", "t_start = 1.0", "--lake", place / "lake", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.count("\n") == 1
     assert "/gone/far.mp4 does not exist" in done.stderr
@@ -109,14 +109,14 @@ def test_what_is_not_at_hand_is_said_and_costs_itself_only(place: Path, tmp_path
     ],
 )
 def test_a_wrong_wish_is_one_line(place: Path, tmp_path: Path, arguments: list[str]) -> None:
-    done = marey("clip", *arguments, "--lake", place / "lake", cwd=tmp_path)
+    done = within("clip", *arguments, "--lake", place / "lake", cwd=tmp_path)
     assert done.returncode == 2
     assert is_one_line(done)
 
 
 def test_a_condition_that_holds_for_no_event_is_no_failure(place: Path, tmp_path: Path) -> None:
     """As on a night on which nothing happened; JSON is JSON then, too."""
-    done = marey("clip", "--where", "1 = 0", "--json", "--lake", place / "lake", cwd=tmp_path)
+    done = within("clip", "--where", "1 = 0", "--json", "--lake", place / "lake", cwd=tmp_path)
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
     assert done.stderr == f"no event of lake {place / 'lake'} is such: 1 = 0\n"
     assert list(tmp_path.iterdir()) == []
