@@ -448,7 +448,8 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 ):
     clips, labels, groups = made_clips()
     config, state = EventModelConfig(("burst",), width=8, hidden=8), tmp_path / "state.safetensors"
-    whole = train_events(clips, labels, groups, config, FAST)
+    short = replace(FAST, max_epochs=6)
+    whole = train_events(clips, labels, groups, config, short)
     epoch, done = _Fit.epoch, []
 
     def dies_in_the_fifth(fit: _Fit) -> None:
@@ -458,14 +459,14 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(_Fit, "epoch", dies_in_the_fifth)
     with pytest.raises(Stop):
-        train_events(clips, labels, groups, config, FAST, state)
+        train_events(clips, labels, groups, config, short, state)
     monkeypatch.setattr(_Fit, "epoch", lambda fit: done.append(epoch(fit)))
-    again = train_events(clips, labels, groups, config, FAST, state)
+    again = train_events(clips, labels, groups, config, short, state)
     assert len(done) == len(whole.train_loss)
     assert again.train_loss == whole.train_loss
     for key, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[key], value)
-    other = train_events(clips, labels, groups, config, replace(FAST, seed=5), state)
+    other = train_events(clips, labels, groups, config, replace(short, seed=5), state)
     assert other.train_loss != whole.train_loss
     state.write_bytes(b"broken")
-    assert train_events(clips, labels, groups, config, FAST, state).train_loss == whole.train_loss
+    assert train_events(clips, labels, groups, config, short, state).train_loss == whole.train_loss
