@@ -93,18 +93,20 @@ class TestClock:
 
     def test_a_small_step_back_waits(self) -> None:
         clock = Clock(self.base, 25)
-        assert [clock.show(pts, None, 40) for pts in (0, 80, 40, 120)] == [0, 80, 80, 120]
+        assert [clock.show(pts, None, 40) for pts in (8000, 8080, 8040, 8120)] == [0, 80, 80, 120]
 
     def test_a_clock_that_starts_anew_runs_on(self) -> None:
         clock = Clock(self.base, 25)
-        times = [clock.show(pts, None, 40) for pts in (90_000, 90_040, 0, 40, 80)]
-        assert times == [0, 40, 80, 120, 160]
+        times = [clock.show(pts, None, 40) for pts in (90_000, 90_040, 0, 60, 200)]
+        assert times == [0, 40, 80, 140, 280]  # by the new clock, not by durations
+        assert clock.place(300) == 380
 
     def test_times_from_dts_then_from_durations(self) -> None:
         clock = Clock(self.base, 25)
         assert [clock.show(None, dts, 0) for dts in (100, 140, 180)] == [0, 40, 80]
         assert clock.time_source == "dts"
         assert clock.show(None, None, 0) == 120  # 25 frames a second, as the header says
+        assert clock.time_source == "dts"  # as of most
 
     def test_without_any_times_the_rate_is_all_there_is(self) -> None:
         clock = Clock(self.base, 50)
@@ -129,6 +131,8 @@ class TestClock:
         ]
         clock.jump()
         assert clock.place(500_000) == 499_000
+        clock.show(600_000, None, 40)
+        assert clock.place(650_000) == 649_000
 
     @given(st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), max_size=50))
     def test_never_backwards(self, stamps: list[int | None]) -> None:

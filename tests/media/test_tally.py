@@ -98,3 +98,11 @@ def test_only_what_is_of_the_job_is_counted_but_a_frame_after_it_ends_its_gap():
     show(told, 21)
     assert (told.frames_decoded, told.frames_failed, told.last_t, told.end_t) == (2, 1, 1.8, 1.9)
     assert bounds(told) == [(1.8, 2.1, 1)]
+
+
+def test_a_job_of_which_nothing_decodes_has_no_last_frame():
+    told = tally(first_sample=10, end_sample=20)
+    show(told, 8)
+    lose(told, 10, 19)
+    assert (told.frames_decoded, told.frames_failed, told.last_t, told.end_t) == (0, 2, None, None)
+    assert bounds(told) == [(1.0, None, 2)]
