@@ -295,6 +295,9 @@ def test_approach_within_a_zone_only():
     runner = moving(1, 0, 4, lambda t: (100 + 150 * t, 250))
     rows = table(runner, standing(2, 0, 4, 700))
     assert len(events_of(rush(zone=YARD, units="pixels"), rows)) == 0
+    wide = ((200, 100), (800, 100), (800, 400), (200, 400))
+    event = events_of(rush(zone=wide, units="pixels"), rows).to_pylist()[0]
+    assert (event["t_start"], event["track_ids"], event["zone"]) == (pytest.approx(0.7), [1, 2], "rush")
 
 
 # -- all ---------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_any_structure_gives_the_same_frames(
 @pytest.mark.parametrize(
     "options", ["", "temporal-layers=3", "open-gop=0:bframes=4:b-pyramid=1", "bframes=0"]
 )
-def test_hevc_gives_the_same_frames(tmp_path: Path, options: str) -> None:
+def test_hevc_gives_the_same_frames(tmp_path: Path, options: str, plans: list[Plan]) -> None:
     path = write_video(
         tmp_path / "v.mp4",
         range(0, 4000, 40),
@@ -152,6 +152,7 @@ def test_hevc_gives_the_same_frames(tmp_path: Path, options: str) -> None:
     )
     for sample_fps in (0.7, 3.0, 10.0):
         assert_equal(replace(JOB, path=str(path), sample_fps=sample_fps))
+    assert plans
 
 
 @pytest.mark.parametrize("name", names(damaged=False) + [f"damaged/{n}" for n in names(damaged=True)])

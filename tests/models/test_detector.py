@@ -170,7 +170,15 @@ def test_weights_of_another_network_are_refused() -> None:
         load_imagenet(backbone, wrong)
 
 
-@pytest.mark.parametrize("values", [{"classes": ()}, {"input_width": 100}, {"towers": (1, 2)}])
-def test_configs_that_cannot_be_built_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"classes": ()}, "at least one class"),
+        ({"input_width": 100}, "100x288: not multiples of 32"),
+        ({"input_height": 100}, "512x100: not multiples of 32"),
+        ({"towers": (1, 2)}, "one depth for each"),
+    ],
+)
+def test_configs_that_cannot_be_built_are_refused(values: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
         DetectorConfig(**values)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from flows.settings import read_settings
 from pipeline.analyze import analyze
 from pipeline.errors import UsageError
 from pipeline.lake.query import query
+from tests.lake.test_forget import holding
 from tests.services import rest
 from tests.services.media import SAMPLE_FPS, tiny_settings, write_clip, write_weights
 from tests.services.wire import Wire, wire
@@ -416,4 +417,5 @@ def test_a_signed_address(prefect_api: str, footage: Path, settings: dict[str, A
     lines = rest.wait_for(lambda: rest.log_lines(prefect_api, run))
     told = [run | {"parameters": {}}, task, lines, rest.artifacts(prefect_api, run), state.result()]
     assert "planted" not in json.dumps(told)
-    assert not [path for path in lake.rglob("*") if path.is_file() and b"planted" in path.read_bytes()]
+    assert holding(lake, "gate.mp4")
+    assert holding(lake, "planted") == []

@@ -274,7 +274,8 @@ def test_poison_goes_to_the_dead_letter_queue_with_the_reason(
     [message] = site.sqs.receive_message(QueueUrl=site.dead, MessageAttributeNames=["All"])["Messages"]
     assert message["Body"] == "what is this"
     assert "not a message of a bucket" in message["MessageAttributes"]["reason"]["StringValue"]
-    assert said == [line for line in said if line.startswith("a message went to the dead-letter queue: ")]
+    told = "a message went to the dead-letter queue: not a message of a bucket: "
+    assert [line[: len(told)] for line in said] == [told]
 
 
 def test_a_queue_that_is_away_while_a_message_is_given_back(
@@ -378,7 +379,7 @@ def test_asking_whether_a_file_is_being_written_survives_its_writer(tmp_path: Pa
 import time
 from pathlib import Path
 from pipeline.uploads.sweep import is_being_written
-end = time.monotonic() + 5
+end = time.monotonic() + 1
 while time.monotonic() < end:
     is_being_written(Path({str(video)!r}))
 """
