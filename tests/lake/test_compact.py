@@ -182,7 +182,8 @@ def test_rows_that_someone_may_still_name_stay(tmp_path: Path) -> None:
     assert set(query(tmp_path, runs)["run_id"].to_pylist()) == {young, old, dead}
     compact(str(tmp_path), LakeConfig(grace_h=30.5))
     assert set(query(tmp_path, runs)["run_id"].to_pylist()) == {young, old, dead}
-    compact(str(tmp_path), LakeConfig(grace_h=24))
+    told = compact(str(tmp_path), LakeConfig(grace_h=24), dry_run=True)
+    assert compact(str(tmp_path), LakeConfig(grace_h=24)) == told
     assert query(tmp_path, runs)["run_id"].to_pylist() == [young]
     rows = histories(lake, ["old"])["old"].rows
     assert [(row.status, row.error_code) for row in rows] == [("running", None), ("abandoned", "lost")]
@@ -335,6 +336,23 @@ def test_what_was_current_again_by_a_later_name_stays(tmp_path: Path) -> None:
     assert query(tmp_path, count, between).to_pylist() == [{"n": 2}]
 
 
+def test_what_was_current_when_the_history_begins_stays(tmp_path: Path) -> None:
+    """It became so long before, and is superseded within the history."""
+    lake, now = Lake.open(tmp_path), datetime.now(UTC)
+    old, long_ago = old_run(240), now - timedelta(days=10)
+    row = finished(running("v1", run_id=old, attempt_id=old), revision=1, committed_at=long_ago)
+    for name, rows in placed(row, stage_rows()).items():
+        lake.append(name, rows)
+    lake.append("analyses", analyses_table([row]))
+    lake.append("videos", names_table([name_of(row, seen_at=long_ago)]))
+    analyse(lake, "v1", "a2", basis=1, rows=stage_rows(objects=3))
+    count = "SELECT count(*) AS n FROM tracks"
+    compact(str(tmp_path), LakeConfig(history_days=7, grace_h=0))
+    assert query(tmp_path, count, now - timedelta(days=6)).to_pylist() == [{"n": 40}]
+    compact(str(tmp_path), AT_ONCE)
+    assert query(tmp_path, f"{count}_all").to_pylist() == query(tmp_path, count).to_pylist() == [{"n": 60}]
+
+
 def test_what_a_killed_compaction_left_tells_nothing(tmp_path: Path) -> None:
     """A file of its own that never got its name, and a name of a time that none can be asked for."""
     analyse(Lake.open(tmp_path), "v1")
@@ -394,15 +412,17 @@ def test_segments_that_no_commit_will_need_go(tmp_path: Path, bucket: bool, s3_s
 
 
 def test_segments_stay_as_long_as_one_of_their_perception_is_young(tmp_path: Path) -> None:
+    """That is, within the history and the grace."""
     lake = Lake.open(tmp_path)
-    long_ago = datetime(2025, 3, 1, tzinfo=UTC).timestamp()
-    for name, old in (("ef/0-9", True), ("ef/10-19", False), ("ef/20-29", True), ("0f/0-9", True)):
-        file = tmp_path / "_staging" / f"{name}.parquet"
+    for name, days in (("ef/0-9", 400), ("ef/10-19", 0), ("ef/20-29", 400), ("0f/0-9", 400), ("1f/0-9", 3)):
         lake.location.create(f"_staging/{name}.parquet", b"")
-        if old:
-            os.utime(file, (long_ago, long_ago))
+        at = time.time() - days * 86_400
+        os.utime(tmp_path / "_staging" / f"{name}.parquet", (at, at))
     compact(str(tmp_path), USUAL)
-    assert lake.location.names("_staging") == [f"ef/{span}.parquet" for span in ("0-9", "10-19", "20-29")]
+    kept = ["1f/0-9", "ef/0-9", "ef/10-19", "ef/20-29"]
+    assert lake.location.names("_staging") == [f"{name}.parquet" for name in kept]
+    compact(str(tmp_path), LakeConfig(history_days=2))
+    assert lake.location.names("_staging") == [f"{name}.parquet" for name in kept[1:]]
 
 
 def test_small_tables_and_staging_are_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
