@@ -205,6 +205,8 @@ def test_dwell_from_entry_to_exit():
     event = events_of(zone("dwell", min_duration_s=6.5), tracks).to_pylist()[0]
     assert (event["t_start"], event["t_end"]) == pytest.approx((1.5, 8 + 1 / 6))
     assert event["t_peak"] == pytest.approx(8.0)
+    details = json.loads(event["details"])
+    assert (details["entered"], details["left"], details["duration_s"]) == (True, True, 6.6667)
     assert len(events_of(zone("dwell", min_duration_s=6.7), tracks)) == 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipeline.config import Rule
@@ -162,7 +163,7 @@ def test_occupancy_goes_on_while_another_is_inside():
     assert np.allclose(seen(events), [(5 / 3, 34 / 3), (20, 25)], atol=0.001)
     assert events["t_peak"].to_pylist() == pytest.approx([14 / 3, 20])
     assert events["track_ids"].to_pylist() == [[1, 2], [3]]
-    assert [d["most"] for d in measured(events)] == [2, 1]
+    assert [(d["most"], d["duration_s"]) for d in measured(events)] == [(2, 9.6667), (1, 5.0)]
 
 
 def test_whoever_lingers_on_the_edge_is_inside_from_a_second_before_it_is_certain():
@@ -242,6 +243,10 @@ def test_few_samples_a_second_are_enough(fps: float):
     spans = {e["label"]: (e["t_start"], e["t_end"]) for e in found.to_pylist()}
     assert len(found) == len(spans) == 3
     assert spans["yard"] == spans["two"] == (times[0], times[-1])
+    gone = rows.filter(pc.or_(pc.equal(rows["track_id"], 1), pc.not_equal(rows["t"], times[9])))
+    engine = RuleEngine(rules[1:2], SIZE, "v1", 1 / fps)
+    found = pa.concat_tables([engine.update(gone), engine.finish()]).to_pylist()
+    assert [(e["t_start"], e["t_end"]) for e in found] == [(times[0], times[8]), (times[10], times[-1])]
 
 
 def test_crowd_that_leaves_the_frame_ends_when_it_was_last_seen():
