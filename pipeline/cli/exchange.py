@@ -51,16 +51,17 @@ def export_command(
     there already, in the same format, is not written over: somebody may have corrected it.
     """
     from pipeline.exchange.export import check_unwritten, export
+    from pipeline.lake.query import Reading
     from pipeline.report.gather import find, gather
 
-    names: dict[str, str] = {}
+    ask, names = Reading(lake), dict[str, str]()
     for video in videos:
-        names.setdefault(find(lake, video)[0], video)
+        names.setdefault(find(ask, video)[0], video)
     check_unwritten(out, form.value, names)
     with originals() as copies:
-        found = (gather(lake, key, video) for key, video in names.items())
+        found = (gather(ask, key, video) for key, video in names.items())
         records = map(copies.at_hand, found) if pictures else found
-        for folder in export(lake, records, form.value, out, pictures=pictures):
+        for folder in export(ask, records, form.value, out, pictures=pictures):
             put(str(folder))
 
 
@@ -87,15 +88,18 @@ def import_command(
     """
     from pipeline.errors import UsageError
     from pipeline.exchange.training import import_boxes
+    from pipeline.lake.query import Reading
     from pipeline.report.gather import find, gather
+
+    ask = Reading(lake)
 
     def record_of(video_id: str | None) -> Record:
         wanted = video_id or video
         if wanted is None:
             raise UsageError("--format cvat needs --video")
-        return gather(lake, find(lake, wanted)[0], wanted)
+        return gather(ask, find(ask, wanted)[0], wanted)
 
     with originals() as copies:
-        made = import_boxes(lake, file, form.value, record_of, copies.at_hand, out)
+        made = import_boxes(ask, file, form.value, record_of, copies.at_hand, out)
     say(f"{made.images} pictures, {made.boxes} boxes")
     put(str(made.data))

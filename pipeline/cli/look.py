@@ -57,12 +57,14 @@ def show_command(
     from dataclasses import replace
 
     from pipeline.errors import InputError
+    from pipeline.lake.query import Reading
     from pipeline.report.curves import score_curves
     from pipeline.report.gather import find, gather
     from pipeline.report.show import write_show
 
-    video_id, event = find(lake, wanted)
-    record = gather(lake, video_id, wanted)
+    ask = Reading(lake)
+    video_id, event = find(ask, wanted)
+    record = gather(ask, video_id, wanted)
     folder = out or Path(f"show-{video_id[:12]}")
     curves = score_curves(lake, record)
     with originals() as videos:
@@ -108,10 +110,12 @@ def clip_command(
     """
     from pipeline.cli.output import to_json
     from pipeline.errors import InputError
+    from pipeline.lake.query import Reading
     from pipeline.report.clips import find_events, write_clip
     from pipeline.report.gather import gather
 
-    events = find_events(lake, event_id, where)
+    ask = Reading(lake)
+    events = find_events(ask, event_id, where)
     if not events:
         say(f"no event of lake {lake} is such: {where}")
     written, failed = [], 0
@@ -119,7 +123,7 @@ def clip_command(
     with originals() as videos:
         for event in events:
             if record is None or record.video["video_id"] != event["video_id"]:
-                record = gather(lake, event["video_id"])
+                record = gather(ask, event["video_id"])
             try:
                 told = write_clip(videos.at_hand(record), event, out, around_s=around, drawn=annotate)
             except InputError as exc:
@@ -157,16 +161,18 @@ def report_command(
 ) -> None:
     """Make the page over many videos: events by hour, crossings, occupancy, heat maps, failures."""
     from pipeline.errors import UsageError
+    from pipeline.lake.query import Reading
     from pipeline.report.gather import gather
     from pipeline.report.overview import write_overview
     from pipeline.report.show import write_show
     from pipeline.report.survey import Choice, survey
 
-    found = survey(lake, Choice(since.date() if since else None, on.date() if on else None, camera))
+    ask = Reading(lake)
+    found = survey(ask, Choice(since.date() if since else None, on.date() if on else None, camera))
     if not found.videos:
         raise UsageError(f"no video of lake {lake} is such", remedy="check --since, --date and --camera")
     for row in found.videos if pages else ():
-        write_show(gather(lake, row["video_id"]), out / "videos" / row["video_id"])
+        write_show(gather(ask, row["video_id"]), out / "videos" / row["video_id"])
     words = [
         camera if camera != "*" else "",
         f"since {since:%Y-%m-%d}" if since else "",

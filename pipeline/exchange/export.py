@@ -35,6 +35,7 @@ from pipeline.exchange.pictures import (
     write_csv,
     write_pictures,
 )
+from pipeline.lake.query import Reading
 from pipeline.lake.records import Place, place_rows
 from pipeline.report.gather import Record
 
@@ -57,7 +58,7 @@ def check_unwritten(out: Path, form: str, videos: Iterable[str]) -> None:
 
 
 def export(
-    lake: str, records: Iterable[Record], form: str, out: Path, *, pictures: bool = False
+    lake: str | Reading, records: Iterable[Record], form: str, out: Path, *, pictures: bool = False
 ) -> list[Path]:
     """Write videos in a format (see FORMATS); returns the folders, one per video.
 

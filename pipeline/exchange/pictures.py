@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from pipeline.errors import MediaError, SourceError, StorageError, UsageError
-from pipeline.lake.lookup import quoted
-from pipeline.lake.query import query
+from pipeline.lake.query import Reading
 from pipeline.media.container import Limits
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Frame
-from pipeline.report.gather import Record
+from pipeline.report.gather import Record, stored
 
 JPEG_QUALITY = 95
 SAME_S = 1e-4
@@ -48,10 +47,9 @@ def video_of(name: str) -> str | None:
     return None if found is None else found[1]
 
 
-def frame_table(lake: str, record: Record) -> pa.Table:
+def frame_table(lake: str | Reading, record: Record) -> pa.Table:
     """The sampled frames of a video: frame (0 is the first), sample, pts, t, time_utc."""
-    mine = quoted(record.video["video_id"])
-    rows = query(lake, f"SELECT sample, pts, t, time_utc FROM frames WHERE video_id = {mine} ORDER BY sample")
+    rows = stored(lake, record.analysis, "frames", "sample", ["sample", "pts", "t", "time_utc"])
     return rows.add_column(0, "frame", pa.array(np.arange(rows.num_rows)))
 
 

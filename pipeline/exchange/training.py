@@ -22,6 +22,7 @@ from pipeline.exchange.pictures import (
     write_bytes,
     write_pictures,
 )
+from pipeline.lake.query import Reading
 from pipeline.report.gather import Record
 
 DATA = "annotations.json"
@@ -37,7 +38,7 @@ class Imported:
 
 
 def import_boxes(
-    lake: str,
+    lake: str | Reading,
     path: Path,
     form: str,
     record_of: Callable[[str | None], Record],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
-from pipeline.errors import UsageError
+from pipeline.errors import GoneError, UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
 from pipeline.lake.reach import whole_since
 from pipeline.lake.tables import Lake, lacking
@@ -53,15 +53,61 @@ def query(
         StorageError: the lake cannot be read.
         UsageError: there is no lake, or the query is wrong; DataFusion's message in one line.
     """
-    check_reads(sql)
+    return Reading(lake_uri, as_of, whole=whole)(sql)
 
-    def answer() -> pa.Table:
-        lake, analyses = Lake.find(lake_uri)
-        if as_of is not None and whole:
-            _check_history(lake, as_of)
-        return patiently(lambda: _run(lake, _builder(lake, analyses, _mentioned(sql), as_of), sql))
 
-    return plain_strings(_interruptibly(lambda: again(answer)))
+class Reading:
+    """Answers queries, as `query` does, from one state of a lake, whose tables are opened once.
+
+    Opening a table costs some thirty requests on S3. Where files of that state went meanwhile, or the keys
+    to them were renewed, the newest state is taken. Not for several threads.
+    """
+
+    def __init__(
+        self, lake_uri: str | os.PathLike[str], as_of: datetime | None = None, *, whole: bool = True
+    ) -> None:
+        """Prepare; arguments as of `query`. The lake is opened when it is first asked."""
+        self._uri, self._as_of, self._whole = lake_uri, as_of, whole
+        self._lake: Lake | None = None
+        self._options: dict[str, str] = {}
+        self._tables: dict[str, DeltaTable] = {}
+
+    @classmethod
+    def of(cls, lake: str | Reading) -> Reading:
+        """A lake that is given by its URI, or is read already."""
+        return lake if isinstance(lake, Reading) else cls(lake)
+
+    def __str__(self) -> str:
+        return os.fspath(self._uri)
+
+    def __call__(self, sql: str) -> pa.Table:
+        """Answer one query; errors are those of `query`."""
+        check_reads(sql)
+        return plain_strings(_interruptibly(lambda: again(lambda: self._answer(sql))))
+
+    def _answer(self, sql: str) -> pa.Table:
+        lake = self._opened()
+        try:
+            return patiently(lambda: _run(lake, self._builder(lake, _mentioned(sql)), sql))
+        except GoneError:
+            self._lake = None
+            raise
+
+    def _opened(self) -> Lake:
+        if self._lake is None or self._lake.location.storage_options != self._options:
+            lake, analyses = Lake.find(self._uri)
+            if self._as_of is not None and self._whole:
+                _check_history(lake, self._as_of)
+            self._options, self._tables = lake.location.storage_options, {"analyses": analyses}
+            self._lake = lake
+        return self._lake
+
+    def _builder(self, lake: Lake, tables: Sequence[str]) -> QueryBuilder:
+        # The rows of whatever `analyses` calls current are in the tables read after it.
+        for name in tables:
+            if name not in self._tables:
+                self._tables[name] = lake.table(name)
+        return _builder(lake, {name: self._tables[name] for name in tables}, self._as_of)
 
 
 def _interruptibly(call: Callable[[], pa.Table]) -> pa.Table:
@@ -121,11 +167,9 @@ def _mentioned(sql: str) -> list[str]:
     return ["analyses", "videos", *(n for n in others if every or words & {n, BASE[n]})]
 
 
-def _builder(lake: Lake, analyses: DeltaTable, tables: Sequence[str], as_of: datetime | None) -> QueryBuilder:
+def _builder(lake: Lake, tables: Mapping[str, DeltaTable], as_of: datetime | None) -> QueryBuilder:
     builder = QueryBuilder(_SETTINGS)
-    # The rows of whatever `analyses` calls current are in the tables read after it.
-    for name in tables:
-        snapshot = analyses if name == "analyses" else lake.table(name)
+    for name, snapshot in tables.items():
         if not (missing := lacking(snapshot, name)):
             builder.register(BASE[name], snapshot)
             continue

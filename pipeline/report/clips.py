@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.errors import SourceError, StorageError, UsageError
-from pipeline.lake.query import query
+from pipeline.lake.query import Reading
 from pipeline.report import web
 from pipeline.report.clip import annotate
 from pipeline.report.cut import Cut, cut
 from pipeline.report.gather import Record, Row, find
 
 
-def find_events(lake: str, event_id: str | None, where: str | None) -> Sequence[Row]:
+def find_events(lake: str | Reading, event_id: str | None, where: str | None) -> Sequence[Row]:
     """The events that are meant, those of one video together; a condition may hold for none.
 
     Raises:
@@ -31,9 +31,8 @@ def find_events(lake: str, event_id: str | None, where: str | None) -> Sequence[
         if event is None:
             raise UsageError(f"{event_id} is a video", remedy="give an event's id, or --where")
         return [event]
-    rows: list[Row] = query(
-        lake, f"SELECT * FROM events WHERE ({where}) ORDER BY video_id, t_start, event_id"
-    ).to_pylist()
+    sql = f"SELECT * FROM events WHERE ({where}) ORDER BY video_id, t_start, event_id"
+    rows: list[Row] = Reading.of(lake)(sql).to_pylist()
     return rows
 
 

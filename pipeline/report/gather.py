@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from pydantic import ValidationError
 from pipeline.config import Config, Rule
 from pipeline.errors import UsageError
 from pipeline.lake import schema
+from pipeline.lake.current import BASE, RUN
 from pipeline.lake.lookup import SMALL, quoted
-from pipeline.lake.query import query
+from pipeline.lake.query import Reading
 from pipeline.report.motion import hold_s
 from pipeline.sources import name_of
 
 Row = Mapping[str, Any]
 
-TABLES = ("tracks", "objects", "events")
 _ORDER = {"tracks": "track_id, sample", "objects": "track_id", "events": "t_start, event_id"}
 
 
@@ -90,7 +90,7 @@ class Record:
             return ()
 
 
-def find(lake: str, wanted: str) -> tuple[str, Row | None]:
+def find(lake: str | Reading, wanted: str) -> tuple[str, Row | None]:
     """The video_id that is meant, and the event if it was named by one.
 
     Args:
@@ -111,11 +111,12 @@ def find(lake: str, wanted: str) -> tuple[str, Row | None]:
         f"SELECT DISTINCT video_id FROM videos WHERE {end}"
         + (f" OR {begin.format('video_id')}" if short else ""),
     ]
+    ask = Reading.of(lake)
     for sql in asked:
-        if ids := query(lake, sql)["video_id"].to_pylist():
+        if ids := ask(sql)["video_id"].to_pylist():
             return _only(ids, wanted), None
     where = begin.format("event_id") if short else f"event_id = {quoted(wanted)}"
-    events: list[dict[str, Any]] = query(lake, f"SELECT * FROM events WHERE {where}").to_pylist()
+    events: list[dict[str, Any]] = ask(f"SELECT * FROM events WHERE {where}").to_pylist()
     if not events:
         raise UsageError(f"no video or event of lake {lake} is called {wanted}", remedy="see `marey query`")
     _only([event["event_id"] for event in events], wanted)
@@ -128,11 +129,11 @@ def _only(ids: list[str], wanted: str) -> str:
     return ids[0]
 
 
-def gather(lake: str, video_id: str, wanted: str | None = None) -> Record:
+def gather(lake: str | Reading, video_id: str, wanted: str | None = None) -> Record:
     """Read what is current of a video.
 
     Args:
-        lake: the lake.
+        lake: the lake; of many videos one reading.
         video_id: of which video.
         wanted: what the user called it by, as `find` takes it: of several names it comes first.
 
@@ -140,30 +141,57 @@ def gather(lake: str, video_id: str, wanted: str | None = None) -> Record:
         StorageError: the lake cannot be read.
         UsageError: there is no such lake.
     """
-    mine = f"WHERE video_id = {quoted(video_id)}"
-    current = _rows(lake, f"SELECT * FROM analyses_current {mine}")
+    ask, mine = Reading.of(lake), f"WHERE video_id = {quoted(video_id)}"
+    current = _rows(ask, f"SELECT * FROM analyses_current {mine}")
     analysis = current[0] if current else None
     columns = ", ".join(f'"{column}"' for column in SMALL["videos"].names)
-    names = _rows(lake, f"SELECT {columns} FROM videos {mine} ORDER BY uri")
+    names = _rows(ask, f"SELECT {columns} FROM videos {mine} ORDER BY uri")
     since = analysis["revision"] if analysis else 0
     failures = _rows(
-        lake, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
+        ask, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
     )
     called = None if wanted is None else name_of(wanted)
     names.sort(key=lambda name: _rank(name["uri"], called, analysis["uri"] if analysis else None))
     video = names[0]
-    tables = {name: _table(lake, name, mine) for name in TABLES}
+    tables = {name: stored(ask, analysis, name, order) for name, order in _ORDER.items()}
     return Record(
         video=video,
         analysis=analysis,
         failures=tuple(failures),
-        config=_config(lake, analysis),
-        sample_times=query(lake, f"SELECT t FROM frames {mine} ORDER BY t")["t"],
+        config=_config(ask, analysis),
+        sample_times=stored(ask, analysis, "frames", "t", ["t"])["t"],
         file=_file(video["uri"]),
-        thumbnail=_thumbnail(lake, video["content_id"]),
+        thumbnail=_thumbnail(ask, video["content_id"]),
         aliases=tuple(names[1:]),
         **tables,
     )
+
+
+def stored(
+    lake: str | Reading, analysis: Row | None, name: str, order: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Rows of an analysis from a table, looked for under its date: the views look through all dates.
+
+    Args:
+        lake: the lake.
+        analysis: a row of `analyses_current`; None: there are no rows.
+        name: frames, detections, tracks, objects or events.
+        order: columns by which the rows are sorted, in SQL.
+        columns: of the lake's table; by default those of the stage's schema.
+    """
+    stage: pa.Schema = getattr(schema, name.upper())
+    table = schema.TABLES[name]
+    chosen = stage if columns is None else pa.schema([table.field(column) for column in columns])
+    if analysis is None:
+        return chosen.empty_table()
+    listed = ", ".join(f'"{column}"' for column in chosen.names)
+    run = f"video_id = {quoted(analysis['video_id'])} AND run_id = {quoted(analysis[RUN[name]])}"
+    # Older programs could leave an analysis of another date than its rows.
+    for where in (f"{run} AND \"date\" = DATE '{analysis['date']}'", run):
+        rows = Reading.of(lake)(f"SELECT {listed} FROM {BASE[name]} WHERE {where} ORDER BY {order}")
+        if rows.num_rows or not analysis[f"rows_{name}"]:
+            break
+    return rows.cast(chosen)
 
 
 def _rank(uri: str, wanted: str | None, read_as: str | None) -> tuple[bool, bool, bool]:
@@ -177,29 +205,23 @@ def _file(uri: str) -> Path | None:
     return path if path.is_absolute() and path.is_file() else None
 
 
-def _thumbnail(lake: str, content: str) -> bytes | None:
+def _thumbnail(ask: Reading, content: str) -> bytes | None:
     """The picture that any name of the same bytes has."""
     where = f"content_id = {quoted(content)} AND thumbnail IS NOT NULL"
-    rows = _rows(lake, f"SELECT thumbnail FROM videos_all WHERE {where} LIMIT 1")
+    rows = _rows(ask, f"SELECT thumbnail FROM videos_all WHERE {where} LIMIT 1")
     found: bytes | None = rows[0]["thumbnail"] if rows else None
     return found
 
 
-def _table(lake: str, name: str, where: str) -> pa.Table:
-    stage: pa.Schema = getattr(schema, name.upper())
-    columns = ", ".join(f'"{column}"' for column in stage.names)
-    return query(lake, f"SELECT {columns} FROM {name} {where} ORDER BY {_ORDER[name]}").cast(stage)
-
-
-def _config(lake: str, analysis: Row | None) -> Mapping[str, Any]:
+def _config(ask: Reading, analysis: Row | None) -> Mapping[str, Any]:
     if analysis is None or analysis["config_id"] is None:
         return {}
     where = f"config_id = {quoted(analysis['config_id'])}"
-    rows = _rows(lake, f"SELECT config FROM configs WHERE {where} LIMIT 1")
+    rows = _rows(ask, f"SELECT config FROM configs WHERE {where} LIMIT 1")
     found: Mapping[str, Any] = json.loads(rows[0]["config"]) if rows else {}
     return found
 
 
-def _rows(lake: str, sql: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = query(lake, sql).to_pylist(maps_as_pydicts="lossy")
+def _rows(ask: Reading, sql: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = ask(sql).to_pylist(maps_as_pydicts="lossy")
     return rows

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any
 
 from pipeline.lake.lookup import quoted
-from pipeline.lake.query import query
+from pipeline.lake.query import Reading
 
 Rows = list[dict[str, Any]]
 
@@ -44,22 +44,24 @@ class Survey:
     failures: Rows  # camera, uri, status, error_code, error, frames_failed, committed_at; last of each name
 
 
-def survey(lake: str, choice: Choice) -> Survey:
+def survey(lake: str | Reading, choice: Choice) -> Survey:
     """Add up the chosen videos.
 
     Raises:
         StorageError: the lake cannot be read.
         UsageError: there is no such lake.
     """
-    chosen = _chosen(lake, choice)
+    reading = Reading.of(lake)
+    chosen = _chosen(reading, choice)
     mine = f"SELECT video_id FROM videos WHERE {chosen}"
+    near = _near(reading, choice, mine)
     one_size = (
         "SELECT video_id, max(width_px) AS width_px, max(height_px) AS height_px FROM videos "
         f"WHERE {chosen} GROUP BY video_id"
     )
 
     def ask(sql: str) -> Rows:
-        rows: Rows = query(lake, sql).to_pylist()
+        rows: Rows = reading(sql).to_pylist()
         return rows
 
     by_hour = "date_trunc('hour', {})"
@@ -67,32 +69,34 @@ def survey(lake: str, choice: Choice) -> Survey:
         videos=_videos(ask, chosen),
         events=ask(
             f"SELECT camera, label, {by_hour.format('start_utc')} AS hour, count(*) AS number FROM events "
-            f"WHERE video_id IN ({mine}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            f"WHERE video_id IN ({mine}) AND {near.format('')} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         ),
         crossings=ask(
             "SELECT e.camera, e.label, o.class, e.direction, count(*) AS number FROM events AS e "
             "JOIN objects AS o ON o.video_id = e.video_id AND o.track_id = e.track_ids[1] "
             f"WHERE e.direction IS NOT NULL AND e.video_id IN ({mine}) "
+            f"AND {near.format('e.')} AND {near.format('o.')} "
             "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         ),
         presence=ask(
             f"SELECT camera, {by_hour.format('time_utc')} AS hour, class, count(*) AS boxes FROM tracks "
-            f"WHERE video_id IN ({mine}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            f"WHERE video_id IN ({mine}) AND {near.format('')} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         ),
         frames=ask(
             f"SELECT camera, {by_hour.format('time_utc')} AS hour, count(*) AS frames FROM frames "
-            f"WHERE video_id IN ({mine}) GROUP BY 1, 2 ORDER BY 1, 2"
+            f"WHERE video_id IN ({mine}) AND {near.format('')} GROUP BY 1, 2 ORDER BY 1, 2"
         ),
         heat=ask(
             f"SELECT t.camera, CAST(floor((t.x1 + t.x2) / 2 / v.width_px * {GRID[0]}) AS INT) AS gx, "
             f"CAST(floor(t.y2 / v.height_px * {GRID[1]}) AS INT) AS gy, count(*) AS boxes "
-            f"FROM tracks AS t JOIN ({one_size}) AS v ON v.video_id = t.video_id GROUP BY 1, 2, 3"
+            f"FROM tracks AS t JOIN ({one_size}) AS v ON v.video_id = t.video_id "
+            f"WHERE {near.format('t.')} GROUP BY 1, 2, 3"
         ),
         paths=ask(
             "SELECT camera, class, trajectory, width_px, height_px FROM (SELECT o.camera, o.class, "
             "o.trajectory, v.width_px, v.height_px, row_number() OVER (PARTITION BY o.camera ORDER BY "
             f"o.num_frames DESC) AS rank FROM objects AS o JOIN ({one_size}) AS v "
-            f"ON v.video_id = o.video_id) AS ranked WHERE rank <= {PATHS}"
+            f"ON v.video_id = o.video_id WHERE {near.format('o.')}) AS ranked WHERE rank <= {PATHS}"
         ),
         thumbnails=_thumbnails(ask, chosen),
         failures=ask(
@@ -105,7 +109,7 @@ def survey(lake: str, choice: Choice) -> Survey:
     )
 
 
-def _chosen(lake: str, choice: Choice) -> str:
+def _chosen(ask: Reading, choice: Choice) -> str:
     """The condition on `videos`."""
     parts = ["TRUE"]
     if choice.since is not None:
@@ -113,12 +117,24 @@ def _chosen(lake: str, choice: Choice) -> str:
     if choice.on is not None:
         parts.append(f"\"date\" = DATE '{choice.on}'")
     if choice.camera != "*":
-        cameras: Sequence[str | None] = query(lake, "SELECT DISTINCT camera FROM videos")[
-            "camera"
-        ].to_pylist()
+        cameras: Sequence[str | None] = ask("SELECT DISTINCT camera FROM videos")["camera"].to_pylist()
         wanted = [name for name in cameras if name and fnmatch.fnmatchcase(name, choice.camera)]
         parts.append(f"camera IN ({', '.join(map(quoted, wanted))})" if wanted else "FALSE")
     return " AND ".join(parts)
+
+
+def _near(ask: Reading, choice: Choice, mine: str) -> str:
+    """A condition on the dates of rows, with {} before the column, so that others are not looked through.
+
+    Rows lie under the date of their video's analysis; that of a name may be another, where it is a copy's.
+    """
+    if choice.since is None and choice.on is None:
+        return "TRUE"
+    dates = 'min("date") AS first, max("date") AS last'
+    [found] = ask(f"SELECT {dates} FROM analyses_current WHERE video_id IN ({mine})").to_pylist()
+    if found["first"] is None:
+        return "FALSE"
+    return f"{{}}\"date\" BETWEEN DATE '{found['first']}' AND DATE '{found['last']}'"
 
 
 def _thumbnails(ask: Callable[[str], Rows], chosen: str) -> dict[str | None, bytes]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.config import Rule
 from pipeline.errors import UsageError
 from pipeline.lake.lookup import quoted
-from pipeline.lake.query import query
+from pipeline.lake.query import Reading
 from pipeline.media.sampling import sample_step_s
 from pipeline.report import web
 from pipeline.report.gather import Record, find, gather
@@ -34,19 +34,19 @@ def find_scene(lake: str, wanted: str) -> list[Record]:
     Raises:
         UsageError: nothing is called so.
     """
-    of_camera = query(
-        lake,
+    ask = Reading(lake)
+    of_camera = ask(
         "SELECT v.video_id, max(v.recorded_at) AS newest, max(a.revision) IS NULL AS without "
         "FROM videos AS v LEFT JOIN analyses_current AS a ON a.video_id = v.video_id "
         f"WHERE v.camera = {quoted(wanted)} GROUP BY v.video_id "
         f"ORDER BY without, newest DESC NULLS LAST LIMIT {MAX_VIDEOS}",
     )["video_id"].to_pylist()
     if not of_camera:
-        return [gather(lake, find(lake, wanted)[0])]
+        return [gather(ask, find(ask, wanted)[0])]
     records: list[Record] = []
     for video_id in of_camera:
         if sum(record.tracks.num_rows for record in records) < MAX_ROWS:
-            records.append(gather(lake, video_id))
+            records.append(gather(ask, video_id))
     return [record for record in records if record.size == records[0].size]
 
 
