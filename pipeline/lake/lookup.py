@@ -157,18 +157,30 @@ def known_videos(lake: Lake, uris: Iterable[str]) -> dict[str, VideoName]:
 
 
 def known_pictures(lake: Lake, names: Iterable[VideoName]) -> dict[str, bytes]:
-    """The thumbnails that names had before, by content. Ask for a few: they lie in memory at once.
-
-    Names lie near each other as they were found, contents anywhere: by these alone all pictures were read.
-    """
-    wanted = {(name.uri, name.content_id) for name in names}
-    if not wanted:
+    """The thumbnails that names had before, by content. Ask for a few: they lie in memory at once."""
+    sql = pictures_sql("videos", ((name.uri, name.content_id) for name in names))
+    if sql is None:
         return {}
-    uris, contents = (", ".join(map(quoted, sorted(set(keys)))) for keys in zip(*wanted, strict=True))
-    where = f"thumbnail IS NOT NULL AND uri IN ({uris}) AND content_id IN ({contents})"
-    sql = f"SELECT content_id, thumbnail FROM videos WHERE {where}"
     rows = lake.ask("videos", lambda found: run_sql(found, "videos", sql))
     return dict(zip(rows["content_id"].to_pylist(), rows["thumbnail"].to_pylist(), strict=True))
+
+
+def pictures_sql(table: str, names: Iterable[tuple[str, str]]) -> str | None:
+    """SELECT of content_id and thumbnail of names; None if there are no names.
+
+    Names lie near each other as they were found, contents anywhere: by these alone all pictures were read.
+    The view of current names reads and holds all of them, whatever is asked of it.
+
+    Args:
+        table: the table of names, as it is called where it is asked.
+        names: each with uri and content_id.
+    """
+    wanted = set(names)
+    if not wanted:
+        return None
+    uris, contents = (", ".join(map(quoted, sorted(set(keys)))) for keys in zip(*wanted, strict=True))
+    where = f"thumbnail IS NOT NULL AND uri IN ({uris}) AND content_id IN ({contents})"
+    return f"SELECT content_id, thumbnail FROM {table} WHERE {where}"
 
 
 def read_rows(

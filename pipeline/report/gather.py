@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.config import Config, Rule
 from pipeline.errors import UsageError
 from pipeline.lake import schema
 from pipeline.lake.current import BASE, RUN
-from pipeline.lake.lookup import SMALL, quoted
+from pipeline.lake.lookup import SMALL, pictures_sql, quoted
 from pipeline.lake.query import Reading
 from pipeline.report.motion import hold_s
 from pipeline.sources import name_of
@@ -161,7 +161,7 @@ def gather(lake: str | Reading, video_id: str, wanted: str | None = None) -> Rec
         config=_config(ask, analysis),
         sample_times=stored(ask, analysis, "frames", "t", ["t"])["t"],
         file=_file(video["uri"]),
-        thumbnail=_thumbnail(ask, video["content_id"]),
+        thumbnail=pictures(ask, names).get(video["content_id"]),
         aliases=tuple(names[1:]),
         **tables,
     )
@@ -205,12 +205,11 @@ def _file(uri: str) -> Path | None:
     return path if path.is_absolute() and path.is_file() else None
 
 
-def _thumbnail(ask: Reading, content: str) -> bytes | None:
-    """The picture that any name of the same bytes has."""
-    where = f"content_id = {quoted(content)} AND thumbnail IS NOT NULL"
-    rows = _rows(ask, f"SELECT thumbnail FROM videos_all WHERE {where} LIMIT 1")
-    found: bytes | None = rows[0]["thumbnail"] if rows else None
-    return found
+def pictures(ask: Reading, names: Iterable[Row]) -> dict[str, bytes]:
+    """Thumbnails of names, rows with uri and content_id, by content_id. Ask for some: they lie in memory."""
+    sql = pictures_sql(BASE["videos"], ((name["uri"], name["content_id"]) for name in names))
+    rows = [] if sql is None else _rows(ask, sql)
+    return {row["content_id"]: row["thumbnail"] for row in rows}
 
 
 def _config(ask: Reading, analysis: Row | None) -> Mapping[str, Any]:

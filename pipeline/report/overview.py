@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,13 @@ import numpy as np
 from pipeline.report import web
 from pipeline.report.palette import Picture, class_colour, colour_text, fitted
 from pipeline.report.scene import first_picture, picture_of
-from pipeline.report.survey import GRID, Rows, Survey
+from pipeline.report.survey import GRID, PICTURE_TRIES, Rows, Survey
 
 SCRIPTS = ("report.js",)
 SIZE = (640, 360)
 """Pixels of a camera's pictures where the scene's own are not known."""
 
 MAX_BARS = 336  # hours; of more, days are shown
-_TRIES = 3  # videos of a camera that are tried for a picture
-
 _BY_CAMERA = ("videos", "events", "presence", "frames", "heat", "paths")
 """What a camera's part of the page is made of."""
 
@@ -149,9 +148,9 @@ def _by_day(values: Counted) -> dict[datetime, float]:
 
 def _scene(videos: Sequence[Mapping[str, Any]]) -> Picture | None:
     """A picture of the camera's newest video that is at hand."""
-    files = [Path(row["uri"]) for row in reversed(videos)]
-    there = [path for path in files if path.is_absolute() and path.is_file()]
-    found = (first_picture(path) for path in there[:_TRIES])
+    files = (Path(row["uri"]) for row in reversed(videos))
+    there = (path for path in files if path.is_absolute() and path.is_file())
+    found = (first_picture(path) for path in islice(there, PICTURE_TRIES))
     return next((picture for picture in found if picture is not None), None)
 
 

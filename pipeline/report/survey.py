@@ -10,11 +10,15 @@ from typing import Any
 
 from pipeline.lake.lookup import quoted
 from pipeline.lake.query import Reading
+from pipeline.report.gather import pictures
 
 Rows = list[dict[str, Any]]
 
 GRID = (64, 36)
 """Columns and rows of a heat map."""
+
+PICTURE_TRIES = 3
+"""The newest videos of a camera that are looked at for a picture of the scene."""
 
 PATHS = 400
 """Paths drawn per camera, of the objects that were there longest."""
@@ -40,7 +44,7 @@ class Survey:
     frames: Rows  # camera, hour, frames
     heat: Rows  # camera, gx, gy, boxes
     paths: Rows  # camera, class, trajectory, width_px, height_px
-    thumbnails: Mapping[str | None, bytes]  # by camera, of the newest video that has one
+    thumbnails: Mapping[str | None, bytes]  # by camera, of the newest video that has one, of a few
     failures: Rows  # camera, uri, status, error_code, error, frames_failed, committed_at; last of each name
 
 
@@ -98,7 +102,7 @@ def survey(lake: str | Reading, choice: Choice) -> Survey:
             f"o.num_frames DESC) AS rank FROM objects AS o JOIN ({one_size}) AS v "
             f"ON v.video_id = o.video_id WHERE {near.format('o.')}) AS ranked WHERE rank <= {PATHS}"
         ),
-        thumbnails=_thumbnails(ask, chosen),
+        thumbnails=_thumbnails(reading, chosen),
         failures=ask(
             "SELECT camera, uri, status, error_code, error, frames_failed, committed_at FROM (SELECT *, "
             "row_number() OVER (PARTITION BY uri ORDER BY CASE WHEN status IN ('abandoned', 'crashed') "
@@ -137,17 +141,14 @@ def _near(ask: Reading, choice: Choice, mine: str) -> str:
     return f"{{}}\"date\" BETWEEN DATE '{found['first']}' AND DATE '{found['last']}'"
 
 
-def _thumbnails(ask: Callable[[str], Rows], chosen: str) -> dict[str | None, bytes]:
-    newest = ask(
-        "SELECT video_id FROM (SELECT video_id, row_number() OVER (PARTITION BY camera ORDER BY recorded_at "
-        f"DESC, seen_at DESC) AS rank FROM videos WHERE thumbnail IS NOT NULL AND {chosen}) AS v "
-        "WHERE rank = 1"
-    )
-    if not newest:
-        return {}
-    listed = ", ".join(quoted(row["video_id"]) for row in newest)
-    rows = ask(f"SELECT camera, thumbnail FROM videos WHERE video_id IN ({listed}) AND thumbnail IS NOT NULL")
-    return {row["camera"]: row["thumbnail"] for row in rows}
+def _thumbnails(ask: Reading, chosen: str) -> dict[str | None, bytes]:
+    rows: Rows = ask(
+        "SELECT camera, uri, content_id FROM (SELECT camera, uri, content_id, row_number() OVER ("
+        "PARTITION BY camera ORDER BY recorded_at DESC, seen_at DESC) AS rank FROM videos "
+        f"WHERE width_px IS NOT NULL AND {chosen}) AS v WHERE rank <= {PICTURE_TRIES} ORDER BY rank DESC"
+    ).to_pylist()
+    found = pictures(ask, rows)
+    return {row["camera"]: found[row["content_id"]] for row in rows if row["content_id"] in found}
 
 
 def _videos(ask: Callable[[str], Rows], chosen: str) -> Rows:

@@ -13,9 +13,11 @@ import numpy as np
 
 from pipeline.config import Config, Rule
 from pipeline.errors import StorageError
-from pipeline.lake.query import query
+from pipeline.lake.query import Reading
+from pipeline.report.gather import pictures
 from pipeline.report.palette import RULE_COLOUR, Picture, fitted, tag, text_size, tint
 from pipeline.report.scene import first_picture, picture_of
+from pipeline.report.survey import PICTURE_TRIES
 
 Counts = Mapping[str, Mapping[str, int]]
 """Name of a rule to direction, empty where it has none, to number of events."""
@@ -37,8 +39,8 @@ def draw_rules(lake: str, config: Config, counts: Mapping[str, Counts], out: Pat
     Raises:
         StorageError: the lake cannot be read, or a file not be written.
     """
-    columns = "video_id, uri, camera, width_px, height_px, recorded_at"
-    rows = query(lake, f"SELECT {columns} FROM videos ORDER BY recorded_at DESC, uri").to_pylist()
+    columns, ask = "video_id, uri, content_id, camera, width_px, height_px, recorded_at", Reading(lake)
+    rows = ask(f"SELECT {columns} FROM videos ORDER BY recorded_at DESC, uri").to_pylist()
     cameras: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["video_id"] in counts:
@@ -46,7 +48,7 @@ def draw_rules(lake: str, config: Config, counts: Mapping[str, Counts], out: Pat
     paths: list[Path] = []
     for camera, videos in sorted(cameras.items(), key=lambda item: item[0] or ""):
         found = total(counts[video] for video in {row["video_id"] for row in videos})
-        picture = rules_picture(_scene(lake, videos), config.rules_for(camera), found, _size(videos))
+        picture = rules_picture(_scene(ask, videos), config.rules_for(camera), found, _size(videos))
         name = re.sub(r"[^A-Za-z0-9-]+", "_", camera or "").strip("_")[:80] or "no-camera"
         path = out / f"{name}{f'-{len(paths)}' if out / f'{name}.jpg' in paths else ''}.jpg"
         _write(path, picture)
@@ -75,17 +77,15 @@ def _size(videos: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     return known[0] if known else (WIDTH_PX, WIDTH_PX * 9 // 16)
 
 
-def _scene(lake: str, videos: Sequence[Mapping[str, Any]]) -> Picture | None:
-    """The first frame of the newest video that is at hand, else the newest thumbnail."""
+def _scene(ask: Reading, videos: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """The first frame of the newest video that is at hand, else the newest thumbnail, of a few."""
     for row in videos:
         path = Path(row["uri"])
         if path.is_absolute() and path.is_file() and (found := first_picture(path)) is not None:
             return found
-    listed = ", ".join(f"'{row['video_id']}'" for row in videos)
-    where = f"video_id IN ({listed}) AND thumbnail IS NOT NULL"
-    sql = f"SELECT thumbnail FROM videos WHERE {where} ORDER BY recorded_at DESC LIMIT 1"
-    rows = query(lake, sql).to_pylist()
-    return picture_of(rows[0]["thumbnail"]) if rows else None
+    newest = [row for row in videos if row["width_px"]][:PICTURE_TRIES]
+    kept = pictures(ask, newest)
+    return picture_of(next((kept[row["content_id"]] for row in newest if row["content_id"] in kept), None))
 
 
 def rules_picture(

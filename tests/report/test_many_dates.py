@@ -6,8 +6,11 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
+from pipeline.config import Config
 from pipeline.exchange.pictures import frame_table
 from pipeline.lake.commit import commit, put_names, start_attempts
 from pipeline.lake.query import Reading, query
@@ -15,7 +18,8 @@ from pipeline.lake.schema import PARTITIONED
 from pipeline.lake.tables import Lake
 from pipeline.report.gather import find, gather
 from pipeline.report.survey import Choice, survey
-from tests.lake.build import DAY, analyse, ending, finished, name_of, running, stage_rows
+from pipeline.report.trial import draw_rules
+from tests.lake.build import DAY, RECORDED, analyse, ending, finished, name_of, running, stage_rows
 
 EARLIER, LATER = DAY - timedelta(days=1), DAY + timedelta(days=1)
 
@@ -94,3 +98,40 @@ def test_a_reading_goes_on_in_the_newest_state_where_files_of_its_own_went(days:
     lake.table("tracks").delete("video_id = 'f2025-03-01'")
     lake.table("tracks").vacuum(0, dry_run=False, enforce_retention_duration=False)
     assert reading(asked)["n"].to_pylist() == [320]
+
+
+SIZE = 1 << 20
+"""Of a picture, so that what is read beside them is little."""
+
+
+@pytest.fixture
+def pictured(tmp_path: Path) -> Path:
+    """Nine videos of one camera, of which the newest but one has no picture."""
+    lake = Lake.open(tmp_path)
+    for n in range(9):
+        name = {"recorded_at": RECORDED + timedelta(hours=n), "width_px": 64, "height_px": 48}
+        picture = {} if n == 7 else {"thumbnail": np.random.default_rng(n).bytes(SIZE)}
+        analyse(lake, f"v{n}", uri=f"/archive/{n}.mp4", name=name | picture)
+    return tmp_path
+
+
+def test_other_videos_pictures_are_not_read_for_the_page_of_one(pictured: Path) -> None:
+    before = psutil.Process().io_counters().read_chars
+    assert gather(str(pictured), "v7").thumbnail is None
+    assert gather(str(pictured), "v3").thumbnail == np.random.default_rng(3).bytes(SIZE)
+    assert psutil.Process().io_counters().read_chars - before < 4 * SIZE
+
+
+def test_a_report_reads_pictures_of_few_videos(pictured: Path) -> None:
+    """It held those of all videos at once: 4 GB of 200,000."""
+    before = psutil.Process().io_counters().read_chars
+    found = survey(str(pictured), Choice())
+    assert found.thumbnails == {"gate": np.random.default_rng(8).bytes(SIZE)}
+    assert psutil.Process().io_counters().read_chars - before < 5 * SIZE
+
+
+def test_rules_are_drawn_over_a_picture_of_few_videos(pictured: Path) -> None:
+    before = psutil.Process().io_counters().read_chars
+    [path] = draw_rules(str(pictured), Config(), {f"v{n}": {} for n in range(9)}, pictured / "out")
+    assert path.name == "gate.jpg"
+    assert psutil.Process().io_counters().read_chars - before < 5 * SIZE
