@@ -10,6 +10,7 @@ compare-and-set and appends its rows again. Old files stay for a day for those w
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -202,8 +203,11 @@ def _say_dropped(lake: Lake, needed: _Needed) -> None:
 
 
 def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Iterator[PartitionResult]:
-    for on in sorted({add["partition.date"] for add in lake.ask(name, adds)}):
-        one = partial(_compact_partition, lake, name, on, needed, dry_run)
+    sizes: dict[date, list[int]] = defaultdict(list)  # in bytes, of the files of each date
+    for add in lake.ask(name, adds):
+        sizes[add["partition.date"]].append(add["size_bytes"])
+    for on in sorted(sizes):
+        one = partial(_compact_partition, lake, name, on, sizes[on], needed, dry_run)
         try:
             yield contended(lake.named(name), partial(lake.ask, name, one))
         except ConflictError:
@@ -211,19 +215,24 @@ def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Ite
 
 
 def _compact_partition(
-    lake: Lake, name: str, on: date, needed: _Needed, dry_run: bool, snapshot: DeltaTable
+    lake: Lake,
+    name: str,
+    on: date,
+    sizes: Sequence[int],
+    needed: _Needed,
+    dry_run: bool,
+    snapshot: DeltaTable,
 ) -> PartitionResult:
-    files = adds(snapshot, on)
     runs = runs_in(snapshot, name, on)
     kept = [run for run in runs if needed.needs(name, run)]
-    rows, size = sum(run.rows for run in runs), sum(add["size_bytes"] for add in files)
+    rows, size = sum(run.rows for run in runs), sum(sizes)
     dropped = rows - sum(run.rows for run in kept)
-    small = sum(add["size_bytes"] < SMALL_BYTES for add in files)
+    small = sum(one < SMALL_BYTES for one in sizes)
     bare = _losing_vectors(snapshot, name, on, kept, needed.vectors_from)
     state = "rewritten" if dropped or small > 1 or bare else "kept"
     if state == "rewritten" and not dry_run:
         rewrite(lake, name, snapshot, on, kept, bare)
-    return PartitionResult(name, on, rows, dropped, len(files), size, sum(bare.values()), state)
+    return PartitionResult(name, on, rows, dropped, len(sizes), size, sum(bare.values()), state)
 
 
 def _losing_vectors(

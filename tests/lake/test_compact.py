@@ -109,6 +109,44 @@ def test_what_was_current_lately_stays(tmp_path: Path) -> None:
     assert seen(lake, "_all") == everything
 
 
+class Added(int):
+    """A number that counts how often such are added up."""
+
+    times = 0
+
+    def __radd__(self, other: int) -> int:
+        Added.times += 1
+        return int(self) + other
+
+
+def test_many_runs_of_a_date_are_gone_through_once() -> None:
+    """Of a day's 72,000 short videos they were added up billions of times, once for each before each."""
+    runs = [rewriting.RunRows(None, str(n), str(n), Added(2)) for n in range(1000)]
+    for limit, sizes in ((5000, [1000]), (7, [3] * 333 + [1]), (1, [1] * 1000)):
+        Added.times = 0
+        groups = list(rewriting._groups(runs, limit))
+        assert [len(group) for group in groups] == sizes
+        assert [run for group in groups for run in group] == runs
+        assert Added.times <= 2 * len(runs)
+
+
+def test_files_are_listed_once_whatever_the_number_of_dates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, listed = Lake.open(tmp_path), DeltaTable.get_add_actions
+    for day in range(1, 5):
+        analyse(lake, f"v{day}", date=date(2025, 3, day))
+    asked: list[str] = []
+
+    def counted(self: DeltaTable, flatten: bool = False) -> Any:
+        asked.append(self.table_uri.rstrip("/").rpartition("/")[2])
+        return listed(self, flatten)
+
+    monkeypatch.setattr(DeltaTable, "get_add_actions", counted)
+    assert len(compact(str(tmp_path), USUAL)) == 4 * len(PARTITIONED)
+    assert {name: asked.count(name) for name in PARTITIONED} == dict.fromkeys(PARTITIONED, 1)
+
+
 def test_rows_lie_in_order(tmp_path: Path) -> None:
     lake = Lake.open(tmp_path)
     for number in (2, 0, 1):
