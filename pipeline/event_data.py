@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,13 @@ def _clips_and_groups(table: Path) -> Iterator[tuple[Path, str]]:
         raise UsageError(f"{table} cannot be read", remedy=str(exc)) from exc
 
 
-def motion_of(path: Path, video: VideoConfig | None = None, size: tuple[int, int] = (544, 320)) -> Embedded:
-    """The motion part of the frame embeddings alone, without a CNN; `size` is the CNN's input in pixels.
+def motion_of(path: Path) -> Embedded:
+    """The motion part of the frame embeddings alone, without a CNN.
 
     Raises:
         InputError: the file cannot be decoded.
     """
-    frames = [(frame.t, frame.motion_grid) for frame in _sampled(path, video or VideoConfig(), size)]
+    frames = [(frame.t, frame.motion_grid) for frame in _sampled(path, VideoConfig(), (544, 320))]
     return _stacked(path, frames)
 
 
@@ -132,12 +133,10 @@ def perceived_by(settings: PerceiveConfig, video: VideoConfig | None = None) -> 
     Raises:
         ModelError: (when asked) the weights cannot be used.
     """
-    loaded: list[Perceiver] = []
+    load = cache(lambda: Perceiver(settings))
 
     def embed(path: Path) -> Embedded:
-        if not loaded:
-            loaded.append(Perceiver(settings))
-        [perceiver] = loaded
+        perceiver = load()
         ready = perceiver.settings
         size, stretch = (ready.input_width, ready.input_height), ready.fit == "stretch"
         frames = []

@@ -37,17 +37,13 @@ class Message:
 class Queue:
     """Messages to be worked on. One that is neither deleted nor buried comes again."""
 
-    def __init__(self, url: str, *, hidden_s: int = HIDDEN_S) -> None:
+    def __init__(self, url: str) -> None:
         """Find the queue.
-
-        Args:
-            url: the queue's URL.
-            hidden_s: seconds for which a message that was received is not given to others.
 
         Raises:
             StorageError: there is no such queue, or it cannot be reached.
         """
-        self.url, self._hidden_s = url, hidden_s
+        self.url = url
         self._client = _client(url)
         asked = ["RedrivePolicy"]
         with self._errors():
@@ -66,7 +62,7 @@ class Queue:
                 QueueUrl=self.url,
                 MaxNumberOfMessages=10,
                 WaitTimeSeconds=wait_s,
-                VisibilityTimeout=self._hidden_s,
+                VisibilityTimeout=HIDDEN_S,
                 AttributeNames=["ApproximateReceiveCount"],
             )
         return [

@@ -288,14 +288,14 @@ def _z(boxes: Array) -> Array:
     return np.concatenate([(boxes[..., 2:] + boxes[..., :2]) / 2, np.log(size)], axis=-1)
 
 
-def likelihood(model: MotionModel, rows: Array, *, skip: int = 2) -> float:
+def likelihood(model: MotionModel, rows: Array) -> float:
     """Mean negative log-likelihood of the next box, nats per box, positions in observed heights.
 
-    `rows` is what `sequences` gives; the first `skip` predictions of a trajectory are not counted, since no
+    `rows` is what `sequences` gives; the first two predictions of a trajectory are not counted, since no
     model knows a velocity then.
     """
     total, count = 0.0, 0
-    for terms in _walk_likelihood(model, normalised(rows), skip):
+    for terms in _walk_likelihood(model, normalised(rows), 2):
         total, count = total + float(terms.sum()), count + len(terms)
     return total / max(count, 1)
 

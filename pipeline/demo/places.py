@@ -155,9 +155,7 @@ def facade(rng: np.random.Generator, tile: Floats, wall: Colour, bay_m: float, f
     return texture
 
 
-def plain(
-    tile: Floats, colour: Colour, joint_m: float = 0.0, joint: float = 0.2, rough: float = 0.05
-) -> Texture:
+def plain(tile: Floats, colour: Colour, joint_m: float = 0.0, joint: float = 0.2) -> Texture:
     """One colour with stains, and joints every `joint_m` metres if that is above 0."""
 
     def texture(u: Floats, v: Floats, distance: Floats) -> Floats:
@@ -166,7 +164,7 @@ def plain(
         if joint_m > 0:
             lines = np.maximum(_edges(u, joint_m, 0.02, distance), _edges(v, joint_m, 0.02, distance))
             base *= (1 - joint * lines)[..., None]
-        stains = rough * sample(tile, u, v, 25.0, distance, 30.0)
+        stains = 0.05 * sample(tile, u, v, 25.0, distance, 30.0)
         base *= (1 + stains)[..., None]
         return base
 

@@ -24,9 +24,9 @@ def darker(colour: Colour, factor: float) -> Colour:
 
 
 @cache
-def grain_tile(seed: int = 0) -> Floats:
+def grain_tile() -> Floats:
     """Cloth-like noise (TILE_PX, TILE_PX) around 1: folds of some pixels and a fine weave."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     folds = cv2.GaussianBlur(rng.standard_normal((TILE_PX, TILE_PX), np.float32), (0, 0), 4.0, sigmaY=6.0)
     weave = cv2.GaussianBlur(rng.standard_normal((TILE_PX, TILE_PX), np.float32), (0, 0), 0.8)
     tile: Floats = 1 + 0.09 * folds / folds.std() + 0.04 * weave / weave.std()

@@ -110,10 +110,10 @@ def _scene(video: Path) -> Any:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 
-def count_objects(truth: DemoTruth, objects: pa.Table, min_s: float = 1.0) -> list[dict[str, Any]]:
-    """True and found objects per class; found ones count from `min_s` seconds on."""
+def count_objects(truth: DemoTruth, objects: pa.Table) -> list[dict[str, Any]]:
+    """True and found objects per class; found ones count from 1 s on."""
     true = truth.objects["class"].to_pylist()
-    found = [row["class"] for row in objects.to_pylist() if row["t_end"] - row["t_start"] >= min_s]
+    found = [row["class"] for row in objects.to_pylist() if row["t_end"] - row["t_start"] >= 1.0]
     names = sorted({*true, *found}, key=lambda name: (-true.count(name), name))
     return [{"class": name, "true": true.count(name), "found": found.count(name)} for name in names]
 

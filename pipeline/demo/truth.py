@@ -159,13 +159,13 @@ def stays_in_zone(actor: Actor, zone: tuple[Spot, ...], t_end: float) -> list[tu
     return _stays(t, ((spots > low) & (spots < high)).all(axis=1))
 
 
-def stands(actor: Actor, t_end: float, below_m_per_s: float = 0.05) -> list[tuple[float, float]]:
+def stands(actor: Actor, t_end: float) -> list[tuple[float, float]]:
     """When an actor does not move."""
     t = np.arange(max(actor.path[0][0], 0.0), min(actor.path[-1][0], t_end), STEP_S)
     if len(t) < 2:
         return []
     speed = np.linalg.norm(np.gradient(actor.spots(t), STEP_S, axis=0), axis=1)
-    return _stays(t, speed < below_m_per_s)
+    return _stays(t, speed < 0.05)  # m/s
 
 
 def true_events(actors: Iterable[Actor], duration_s: float) -> pa.Table:

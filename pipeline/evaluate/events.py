@@ -147,22 +147,18 @@ def _average_precision(
     return float(envelope[np.asarray(hits, bool)].sum() / num_true)
 
 
-def mean_average_precision(
-    truth: Sequence[TrueEvent], found: Sequence[FoundEvent], t_ious: Sequence[float] = T_IOUS
-) -> dict[str, float]:
+def mean_average_precision(truth: Sequence[TrueEvent], found: Sequence[FoundEvent]) -> dict[str, float]:
     """Mean over the labels that occur in `truth`: by threshold (`map_0.5`) and over these (`map`).
 
     Raises:
         ValueError: there are no true events.
     """
-    return _means_over_labels(truth, found, average_precision, "map", t_ious)
+    return _means_over_labels(truth, found, average_precision, "map", T_IOUS)
 
 
-def mean_spotting_precision(
-    truth: Sequence[TrueEvent], found: Sequence[FoundEvent], tolerances_s: Sequence[float] = TOLERANCES_S
-) -> dict[str, float]:
+def mean_spotting_precision(truth: Sequence[TrueEvent], found: Sequence[FoundEvent]) -> dict[str, float]:
     """The same for spotting: by tolerance in seconds (`spotting_map_1`) and over these (`spotting_map`)."""
-    return _means_over_labels(truth, found, spotting_precision, "spotting_map", tolerances_s)
+    return _means_over_labels(truth, found, spotting_precision, "spotting_map", TOLERANCES_S)
 
 
 def _means_over_labels(

@@ -30,14 +30,14 @@ _COUNTED = {
 }
 
 
-def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> dict[str, float]:
+def evaluate_tracks(gt: Path, result: Path) -> dict[str, float]:
     """Scores of one sequence, in percent, and counts.
 
     Args:
         gt: ground truth in MOT format. Nine columns are judged by the rules of MOT17, by which pedestrians
-            count; others, and those with labels.txt beside them, by MOT15's, by which all classes do.
+            count; others, and those with labels.txt beside them, by MOT15's, by which all classes do. The
+            sequence ends where seqinfo.ini says, else with the last frame here.
         result: tracks in MOT format.
-        num_frames: length of the sequence; else from seqinfo.ini, else the last frame of the ground truth.
 
     Returns:
         HOTA, DetA, AssA (mean over localisation thresholds), MOTA, IDF1; IDSW, FP, FN, Frag and the numbers
@@ -54,7 +54,7 @@ def evaluate_tracks(gt: Path, result: Path, num_frames: int | None = None) -> di
     if not truth.num_rows:
         raise InputError(f"{gt} has no ground truth")
     info = read_seqinfo(gt)
-    length = num_frames or (info.num_frames if info else None) or int(truth["frame"].to_numpy().max())
+    length = (info.num_frames if info else None) or int(truth["frame"].to_numpy().max())
     _check(gt, truth, length, "is seqLength in seqinfo.ini right?")
     _check(result, found, length, "is it of this sequence?")
     rules = "MOT17" if truth["class"].null_count == 0 else "MOT15"
