@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from pipeline.analyze.changes import EventChanges
 from pipeline.analyze.interpret import Interpreter, Rows, Runs, Stopwatch
 from pipeline.analyze.outcome import VideoResult
 from pipeline.analyze.perception import Facts, StagingGone, VideoWork
 from pipeline.analyze.plan import Step, VideoPlan, final
-from pipeline.analyze.tools import program_version
 from pipeline.errors import MareyError
 from pipeline.ids import new_run_id
 from pipeline.lake.commit import Ending
@@ -133,7 +133,7 @@ def running_row(plan: VideoPlan, config_id: str, weights: str) -> Analysis:
         analysis_id=plan.ids.analysis,
         config_id=config_id,
         weights=weights,
-        marey_version=program_version(),
+        marey_version=version("marey"),
         started_at=datetime.now(UTC),
     )
 

@@ -55,7 +55,7 @@ class Rows:
 
     def __init__(self, lake: Lake, plan: VideoPlan, runs: dict[str, str]) -> None:
         """`runs`: table name to the run_id of its rows; other tables' rows are dropped."""
-        self._lake, self._runs = lake, runs
+        self._lake = lake
         self._place = {
             table: Place(plan.name.video_id, plan.name.camera, plan.name.date, run, plan.name.recorded_at)
             for table, run in runs.items()
@@ -65,7 +65,7 @@ class Rows:
         self.counts: Counter[str] = Counter()
 
     def add(self, table: str, rows: pa.Table) -> None:
-        if table not in self._runs or rows.num_rows == 0:
+        if table not in self._place or rows.num_rows == 0:
             return
         self.counts[table] += rows.num_rows
         placed = place_rows(table, rows, self._place[table])
@@ -98,9 +98,9 @@ class Runs:
     written: dict[str, str]  # table -> run_id
 
     @classmethod
-    def of(cls, plan: VideoPlan, fresh: str) -> Runs:
-        """Runs of a plan; what is reused keeps its run."""
-        old = plan.perceived
+    def of(cls, plan: VideoPlan) -> Runs:
+        """Runs of a plan: what is reused keeps its run, the rest gets a new one."""
+        old, fresh = plan.perceived, new_run_id()
         perception = tracking = events = fresh
         tables = ["events"]
         if plan.step in (Step.EVENTS, Step.TRACKING) and old is not None:
@@ -112,11 +112,6 @@ class Runs:
         else:
             tables += ["tracks", "objects"]
         return cls(perception, tracking, events, dict.fromkeys(tables, fresh))
-
-
-def fresh_runs(plan: VideoPlan) -> Runs:
-    """Runs under a new id."""
-    return Runs.of(plan, new_run_id())
 
 
 def stored_perception(lake: Lake, analysis: Analysis, tools: Tools) -> Iterator[Pair]:

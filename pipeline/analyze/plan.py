@@ -65,12 +65,9 @@ class VideoPlan:
     def current(self) -> Analysis | None:
         return self.history.current
 
-    def renamed(self, name: VideoName) -> VideoPlan:
-        return replace(self, name=name)
-
     def opened(self, info: VideoInfo | None, duration_s: float | None = None) -> VideoPlan:
         """With what the container says, where it could be opened; `duration_s` where it was measured."""
-        return self if info is None else self.renamed(with_info(self.name, info, duration_s))
+        return self if info is None else replace(self, name=with_info(self.name, info, duration_s))
 
     @property
     def frame_size(self) -> tuple[int, int]:

@@ -16,23 +16,9 @@ from pipeline.analyze.batcher import Batcher
 from pipeline.analyze.changes import event_changes
 from pipeline.analyze.ending import Attempt, running_row, skipped
 from pipeline.analyze.gathering import MAX_GROUP, Gathering
-from pipeline.analyze.interpret import (
-    Interpreter,
-    Rows,
-    find_events,
-    fresh_runs,
-    interpret,
-    stored_perception,
-)  # fmt: skip
+from pipeline.analyze.interpret import Interpreter, Rows, Runs, find_events, interpret, stored_perception
 from pipeline.analyze.outcome import Options, Reporter, VideoResult
-from pipeline.analyze.perception import (
-    Facts,
-    StagingGone,
-    VideoWork,
-    decode_job,
-    open_work,
-    pair_of,
-)  # fmt: skip
+from pipeline.analyze.perception import Facts, StagingGone, VideoWork, decode_job, open_work, pair_of
 from pipeline.analyze.plan import Planner, Step, VideoPlan, denial
 from pipeline.analyze.tools import Tools, num_decoders
 from pipeline.errors import ConflictError, InputError, MareyError
@@ -291,7 +277,7 @@ class Run:
             self._begun(plan) or running_row(plan, self._config_id, weights(plan.perceived)) for plan in plans
         ]
         rows = start_attempts(self.lake, running)
-        begun = [Attempt(plan, row, fresh_runs(plan)) for plan, row in zip(plans, rows, strict=True)]
+        begun = [Attempt(plan, row, Runs.of(plan)) for plan, row in zip(plans, rows, strict=True)]
         self._attempts.update({attempt.row.attempt_id: attempt for attempt in begun})
         return begun
 

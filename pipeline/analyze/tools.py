@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -203,11 +202,6 @@ def _perception_digests(settings: PerceiveConfig) -> dict[str, str]:
     except CheckpointError as exc:
         raise ModelError(str(exc), remedy="give a path that exists") from exc
     return brought | ({"encoder": _digest("detector", settings.weights)} if settings.embeddings else {})
-
-
-def program_version() -> str:
-    """Version of marey."""
-    return version("marey")
 
 
 def _check_classes(config: Config, known: Sequence[str]) -> None:
