@@ -16,8 +16,8 @@ from pipeline.cli.progress import PlainReporter, clock, result_line
 from pipeline.cli.text import printable
 from pipeline.lake import Lake
 from pipeline.lake.lookup import current_analyses
+from pipeline.lake.schema import PARTITIONED
 
-TABLES = ("frames", "detections", "tracks", "objects", "events")
 MAX_TABLE_ROWS = 1000  # of a table artifact, which the server stores and a browser shows whole
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!&~])")
 
@@ -91,10 +91,7 @@ def with_stored_rows(lake_uri: str, results: Sequence[VideoResult]) -> list[Vide
     if not before:
         return list(results)
     stored = current_analyses(Lake.open(lake_uri, create=False), before)
-    counts = {
-        key: {table: getattr(row, f"rows_{table}") or 0 for table in TABLES} for key, row in stored.items()
-    }
-    return [replace(r, rows=counts[r.video_id]) if r.video_id in counts else r for r in results]
+    return [replace(r, rows=stored[r.video_id].rows) if r.video_id in stored else r for r in results]
 
 
 def failed(videos: Iterable[Video]) -> list[Video]:
@@ -124,7 +121,7 @@ def summary(lake: str, videos: Sequence[Video], elapsed_s: float) -> dict[str, A
         "lake": lake,
         "num_videos": len(videos),
         "states": dict(Counter(video["state"] for video in videos)),
-        "rows": {table: sum(video["rows"].get(table, 0) for video in videos) for table in TABLES},
+        "rows": {table: sum(video["rows"].get(table, 0) for video in videos) for table in PARTITIONED},
         "failures": [{key: v[key] for key in ("uri", "error_code", "error")} for v in failed(videos)],
         "elapsed_s": round(elapsed_s, 3),
     }
@@ -145,7 +142,7 @@ def _table_row(video: Video) -> dict[str, Any]:
         "state": video["state"],
         "video": video["uri"],
         "duration": "" if video["duration_s"] is None else clock(video["duration_s"]),
-        **{table: rows.get(table, "") for table in TABLES},
+        **{table: rows.get(table, "") for table in PARTITIONED},
         "frames_failed": video["frames_failed"] or "",
         "reason": " ".join(part for part in (video["error"], video["note"]) if part),
     }

@@ -122,12 +122,9 @@ class Notifier:
 
 def analysis_message(row: Analysis) -> Message:
     """One per analysis. `Id` is the same however often it is sent."""
-    rows = {
-        name: getattr(row, f"rows_{name}") for name in ("frames", "detections", "tracks", "objects", "events")
-    }
     message = _common(row, row.attempt_id, "Analysis") | {"AnalysisStatus": row.status}
     if row.succeeded:
-        return message | {"Rows": rows}
+        return message | {"Rows": row.rows}
     return message | {"Error": {"Code": row.error_code, "Message": row.error}}
 
 

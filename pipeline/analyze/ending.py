@@ -55,8 +55,7 @@ class Attempt:
         plan, runs, old = self.plan, self.runs, self.plan.perceived
         counts = {table: rows.counts[table] for table in PARTITIONED}
         if old is not None:
-            reused = set(PARTITIONED) - set(runs.written)
-            counts |= {table: getattr(old, f"rows_{table}") or 0 for table in reused}
+            counts |= {table: number for table, number in old.rows.items() if table not in runs.written}
         row = self.row.ended(
             status="partial" if facts.gaps or facts.frames_failed else "ok",
             perception_run_id=runs.perception,
@@ -105,9 +104,7 @@ class Attempt:
             state="ok" if row.status == "ok" else "partial" if row.status == "partial" else "failed",
             video_id=row.video_id,
             duration_s=self.plan.name.duration_s,
-            rows={table: getattr(row, f"rows_{table}") or 0 for table in PARTITIONED}
-            if row.succeeded
-            else {},
+            rows=row.rows if row.succeeded else {},
             seconds=dict(row.seconds),
             frames_failed=row.frames_failed or 0,
             gaps=tuple(row.gaps),

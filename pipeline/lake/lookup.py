@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, QueryBuilder
 
 from pipeline.errors import GoneError
-from pipeline.lake import schema
 from pipeline.lake.layout import sort_rows
 from pipeline.lake.location import Location
 from pipeline.lake.records import DROPPED, ENDED, Analysis, VideoName
+from pipeline.lake.schema import STAGES, TABLES
 from pipeline.lake.tables import Lake
 from pipeline.retry import patiently
 
@@ -28,18 +28,10 @@ _BATCH_ROWS = 10_000
 _MAX_KEYS = 500  # more are looked up by reading the key column whole
 
 SMALL = {
-    name: pa.schema([field for field in schema.TABLES[name] if field.name != "thumbnail"])
+    name: pa.schema([field for field in TABLES[name] if field.name != "thumbnail"])
     for name in ("videos", "analyses")
 }
 """What is read of rows that are looked up: the pictures of many names would fill the memory."""
-
-_STAGES = {
-    "frames": schema.FRAMES,
-    "detections": schema.DETECTIONS,
-    "tracks": schema.TRACKS,
-    "objects": schema.OBJECTS,
-    "events": schema.EVENTS,
-}
 
 
 @dataclass(frozen=True)
@@ -207,7 +199,7 @@ def read_rows(
     Yields:
         Tables of the stage's schema, none empty.
     """
-    stage = _STAGES[name]
+    stage = STAGES[name]
     chosen = pa.schema([stage.field(column) for column in columns or stage.names])
     snapshot = lake.table(name)
 
@@ -268,7 +260,7 @@ def run_sql(
 def _select(name: str, snapshot: DeltaTable, columns: Sequence[str], where: str) -> pa.Table:
     listed = ", ".join(f'"{column}"' for column in columns)
     rows = run_sql(snapshot, name, f"SELECT {listed} FROM {name} WHERE {where}")
-    return rows.cast(pa.schema([schema.TABLES[name].field(column) for column in columns]))
+    return rows.cast(pa.schema([TABLES[name].field(column) for column in columns]))
 
 
 def _filtered(name: str, snapshot: DeltaTable, key: str, values: pa.Array) -> pa.Table:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.lake.schema import ANALYSES, TABLES, VIDEOS
+from pipeline.lake.schema import ANALYSES, PARTITIONED, TABLES, VIDEOS
 
 SUCCESS = ("ok", "partial")
 ENDED = (*SUCCESS, "failed")
@@ -72,6 +72,11 @@ class Analysis:
     @property
     def succeeded(self) -> bool:
         return self.status in SUCCESS
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Number of rows by table."""
+        return {table: getattr(self, f"rows_{table}") or 0 for table in PARTITIONED}
 
     @property
     def failed(self) -> bool:

@@ -115,6 +115,17 @@ EVENTS = _schema(
 )
 
 
+STAGES = {
+    "frames": FRAMES,
+    "detections": DETECTIONS,
+    "tracks": TRACKS,
+    "objects": OBJECTS,
+    "events": EVENTS,
+}
+"""Table to the rows that its stage hands over."""
+
+PARTITIONED = tuple(STAGES)
+
 # -- the tables of the lake --------------------------------------------------------------------------------
 
 
@@ -133,10 +144,7 @@ GAP = pa.struct(
 )
 
 VIDEOS = _schema(
-    _PLACE[0],
-    _PLACE[1],
-    _PLACE[2],
-    _PLACE[3],
+    *_PLACE,
     ("uri", pa.string(), "name under which the content was seen, without query string"),
     ("etag", pa.string(), "version of the object: ETag, or size and time of change of a local file"),
     ("size_bytes", pa.int64(), "bytes"),
@@ -229,8 +237,6 @@ def written(name: str) -> pa.Schema:
     """
     return pa.schema([field.remove_metadata() for field in TABLES[name]])
 
-
-PARTITIONED = ("frames", "detections", "tracks", "objects", "events")
 
 # -- the staging file: a perceived segment ------------------------------------------------------------------
 

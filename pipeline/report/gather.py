@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from pipeline.config import Config, Rule
 from pipeline.errors import UsageError
-from pipeline.lake import schema
 from pipeline.lake.current import BASE, RUN
 from pipeline.lake.lookup import SMALL, pictures_sql, quoted
 from pipeline.lake.query import Reading
+from pipeline.lake.schema import STAGES, TABLES
 from pipeline.report.motion import hold_s
 from pipeline.sources import name_of
 
@@ -179,8 +179,7 @@ def stored(
         order: columns by which the rows are sorted, in SQL.
         columns: of the lake's table; by default those of the stage's schema.
     """
-    stage: pa.Schema = getattr(schema, name.upper())
-    table = schema.TABLES[name]
+    stage, table = STAGES[name], TABLES[name]
     chosen = stage if columns is None else pa.schema([table.field(column) for column in columns])
     if analysis is None:
         return chosen.empty_table()
