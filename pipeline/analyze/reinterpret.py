@@ -27,7 +27,7 @@ from pipeline.analyze.trial import stored_events, try_out
 from pipeline.config import Config, PerceiveConfig, VideoConfig
 from pipeline.errors import StorageError
 from pipeline.lake import Lake
-from pipeline.lake.lookup import SMALL, History, histories
+from pipeline.lake.lookup import SMALL, History, column_list, histories
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis, VideoName
 from pipeline.lake.vectors import runs_without
@@ -132,8 +132,7 @@ def _known(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(lake: Lake, view: str, columns: Sequence[str]) -> pa.Table:
-    listed = ", ".join(f'"{column}"' for column in columns)
-    return query(str(lake.location), f"SELECT {listed} FROM {view}")
+    return query(str(lake.location), f"SELECT {column_list(columns)} FROM {view}")
 
 
 def _of_cameras(rows: pa.Table, pattern: str) -> pa.Table:

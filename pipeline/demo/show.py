@@ -14,8 +14,9 @@ from pipeline.analyze import Options, Reporter, analyze
 from pipeline.config import load
 from pipeline.demo.render import render_demo
 from pipeline.demo.truth import DemoTruth, demo_rules
-from pipeline.lake import schema
+from pipeline.lake.lookup import column_list
 from pipeline.lake.query import query
+from pipeline.lake.schema import STAGES
 from pipeline.outputs import check_folder
 from pipeline.report.clip import annotate
 from pipeline.report.timeline import timeline_picture
@@ -96,11 +97,10 @@ def _lap(watch: dict[str, float], stage: str, began: float) -> float:
 
 
 def _rows(lake: Path, table: str, video_id: str | None) -> pa.Table:
-    stage: pa.Schema = getattr(schema, table.upper())
+    stage = STAGES[table]
     order = {"tracks": "sample, track_id", "objects": "track_id", "events": "t_start, label"}[table]
-    columns = ", ".join(f'"{name}"' for name in stage.names)
-    found = query(str(lake), f"SELECT {columns} FROM {table} WHERE video_id = '{video_id}' ORDER BY {order}")
-    return found.cast(stage)
+    sql = f"SELECT {column_list(stage.names)} FROM {table} WHERE video_id = '{video_id}' ORDER BY {order}"
+    return query(str(lake), sql).cast(stage)
 
 
 def _scene(video: Path) -> Any:

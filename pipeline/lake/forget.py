@@ -27,7 +27,7 @@ from pipeline.config import LakeConfig
 from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
 from pipeline.ids import digest
 from pipeline.lake.location import Version
-from pipeline.lake.lookup import quoted, run_sql
+from pipeline.lake.lookup import literals, quoted, run_sql
 from pipeline.lake.query import query
 from pipeline.lake.records import Analysis
 from pipeline.lake.rewrite import adds, remove
@@ -101,7 +101,7 @@ def forget(
     if deny and not wanted.contents:
         what = f"the content of {name} was never noted: no worker came to its end"
         raise UsageError(what, remedy="it cannot be denied; forget it without that")
-    listed = _listed(wanted.videos)
+    listed = literals(wanted.videos)
     _check_idle(_attempts(lake, listed), datetime.now(UTC) - timedelta(hours=settings.grace_h))
     counts = _count(lake, listed)
     size = _size(lake, wanted.dates, counts)
@@ -126,7 +126,7 @@ def forget(
 
 def _remove(lake: Lake, wanted: _Wanted, receipt: Receipt) -> None:
     """Remove everything, fill in the receipt, and look whether anything is left."""
-    videos, listed, folders = wanted.videos, _listed(wanted.videos), {f"date={on}" for on in wanted.dates}
+    videos, listed, folders = wanted.videos, literals(wanted.videos), {f"date={on}" for on in wanted.dates}
     for name in PARTITIONED:
         for on in _dates(lake, name, listed):  # what others write to other dates is then no matter
             remove(lake, name, f"date = '{on}' AND video_id IN ({listed})")
@@ -194,9 +194,9 @@ def _look_up(lake: Lake, name: str, note: bytes | None) -> _Wanted:
     if not found:
         raise UsageError(f"lake {lake.location} knows no video {name}", remedy="see `select uri from videos`")
     videos = sorted(found)
-    sql = f"SELECT DISTINCT uri, content_id FROM videos WHERE video_id IN ({_listed(videos)})"
+    sql = f"SELECT DISTINCT uri, content_id FROM videos WHERE video_id IN ({literals(videos)})"
     named = _answer(lake, "videos", sql).to_pylist()
-    attempts = _attempts(lake, _listed(videos))
+    attempts = _attempts(lake, literals(videos))
     return _Wanted(
         sorted({row["uri"] for row in named} | {row.uri for row in attempts} | set(begun.names)),
         videos,
@@ -208,10 +208,6 @@ def _look_up(lake: Lake, name: str, note: bytes | None) -> _Wanted:
 
 def _answer(lake: Lake, name: str, sql: str) -> pa.Table:
     return lake.ask(name, lambda snapshot: run_sql(snapshot, name, sql))
-
-
-def _listed(videos: list[str]) -> str:
-    return ", ".join(map(quoted, videos))
 
 
 def _attempts(lake: Lake, listed: str) -> list[Analysis]:

@@ -170,7 +170,7 @@ def pictures_sql(table: str, names: Iterable[tuple[str, str]]) -> str | None:
     wanted = set(names)
     if not wanted:
         return None
-    uris, contents = (", ".join(map(quoted, sorted(set(keys)))) for keys in zip(*wanted, strict=True))
+    uris, contents = (literals(sorted(set(keys))) for keys in zip(*wanted, strict=True))
     where = f"thumbnail IS NOT NULL AND uri IN ({uris}) AND content_id IN ({contents})"
     return f"SELECT content_id, thumbnail FROM {table} WHERE {where}"
 
@@ -235,6 +235,16 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def literals(texts: Iterable[str]) -> str:
+    """Strings as SQL literals, with commas between."""
+    return ", ".join(map(quoted, texts))
+
+
+def column_list(names: Iterable[str]) -> str:
+    """The columns of a SELECT, in quotes, since some names are words of SQL."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
 def run_sql(
     snapshot: DeltaTable,
     name: str,
@@ -258,8 +268,7 @@ def run_sql(
 
 
 def _select(name: str, snapshot: DeltaTable, columns: Sequence[str], where: str) -> pa.Table:
-    listed = ", ".join(f'"{column}"' for column in columns)
-    rows = run_sql(snapshot, name, f"SELECT {listed} FROM {name} WHERE {where}")
+    rows = run_sql(snapshot, name, f"SELECT {column_list(columns)} FROM {name} WHERE {where}")
     return rows.cast(pa.schema([TABLES[name].field(column) for column in columns]))
 
 
@@ -275,8 +284,7 @@ def _filtered(name: str, snapshot: DeltaTable, key: str, values: pa.Array) -> pa
                 parts.append(part)
         return pa.concat_tables(parts)
 
-    listed = ", ".join(f'"{column}"' for column in wanted.names)
-    return run_sql(snapshot, name, f"SELECT {listed} FROM {name}", keep)
+    return run_sql(snapshot, name, f"SELECT {column_list(wanted.names)} FROM {name}", keep)
 
 
 def _lookup(
@@ -289,8 +297,7 @@ def _lookup(
     def on(found: DeltaTable) -> pa.Table:
         if len(values) > _MAX_KEYS:
             return _filtered(name, found, key, pa.array(values, pa.string()))
-        keys = ", ".join(quoted(value) for value in values)
-        return _select(name, found, SMALL[name].names, f"{key} IN ({keys})")
+        return _select(name, found, SMALL[name].names, f"{key} IN ({literals(values)})")
 
     rows = on(snapshot) if snapshot else lake.ask(name, on)
     for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):

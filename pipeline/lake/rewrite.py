@@ -15,7 +15,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.errors import ConflictError, StorageError
 from pipeline.lake.layout import ORDER, VECTORS, writer_properties
-from pipeline.lake.lookup import quoted, run_sql
+from pipeline.lake.lookup import literals, run_sql
 from pipeline.lake.schema import TABLES, written
 from pipeline.lake.tables import AFTER_COMMIT, Lake
 from pipeline.lake.vectors import without_vectors
@@ -138,7 +138,8 @@ def _in_order(
             return reader.submit(run_sql, snapshot, name, sql).result()
 
         for group in _groups(runs, limit):
-            videos, run_ids = _listed([run.video_id for run in group]), _listed([run.run_id for run in group])
+            videos = literals(sorted({run.video_id for run in group}))
+            run_ids = literals(sorted({run.run_id for run in group}))
             where = f"\"date\" = DATE '{on}' AND video_id IN ({videos}) AND run_id IN ({run_ids})"
             long = sum(run.rows for run in group) > limit and "sample" in TABLES[name].names
             for part in _ranges(name, where, limit, ask) if long else [where]:
@@ -180,10 +181,6 @@ def _groups(runs: Sequence[RunRows], limit: int) -> Iterator[list[RunRows]]:
         held += run.rows
     if group:
         yield group
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(sorted({quoted(key) for key in keys}))
 
 
 def adds(snapshot: DeltaTable) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipeline.config import Config, Rule
 from pipeline.errors import UsageError
 from pipeline.lake.current import BASE, RUN
-from pipeline.lake.lookup import SMALL, pictures_sql, quoted
+from pipeline.lake.lookup import SMALL, column_list, literals, pictures_sql, quoted
 from pipeline.lake.query import Reading
 from pipeline.lake.schema import STAGES, TABLES
 from pipeline.report.motion import hold_s
@@ -102,12 +102,11 @@ def find(lake: str | Reading, wanted: str) -> tuple[str, Row | None]:
         UsageError: nothing is called so, or more than one thing.
     """
     wanted = name_of(wanted)  # a signed address, too, whose query is not to be told
-    names = {wanted, os.path.abspath(wanted)}
-    listed = ", ".join(quoted(name) for name in sorted(names))
+    names = literals(sorted({wanted, os.path.abspath(wanted)}))
     begin, end = f"starts_with({{}}, {quoted(wanted)})", f"ends_with(uri, {quoted('/' + wanted)})"
     short = len(wanted) >= 8
     asked = [
-        f"SELECT DISTINCT video_id FROM videos WHERE uri IN ({listed}) OR video_id = {quoted(wanted)}",
+        f"SELECT DISTINCT video_id FROM videos WHERE uri IN ({names}) OR video_id = {quoted(wanted)}",
         f"SELECT DISTINCT video_id FROM videos WHERE {end}"
         + (f" OR {begin.format('video_id')}" if short else ""),
     ]
@@ -144,8 +143,7 @@ def gather(lake: str | Reading, video_id: str, wanted: str | None = None) -> Rec
     ask, mine = Reading.of(lake), f"WHERE video_id = {quoted(video_id)}"
     current = _rows(ask, f"SELECT * FROM analyses_current {mine}")
     analysis = current[0] if current else None
-    columns = ", ".join(f'"{column}"' for column in SMALL["videos"].names)
-    names = _rows(ask, f"SELECT {columns} FROM videos {mine} ORDER BY uri")
+    names = _rows(ask, f"SELECT {column_list(SMALL['videos'].names)} FROM videos {mine} ORDER BY uri")
     since = analysis["revision"] if analysis else 0
     failures = _rows(
         ask, f"SELECT * FROM analyses {mine} AND status = 'failed' AND revision > {since} ORDER BY revision"
@@ -183,7 +181,7 @@ def stored(
     chosen = stage if columns is None else pa.schema([table.field(column) for column in columns])
     if analysis is None:
         return chosen.empty_table()
-    listed = ", ".join(f'"{column}"' for column in chosen.names)
+    listed = column_list(chosen.names)
     run = f"video_id = {quoted(analysis['video_id'])} AND run_id = {quoted(analysis[RUN[name]])}"
     # Older programs could leave an analysis of another date than its rows.
     for where in (f"{run} AND \"date\" = DATE '{analysis['date']}'", run):

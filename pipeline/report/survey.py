@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from pipeline.lake.lookup import quoted
+from pipeline.lake.lookup import literals
 from pipeline.lake.query import Reading
 from pipeline.report.gather import pictures
 
@@ -121,9 +121,9 @@ def _chosen(ask: Reading, choice: Choice) -> str:
     if choice.on is not None:
         parts.append(f"\"date\" = DATE '{choice.on}'")
     if choice.camera != "*":
-        cameras: Sequence[str | None] = ask("SELECT DISTINCT camera FROM videos")["camera"].to_pylist()
-        wanted = [name for name in cameras if name and fnmatch.fnmatchcase(name, choice.camera)]
-        parts.append(f"camera IN ({', '.join(map(quoted, wanted))})" if wanted else "FALSE")
+        cameras = ask("SELECT DISTINCT camera FROM videos")["camera"]
+        wanted = [name for name in cameras.to_pylist() if name and fnmatch.fnmatchcase(name, choice.camera)]
+        parts.append(f"camera IN ({literals(wanted)})" if wanted else "FALSE")
     return " AND ".join(parts)
 
 
