@@ -21,10 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipeline.config import LakeConfig
-from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
+from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.ids import digest
 from pipeline.lake.location import Version
 from pipeline.lake.lookup import literals, quoted, run_sql
@@ -285,13 +284,9 @@ def _shorten_log(lake: Lake, name: str) -> int:
 def _check_pointed(lake: Lake, name: str) -> DeltaTable:
     """The table, check-pointed after a commit of no rows: that of the removal names the video."""
     snapshot, nothing = lake.table(name), written(name).empty_table()
-    try:
+    with lake.committing(name, "cannot be check-pointed"):
         write_deltalake(snapshot, nothing, mode="append", post_commithook_properties=AFTER_COMMIT)
         snapshot.create_checkpoint()
-    except CommitFailedError as exc:
-        raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
-    except (DeltaError, OSError) as exc:
-        raise lake.location.failure(f"{lake.named(name)} cannot be check-pointed", exc) from exc
     return snapshot
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
 
-from pipeline.errors import ConflictError, StorageError
+from pipeline.errors import StorageError
 from pipeline.lake.layout import ORDER, VECTORS, writer_properties
 from pipeline.lake.lookup import literals, run_sql
 from pipeline.lake.schema import TABLES, written
@@ -109,7 +108,7 @@ def _overwrite(
     Commits since then that cannot concern the predicate, by their partitions and statistics, are passed over.
     """
     lake.let_go(name)
-    try:
+    with lake.committing(name, "cannot be written"):
         write_deltalake(
             snapshot,
             rows,
@@ -119,10 +118,6 @@ def _overwrite(
             writer_properties=writer_properties(name),
             post_commithook_properties=AFTER_COMMIT,
         )
-    except CommitFailedError as exc:
-        raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
-    except (DeltaError, OSError) as exc:
-        raise lake.location.failure(f"{lake.named(name)} cannot be written", exc) from exc
     lake.location.sync_commit(name, snapshot.version())
 
 

@@ -6,8 +6,8 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -194,6 +194,21 @@ class Lake:
         """A table, as errors name it."""
         return f"table {name} of lake {self.location}"
 
+    @contextmanager
+    def committing(self, name: str, failure: str) -> Iterator[None]:
+        """Translate deltalake's errors of a commit to a table.
+
+        Raises:
+            ConflictError: another writer was faster.
+            StorageError: any other error; its message is the table and `failure`.
+        """
+        try:
+            yield
+        except CommitFailedError as exc:
+            raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
+        except (DeltaError, OSError) as exc:
+            raise self.location.failure(f"{self.named(name)} {failure}", exc) from exc
+
     def _table(self, name: str) -> DeltaTable:
         try:
             return DeltaTable(self.location.table(name), storage_options=self.location.storage_options)
@@ -247,7 +262,7 @@ class Lake:
 
     def _write(self, target: DeltaTable, name: str, rows: pa.Table, commit: CommitProperties) -> None:
         kept = self._kept.pop(name, None)
-        try:
+        with self.committing(name, "cannot be written"):
             write_deltalake(
                 target,
                 rows,
@@ -259,10 +274,6 @@ class Lake:
             self.location.sync_commit(name, target.version())
             if kept is not None and kept.snapshot is target:
                 self._kept[name] = kept  # it is at its own commit now
-        except CommitFailedError as exc:
-            raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
-        except (DeltaError, OSError) as exc:
-            raise self.location.failure(f"{self.named(name)} cannot be written", exc) from exc
         if name not in PARTITIONED and target.version() % _MERGED_EVERY == 0:
             self._merge(name)
 
@@ -353,7 +364,7 @@ class Lake:
 
     def _extend_table(self, name: str) -> None:
         target = self.table(name)
-        try:
+        with self.committing(name, "cannot be extended"):
             if missing := lacking(target, name):
                 fields = Schema.from_arrow(pa.schema(missing)).fields
                 target.alter.add_columns(fields, post_commithook_properties=AFTER_COMMIT)
@@ -361,10 +372,6 @@ class Lake:
             target.alter.set_table_properties(
                 properties, raise_if_not_exists=False, post_commithook_properties=AFTER_COMMIT
             )
-        except CommitFailedError as exc:
-            raise ConflictError(f"another writer committed to {name} first", remedy=str(exc)) from exc
-        except (DeltaError, OSError) as exc:
-            raise self.location.failure(f"{self.named(name)} cannot be extended", exc) from exc
 
 
 def _goes_along(kept: _Kept) -> bool:
