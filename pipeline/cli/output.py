@@ -60,7 +60,10 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
 
 
 def _text(rows: pa.Table, form: Format) -> str:
-    return {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](_in_microseconds(rows))
+    from pipeline.lake.types import with_types
+
+    rows = with_types(rows, _microseconds, safe=False)
+    return {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](rows)
 
 
 def _check_names(fields: Iterable[pa.Field], what: str) -> None:
@@ -76,15 +79,8 @@ def _check_names(fields: Iterable[pa.Field], what: str) -> None:
             _check_names(field.type, f"two fields of {field.name}")
 
 
-def _in_microseconds(rows: pa.Table) -> pa.Table:
-    """The same with nanoseconds cut off: Python's times have none."""
-    import pyarrow as pa
-
-    schema = pa.schema([field.with_type(_microseconds(field.type)) for field in rows.schema])
-    return rows if schema.equals(rows.schema) else rows.cast(schema, safe=False)
-
-
 def _microseconds(kind: pa.DataType) -> pa.DataType:
+    """The type without nanoseconds: Python's times have none."""
     import pyarrow as pa
 
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
@@ -95,12 +91,6 @@ def _microseconds(kind: pa.DataType) -> pa.DataType:
         return pa.time64("us")
     if pa.types.is_dictionary(kind):
         return _microseconds(kind.value_type)
-    if pa.types.is_map(kind):
-        return pa.map_(_microseconds(kind.key_type), _microseconds(kind.item_type))
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_microseconds(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_microseconds(field.type)) for field in kind])
     return kind
 
 

@@ -16,6 +16,7 @@ from pipeline.errors import GoneError, UsageError
 from pipeline.lake.current import BASE, current_views, timestamp
 from pipeline.lake.reach import whole_since
 from pipeline.lake.tables import Lake, lacking
+from pipeline.lake.types import with_types
 from pipeline.retry import again, patiently
 
 _STORAGE_SIGNS = ("object store error", "parquet error", "object at location")
@@ -83,7 +84,7 @@ class Reading:
     def __call__(self, sql: str) -> pa.Table:
         """Answer one query; errors are those of `query`."""
         check_reads(sql)
-        return plain_strings(_interruptibly(lambda: again(lambda: self._answer(sql))))
+        return with_types(_interruptibly(lambda: again(lambda: self._answer(sql))), _plain)
 
     def _answer(self, sql: str) -> pa.Table:
         lake = self._opened()
@@ -153,12 +154,6 @@ def check_reads(sql: str) -> None:
         raise UsageError("a query only reads", got=got, remedy="begin with SELECT or WITH")
 
 
-def plain_strings(table: pa.Table) -> pa.Table:
-    """The same with string views, which many programs do not read, as strings."""
-    schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema])
-    return table if schema.equals(table.schema) else table.cast(schema)
-
-
 def _mentioned(sql: str) -> list[str]:
     """The tables that a query may need, `analyses` first; opening the others would only take time."""
     words = set(re.findall(r"\w+", sql.lower()))
@@ -211,14 +206,9 @@ def _first_words(sql: str, count: int) -> list[str]:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
+    """Strings for string views, which many programs do not read."""
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_binary_view(kind):
         return pa.binary()
-    if pa.types.is_map(kind):
-        return pa.map_(_plain(kind.key_type), _plain(kind.item_type))
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     return kind
