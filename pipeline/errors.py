@@ -17,6 +17,9 @@ A message has up to four parts: what failed, on which video and time, the value 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MareyError(Exception):
     """A failure told in one line: `what`, then `got` if a value was met, then `remedy`.
@@ -90,3 +93,12 @@ class GoneError(StorageError):
 
 class TransientError(StorageError):
     code = "transient"
+
+
+@contextmanager
+def os_errors_as(kind: type[MareyError], what: str) -> Iterator[None]:
+    """Raise a `kind` with the message `what` and the system's reason in place of an OSError."""
+    try:
+        yield
+    except OSError as exc:
+        raise kind(what, remedy=exc.strerror or str(exc)) from exc

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import InputError, SourceError, StorageError, UsageError
+from pipeline.errors import InputError, SourceError, StorageError, UsageError, os_errors_as
 
 MOT = pa.schema(
     [
@@ -139,10 +139,8 @@ def write_mot(path: Path, tracks: pa.Table) -> None:
         f"{sample + 1},{number},{x1:.2f},{y1:.2f},{x2 - x1:.2f},{y2 - y1:.2f},{score:.4f},-1,-1,-1\n"
         for sample, number, x1, y1, x2, y2, score in zip(*columns, strict=True)
     ]
-    try:
+    with os_errors_as(StorageError, f"{path} cannot be written"):
         path.write_text("".join(lines), encoding="utf-8")
-    except OSError as exc:
-        raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def read_seqinfo(near: Path) -> SequenceInfo | None:

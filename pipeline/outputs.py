@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, os_errors_as
 
 
 def check_folder(path: Path) -> None:
@@ -18,12 +18,10 @@ def check_folder(path: Path) -> None:
     Raises:
         UsageError: they cannot.
     """
-    try:
+    with os_errors_as(UsageError, f"{path} cannot be written"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as exc:
-        raise UsageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def check_place(path: Path) -> None:

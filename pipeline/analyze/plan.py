@@ -11,7 +11,7 @@ from pipeline.analyze.outcome import Options
 from pipeline.analyze.probing import probe
 from pipeline.analyze.tools import Ids, Tools
 from pipeline.config import Config
-from pipeline.errors import MareyError, SourceError
+from pipeline.errors import MareyError, SourceError, os_errors_as
 from pipeline.ids import content_id, new_run_id, video_id
 from pipeline.lake import Lake
 from pipeline.lake.lookup import History, find_perceptions, histories, known_videos, met
@@ -332,10 +332,8 @@ def _dated(name: VideoName, history: History) -> VideoName:
 def _hash(source: Source) -> str:
     if source.path is None:
         raise ValueError(f"{source.uri} is not spooled")
-    try:
+    with os_errors_as(SourceError, f"{source.uri} cannot be read"):
         return content_id(source.path)
-    except OSError as exc:
-        raise SourceError(f"{source.uri} cannot be read", remedy=exc.strerror or str(exc)) from exc
 
 
 def _last_failure(plan: VideoPlan) -> Analysis | None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from models.training.coco import read_coco
 from models.training.pictures import check_size
 from pipeline.config import PerceiveConfig
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, os_errors_as
 from pipeline.media.letterbox import Letterbox
 from pipeline.perceive import Perceiver, displayed
 
@@ -60,10 +60,8 @@ def write_detections(path: Path, detections: Sequence[Detection]) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    try:
+    with os_errors_as(UsageError, f"{path} cannot be written"):
         path.write_text(json.dumps(list(detections)), encoding="utf-8")
-    except OSError as exc:
-        raise UsageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def detect_images(

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, os_errors_as
 from pipeline.evaluate.detector import Detection, evaluations
 from pipeline.report.palette import Colour, Picture, tag
 
@@ -71,13 +71,11 @@ def write_report(folder: Path, truth: dict[str, Any], detections: Sequence[Detec
     Raises:
         UsageError: the folder cannot be written, or matplotlib is not installed.
     """
-    try:
+    with os_errors_as(UsageError, f"{folder} cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
         _draw_curves(folder / "curves.png", truth, detections)
         sheet = _sheet(mistakes(truth, detections, 4 * _COLUMNS), truth, images)
         cv2.imwrite(str(folder / "mistakes.png"), sheet[..., ::-1])
-    except OSError as exc:
-        raise UsageError(f"{folder} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def _draw_curves(path: Path, truth: dict[str, Any], detections: Sequence[Detection]) -> None:

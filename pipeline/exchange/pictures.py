@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from pipeline.errors import MediaError, SourceError, StorageError, UsageError
+from pipeline.errors import MediaError, SourceError, StorageError, UsageError, os_errors_as
 from pipeline.lake.query import Reading
 from pipeline.media.container import Limits
 from pipeline.media.pyav_reader import PyavReader
@@ -89,11 +89,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    try:
+    with os_errors_as(StorageError, f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    except OSError as exc:
-        raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def write_pictures(record: Record, wanted: Mapping[float, Path]) -> None:

@@ -9,14 +9,13 @@ import secrets
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import ConflictError, GoneError, StorageError, UsageError
+from pipeline.errors import ConflictError, GoneError, StorageError, UsageError, os_errors_as
 
 # deltalake takes every path for a URL: it decodes %41, turns \ into /, and panics on the others.
 _UNSAFE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\\x00-\x1f\x7f]")
@@ -179,10 +178,10 @@ class Directory(Location):
         except FileExistsError as exc:
             raise StorageError(f"lake {self} is not a directory", remedy="give a directory") from exc
         except OSError as exc:
-            raise StorageError(f"lake {self} cannot be written", remedy=_reason(exc)) from exc
+            raise StorageError(f"lake {self} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
     def exists(self) -> bool:
-        with _told(f"lake {self} cannot be read"):
+        with os_errors_as(StorageError, f"lake {self} cannot be read"):
             return self.path.is_dir()
 
     def sync_commit(self, table: str, version: int) -> None:
@@ -201,7 +200,7 @@ class Directory(Location):
 
     def read(self, name: str) -> bytes | None:
         path = self.path / name
-        with _told(f"{path} cannot be read"):
+        with os_errors_as(StorageError, f"{path} cannot be read"):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -210,7 +209,7 @@ class Directory(Location):
     def create(self, name: str, data: bytes) -> bool:
         """Write under a name of our own, then link."""
         target = self.path / name
-        with _told(f"{target} cannot be written"):
+        with os_errors_as(StorageError, f"{target} cannot be written"):
             while True:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 own = target.parent / f".{secrets.token_hex(8)}.tmp"
@@ -234,19 +233,20 @@ class Directory(Location):
             if not isinstance(exc, FileNotFoundError):  # removed by another worker meanwhile
                 raise exc
 
-        with _told(f"{top} cannot be read"):
+        with os_errors_as(StorageError, f"{top} cannot be read"):
             below = [Path(at) / name for at, _, names in os.walk(top, onerror=failed) for name in names]
             return sorted(path.relative_to(top).as_posix() for path in below)
 
     def changed(self, folder: str) -> dict[str, datetime]:
         found: dict[str, datetime] = {}
         for name in self.names(folder):
-            with _told(f"{self.path / folder / name} cannot be read"), suppress(FileNotFoundError):
-                found[name] = datetime.fromtimestamp((self.path / folder / name).stat().st_mtime, UTC)
+            path = self.path / folder / name
+            with os_errors_as(StorageError, f"{path} cannot be read"), suppress(FileNotFoundError):
+                found[name] = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         return found
 
     def remove(self, name: str) -> None:
-        with _told(f"{self.path / name} cannot be removed"):
+        with os_errors_as(StorageError, f"{self.path / name} cannot be removed"):
             (self.path / name).unlink(missing_ok=True)
 
     def remove_folder(self, folder: str) -> None:
@@ -254,18 +254,6 @@ class Directory(Location):
 
     def __str__(self) -> str:
         return str(self.path)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise StorageError(what, remedy=_reason(exc)) from exc
-
-
-def _reason(exc: OSError) -> str:
-    return exc.strerror or str(exc)
 
 
 def _sync(path: Path) -> None:

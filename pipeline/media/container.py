@@ -12,7 +12,7 @@ from av.container import Flags, InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from pipeline.errors import MediaError, SourceError
+from pipeline.errors import MediaError, SourceError, os_errors_as
 from pipeline.media.damage import check_readable
 
 ALLOWED_FORMATS = (
@@ -82,10 +82,8 @@ def open_container(path: str | Path, limits: Limits) -> tuple[InputContainer, Vi
 
 
 def _check_file(path: str | Path) -> None:
-    try:
+    with os_errors_as(SourceError, f"{path} cannot be read"):
         status = os.stat(path)
-    except OSError as exc:
-        raise SourceError(f"{path} cannot be read", remedy=exc.strerror or str(exc)) from exc
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(f"{path} is not a regular file")
     if status.st_size == 0:

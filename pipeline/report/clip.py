@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from pipeline.config import Rule
-from pipeline.errors import MediaError, StorageError
+from pipeline.errors import MediaError, StorageError, os_errors_as
 from pipeline.media.container import Limits, undecodable
 from pipeline.media.info import VideoInfo
 from pipeline.media.pyav_reader import PyavReader
@@ -89,10 +89,8 @@ def annotate(
         frames: Iterator[Frame] = (event for event in reader.events() if isinstance(event, Frame))
         if span is not None:
             frames = _within(frames, span, reader.info.time_base)
-        try:
+        with os_errors_as(StorageError, f"{out_path} cannot be written"):
             return _write(out_path, reader.info, frames, overlay, progress)
-        except OSError as exc:
-            raise StorageError(f"{out_path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def _seek(video_path: Path, reader: PyavReader, origin: int, begin_s: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.errors import SourceError, StorageError, UsageError
+from pipeline.errors import SourceError, StorageError, UsageError, os_errors_as
 from pipeline.lake.query import Reading
 from pipeline.report import web
 from pipeline.report.clip import annotate
@@ -50,10 +50,8 @@ def write_clip(record: Record, event: Row, out: Path, *, around_s: float, drawn:
         raise SourceError(f"{record.video['uri']} is not at hand", remedy="copy it here", code="missing")
     span = (max(0.0, event["t_start"] - around_s), event["t_end"] + around_s)
     stem = out / _name(record, event)
-    try:
+    with os_errors_as(StorageError, f"{out} cannot be made"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StorageError(f"{out} cannot be made", remedy=exc.strerror or str(exc)) from exc
     if drawn:
         path = stem.with_name(stem.name + ".mp4")
         drawn_of = (record.tracks, record.events, record.rules)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, os_errors_as
 from pipeline.report import web
 from pipeline.report.gather import Record, Row
 from pipeline.report.packed import PIECE_S, Pieces, pack
@@ -91,11 +91,9 @@ def _video(record: Record, out: Path, copy: bool) -> str | None:
     if not copy:
         return quote(os.path.relpath(record.file, out.absolute()))
     target = out / f"video{record.file.suffix.lower()}"
-    try:
+    with os_errors_as(StorageError, f"{target} cannot be written"):
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(record.file, target)
-    except OSError as exc:
-        raise StorageError(f"{target} cannot be written", remedy=exc.strerror or str(exc)) from exc
     return quote(target.name)
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, os_errors_as
 from pipeline.report.motion import paths
 from pipeline.report.palette import (
     CLASS_COLOURS,
@@ -322,7 +322,5 @@ def _save(path: Path, picture: Picture) -> None:
     done, data = cv2.imencode(".png", picture[..., ::-1])
     if not done:
         raise StorageError(f"{path} cannot be encoded as PNG")
-    try:
+    with os_errors_as(StorageError, f"{path} cannot be written"):
         path.write_bytes(data.tobytes())
-    except OSError as exc:
-        raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc

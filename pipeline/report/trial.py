@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.config import Config, Rule
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, os_errors_as
 from pipeline.lake.query import Reading
 from pipeline.report.gather import pictures
 from pipeline.report.palette import RULE_COLOUR, Picture, fitted, tag, text_size, tint
@@ -151,10 +151,8 @@ def _draw_place(picture: Picture, rule: Rule, pixels: Any) -> None:
 
 
 def _write(path: Path, picture: Picture) -> None:
-    try:
+    with os_errors_as(StorageError, f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(
             cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
         )
-    except OSError as exc:
-        raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, os_errors_as
 from pipeline.outputs import whole
 from pipeline.report.palette import TALLEST, Picture, fitted
 
@@ -62,12 +62,10 @@ def write(path: Path, text: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    try:
+    with os_errors_as(StorageError, f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8", errors="replace")
-    except OSError as exc:
-        raise StorageError(f"{path} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
 def data_uri(picture: Picture, width_px: int = PICTURE_WIDTH_PX) -> str:
