@@ -36,7 +36,6 @@ STILL_VERSION = 2
 scenes is a part of the perception's where `still_threshold` is set."""
 
 _LENGTH = 32
-_CHUNK_BYTES = 1 << 20
 
 # These name files; what is in the files enters as a digest instead.
 _BY_DIGEST = {"perceive": ("weights", "detector"), "track": ("weights",), "events": ("models",)}
@@ -54,12 +53,9 @@ def digest(*parts: Any) -> str:
 
 
 def content_id(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, first 32 hex digits. Reads in pieces of 1 MiB."""
-    sha = hashlib.sha256()
+    """SHA-256 of a file's bytes, first 32 hex digits."""
     with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            sha.update(chunk)
-    return sha.hexdigest()[:_LENGTH]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_LENGTH]
 
 
 def video_id(content_id: str, camera: str | None, recorded_at: datetime | None) -> str:
