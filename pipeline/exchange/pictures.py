@@ -7,9 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -20,6 +18,7 @@ from pipeline.media.container import Limits
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.reader import Frame
 from pipeline.report.gather import Record, stored
+from pipeline.report.palette import jpeg
 
 JPEG_QUALITY = 95
 SAME_S = 1e-4
@@ -115,13 +114,8 @@ def write_pictures(record: Record, wanted: Mapping[float, Path]) -> None:
                 return
             if isinstance(event, Frame) and abs(float(event.ticks * info.time_base) - times[0]) < SAME_S:
                 path = wanted[times.pop(0)]
-                write_bytes(path, _jpeg(event.render(info.width_px, info.height_px)))
+                write_bytes(path, jpeg(event.render(info.width_px, info.height_px), JPEG_QUALITY))
     if times:
         raise MediaError(
             f"{record.video['uri']} has no frame at {times[0]:.3f} s", remedy="was the file replaced?"
         )
-
-
-def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
-    encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return encoded.tobytes()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.config import Rule
 from pipeline.report.motion import HOLD_S, Path, paths
-from pipeline.report.palette import EVENT_COLOUR, RULE_COLOUR, Colour, Picture, class_colour, tag, tint
+from pipeline.report.palette import EVENT_COLOUR, RULE_COLOUR, Colour, Picture, class_colour, tag, tint, trail
 
 TRAIL_S = 2.5
 CAPTION_S = 2.0
@@ -56,11 +56,23 @@ def _caption(row: Mapping[str, Any]) -> Caption:
 
 @dataclass(frozen=True)
 class Shape:
-    """A line or zone: points (N, 2) in pixels, and the names of the rules that look at it."""
+    """A line or zone: points (N, 2) in displayed pixels, and the names of the rules that look at it."""
 
-    pixels: npt.NDArray[np.int32]
+    points: npt.NDArray[np.float64]
     closed: bool
     names: list[str]
+
+
+def shapes(rules: Sequence[Rule], width: int, height: int) -> list[Shape]:
+    """The lines and zones of rules, each once, however many rules look at it."""
+    found: dict[tuple[Any, ...], Shape] = {}
+    for rule in rules:
+        points = rule.line or rule.zone
+        if points is not None:
+            scale = (width, height) if rule.units == "normalised" else (1, 1)
+            shape = Shape(np.array(points) * scale, rule.zone is not None, [])
+            found.setdefault((points, rule.units), shape).names.append(rule.name)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -92,17 +104,7 @@ class Overlay:
 
     @cached_property
     def _shapes(self) -> list[Shape]:
-        """The places of the rules, each once, however many rules look at it."""
-        size = np.array([self.width, self.height])
-        shapes: dict[tuple[Any, ...], Shape] = {}
-        for rule in self.rules:
-            points = rule.line or rule.zone
-            if points is not None:
-                scale = size if rule.units == "normalised" else np.ones(2)
-                pixels = np.round(np.array(points) * scale).astype(np.int32)
-                shape = shapes.setdefault((*points, rule.units), Shape(pixels, rule.zone is not None, []))
-                shape.names.append(rule.name)
-        return list(shapes.values())
+        return shapes(self.rules, self.width, self.height)
 
     @property
     def _thick(self) -> int:
@@ -122,16 +124,16 @@ class Overlay:
         for shape in self._shapes:
             happening = [name for name in shape.names if name in active]
             colour = EVENT_COLOUR if happening else RULE_COLOUR
+            pixels = np.round(shape.points).astype(np.int32)
             if shape.closed:
-                tint(picture, shape.pixels, colour, 0.2)
-            outline = shape.pixels.reshape(-1, 1, 2)
-            cv2.polylines(picture, [outline], shape.closed, colour, self._thick, cv2.LINE_AA)
-            x, y = shape.pixels[0].tolist()
+                tint(picture, pixels, colour, 0.2)
+            cv2.polylines(picture, [pixels.reshape(-1, 1, 2)], shape.closed, colour, self._thick, cv2.LINE_AA)
+            x, y = pixels[0].tolist()
             tag(picture, (happening or shape.names)[0], (x, y), self.letters, colour)
 
     def _draw_track(self, picture: Picture, path: Path, t: float, stirred: bool) -> None:
         colour = class_colour(path.label)
-        self._draw_trail(picture, path.trail(t, self.trail_s), colour)
+        trail(picture, path.trail(t, self.trail_s), colour, self._thick)
         found = path.at(t)
         if found is None:
             return
@@ -150,11 +152,6 @@ class Overlay:
             self.letters,
             EVENT_COLOUR if stirred else colour,
         )
-
-    def _draw_trail(self, picture: Picture, points: npt.NDArray[np.float64], colour: Colour) -> None:
-        if len(points) > 1:
-            fixed = np.round(points * 16).astype(np.int32).reshape(-1, 1, 2)
-            cv2.polylines(picture, [fixed], False, colour, self._thick, cv2.LINE_AA, 4)
 
     def _tell(self, picture: Picture, now: Sequence[Caption]) -> None:
         step, edge = round(44 * self.letters) + 4, self._thick * 4

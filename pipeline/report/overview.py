@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from pipeline.report import web
-from pipeline.report.palette import Picture, class_colour, colour_text, fitted
+from pipeline.report.palette import Picture, class_colour, colour_text, fitted, trail
 from pipeline.report.scene import first_picture, picture_of
 from pipeline.report.survey import GRID, PICTURE_TRIES, Rows, Survey
 
@@ -190,7 +190,5 @@ def paths_picture(paths: Iterable[Mapping[str, Any]], scene: Picture | None) -> 
             continue
         scale = np.array([width / row["width_px"], height / row["height_px"]])
         points = np.array([[point["x"], point["y"]] for point in row["trajectory"] or ()]).reshape(-1, 2)
-        if len(points) > 1:
-            fixed = np.round(points * scale * 16).astype(np.int32).reshape(-1, 1, 2)
-            cv2.polylines(picture, [fixed], False, class_colour(row["class"]), 1, cv2.LINE_AA, 4)
+        trail(picture, points * scale, class_colour(row["class"]), 1)
     return picture

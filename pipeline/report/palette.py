@@ -82,6 +82,18 @@ def tag(picture: Picture, text: str, at: tuple[int, int], scale: float, colour: 
     write(picture, text, (x + pad, y - pad - 1), scale, (16, 16, 20))
 
 
+def trail(picture: Picture, points: npt.NDArray[np.float64], colour: Colour, thickness: int) -> None:
+    """The way of an object: a line through points (N, 2), to a sixteenth of a pixel, in place."""
+    if len(points) > 1:
+        fixed = np.round(points * 16).astype(np.int32).reshape(-1, 1, 2)
+        cv2.polylines(picture, [fixed], False, colour, thickness, cv2.LINE_AA, 4)
+
+
+def jpeg(picture: Picture, quality: int) -> bytes:
+    """The picture as a JPEG file."""
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def tint(picture: Picture, polygon: npt.NDArray[np.int32], colour: Colour, share: float) -> None:
     """Mix a colour into a polygon (N, 2), in place."""
     height, width = picture.shape[:2]

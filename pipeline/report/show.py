@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.errors import StorageError, os_errors_as
 from pipeline.report import web
 from pipeline.report.gather import Record, Row
+from pipeline.report.overlay import shapes
 from pipeline.report.packed import PIECE_S, Pieces, pack
 from pipeline.report.palette import colour_text
 from pipeline.report.scene import scene_of
@@ -125,7 +126,10 @@ def page_data(
             for row in record.objects.select(["track_id", "class", "t_start", "t_end"]).to_pylist()
         ],
         "events": [event_data(row) for row in record.events.to_pylist()],
-        "shapes": shapes(record),
+        "shapes": [
+            {"points": shape.points.tolist(), "closed": shape.closed, "names": shape.names}
+            for shape in shapes(record.rules, width, height)
+        ],
         "counts": counts(record, names),
         "curves": [_curve(curve, record.duration_s) for curve in curves],
         "gaps": [[gap["t_start"], gap["t_end"]] for gap in (record.analysis or {}).get("gaps") or []],
@@ -147,21 +151,6 @@ def event_data(row: Mapping[str, Any]) -> dict[str, Any]:
         "t1": row["t_end"], "peak": row["t_peak"], "score": row["score"], "tracks": row["track_ids"] or [],
         "zone": row["zone"], "direction": row["direction"],
     }  # fmt: skip
-
-
-def shapes(record: Record) -> list[dict[str, Any]]:
-    """Lines and zones of the video's rules, in displayed pixels; each once with the names of its rules."""
-    width, height = record.size
-    found: dict[Any, dict[str, Any]] = {}
-    for rule in record.rules:
-        points = rule.line or rule.zone
-        if points is None:
-            continue
-        x, y = (width, height) if rule.units == "normalised" else (1, 1)
-        pixels = [[px * x, py * y] for px, py in points]
-        shape = {"points": pixels, "closed": rule.zone is not None, "names": []}
-        found.setdefault((rule.units, points), shape)["names"].append(rule.name)
-    return list(found.values())
 
 
 def counts(record: Record, names: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pipeline.report.palette import (
     class_colour,
     plain,
     text_size,
+    trail,
     write,
 )
 
@@ -173,8 +174,7 @@ def _with_paths(thumbnail: Picture, tracks: pa.Table) -> Picture:
     thick = max(1, round(picture.shape[0] / 220))
     for path in paths(tracks):
         feet = np.stack([(path.boxes[:, 0] + path.boxes[:, 2]) / 2, path.boxes[:, 3]], axis=1)
-        fixed = np.round(feet * 16).astype(np.int32).reshape(-1, 1, 2)
-        cv2.polylines(picture, [fixed], False, class_colour(path.label), thick, cv2.LINE_AA, 4)
+        trail(picture, feet, class_colour(path.label), thick)
     return picture
 
 

@@ -15,7 +15,7 @@ from pipeline.config import Config, Rule
 from pipeline.errors import StorageError, os_errors_as
 from pipeline.lake.query import Reading
 from pipeline.report.gather import pictures
-from pipeline.report.palette import RULE_COLOUR, Picture, fitted, tag, text_size, tint
+from pipeline.report.palette import RULE_COLOUR, Picture, fitted, jpeg, tag, text_size, tint
 from pipeline.report.scene import first_picture, picture_of
 from pipeline.report.survey import PICTURE_TRIES
 
@@ -153,6 +153,4 @@ def _draw_place(picture: Picture, rule: Rule, pixels: Any) -> None:
 def _write(path: Path, picture: Picture) -> None:
     with os_errors_as(StorageError, f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(
-            cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-        )
+        path.write_bytes(jpeg(picture, 85))

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.errors import StorageError, os_errors_as
 from pipeline.outputs import whole
-from pipeline.report.palette import TALLEST, Picture, fitted
+from pipeline.report.palette import TALLEST, Picture, fitted, jpeg
 
 PICTURE_WIDTH_PX = 960
 _JPEG_QUALITY = 80
@@ -73,6 +73,4 @@ def data_uri(picture: Picture, width_px: int = PICTURE_WIDTH_PX) -> str:
     height, width = picture.shape[:2]
     if width > width_px or height > TALLEST * width_px:
         picture = cv2.resize(picture, fitted(width, height, width_px), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    encoded = cv2.imencode(".jpg", picture[..., ::-1], quality)[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture, _JPEG_QUALITY)).decode("ascii")
