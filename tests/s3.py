@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import itertools
 import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from botocore.config import Config
 
 from pipeline import s3
 from tests.helpers import ROOT
+from tests.web import Quiet, serving
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def faulty(server: Server, seed: int, rate: float = 0.2) -> Iterator[Server]:
 def refusing(server: Server, answers: Mapping[str, tuple[int, str]]) -> Iterator[Server]:
     """The server behind a proxy that answers by an error, its status and code, where a path holds a word."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             for word, (status, code) in answers.items():
                 if word in self.path:
@@ -159,14 +158,5 @@ def refusing(server: Server, answers: Mapping[str, tuple[int, str]]) -> Iterator
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None: ...
-
-    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=proxy.serve_forever)
-    thread.start()
-    try:
-        yield server.behind(f"http://127.0.0.1:{proxy.server_port}")
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()
+    with serving(Handler) as address:
+        yield server.behind(address)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
 from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from pipeline.errors import SourceError, UsageError
 from pipeline.pool import pool
 from pipeline.sources import Missing, find, web
 from pipeline.weights import detector_path, weights_path
-from tests.s3 import free_port
+from tests.web import Quiet, serving
 
 
 @pytest.mark.parametrize(
@@ -156,22 +155,15 @@ def test_metadata_addresses(address: str, forbidden: bool) -> None:
 def redirecting() -> Iterator[str]:
     """A server that sends everybody elsewhere on itself."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             self.send_response(302)
             self.send_header("Location", "/elsewhere/secret.mp4")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as address:
+        yield address
 
 
 def test_redirects_are_held_to_the_list(redirecting: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,12 +213,8 @@ def test_a_detector_that_is_allowed_comes_with_its_description(
     (tmp_path / "my.x.onnx").write_bytes(b"network")
     (tmp_path / "my.x.toml").write_bytes(b"words")
     monkeypatch.setenv("MAREY_CACHE", str(tmp_path / "cache"))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/my.x.onnx{query}"
-        name = f"{address}#sha256={hashlib.sha256(b'network').hexdigest()}"
+    with serving(partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as address:
+        name = f"{address}/my.x.onnx{query}#sha256={hashlib.sha256(b'network').hexdigest()}"
         named = files(load(None, {"perceive.detector": name}))
         monkeypatch.setenv(allowed.VARIABLE, allowed.setting([allowed.sealed(uri) for uri in named]))
         assert detector_path(name).with_suffix(".toml").read_bytes() == b"words"
-        server.shutdown()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from tests.analyze.build import Ticking, ask, config, prepared, write_clip
 from tests.lake.build import RECORDED, finished, name_of, running, stage_rows
 from tests.lake.test_forget import holding
 from tests.s3 import Server, free_port
+from tests.web import Quiet, serving
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ class Hook:
         self.asked = 0
         hook = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(Quiet):
             def do_POST(self) -> None:
                 hook.asked += 1
                 message = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -59,10 +58,8 @@ class Hook:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/planted-token?key=planted-key"
+        self.handler = Handler
+        self.url = ""
 
     def status(self, camera: str | None) -> int:
         if self.stumbles:
@@ -74,12 +71,9 @@ class Hook:
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     made = Hook()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with serving(made.handler) as address:
+        made.url = f"{address}/planted-token?key=planted-key"
+        yield made
 
 
 def test_messages(folder: Path, tmp_path: Path, hook: Hook) -> None:

@@ -6,12 +6,10 @@ import fcntl
 import hashlib
 import resource
 import tempfile
-import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from pipeline.sources import Missing, Source, Spool, camera_and_time, find
 from pipeline.sources import bucket as on_s3
 from pipeline.sources import spool as spool_module
 from tests.s3 import Server, free_port, refusing
+from tests.web import Quiet, serving
 
 ODD_KEYS = (
     "cam 1/2025/03/01/a+b.mp4",
@@ -278,7 +277,7 @@ def test_copies_of_a_program_that_begins_are_left(
         assert kept.exists()
 
 
-class _Web(BaseHTTPRequestHandler):
+class _Web(Quiet):
     """A file behind a signature and a password, on a server that breaks off."""
 
     body = b"0123456789" * 100_000
@@ -323,19 +322,11 @@ class _Web(BaseHTTPRequestHandler):
             end = (start + end) // 2
         self.wfile.write(memoryview(self.body)[start:end])
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Web)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_Web) as address:
+        yield address.removeprefix("http://")
 
 
 def test_a_file_on_a_web_server(web: str, monkeypatch: pytest.MonkeyPatch) -> None:

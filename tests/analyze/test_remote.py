@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from pipeline.lake.compact import compact
 from pipeline.sources import Source, Spool
 from tests.analyze.build import LONG_S, ask, config, counts, rows, write_clip
 from tests.s3 import Server, refusing
+from tests.web import Quiet, serving
 
 
 @pytest.fixture
@@ -156,7 +155,7 @@ def test_inputs_that_cannot_be_read_cost_themselves_only(
 def stumbling() -> Iterator[str]:
     """A web server that answers who asks for one byte, and 503 who asks for more."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             probed = self.headers.get("Range") == "bytes=0-0"
             self.send_response(206 if probed else 503)
@@ -165,15 +164,8 @@ def stumbling() -> Iterator[str]:
             self.end_headers()
             self.wfile.write(b"x" * probed)
 
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as address:
+        yield address
 
 
 def test_rows_that_go_before_they_are_taken(

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.lake.test_forget import holding
 from tests.services import rest
 from tests.services.media import SAMPLE_FPS, tiny_settings, write_clip, write_weights
 from tests.services.wire import Wire, wire
+from tests.web import Quiet, serving
 
 TABLES = ("videos", "analyses", "configs", "frames", "detections", "tracks", "objects", "events")
 BOXES = "SELECT video_id, sample, x1, y1, x2, y2, class, score FROM detections ORDER BY sample, score, x1"
@@ -379,7 +379,7 @@ def signed(video: Path) -> Iterator[str]:
     """The address of a video on a web server that answers only to those who know its query."""
     body, query_string = video.read_bytes(), "sign=planted-key"
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             if self.path != f"/{video.name}?{query_string}":
                 self.send_error(403)
@@ -393,15 +393,8 @@ def signed(video: Path) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(sent)
 
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/{video.name}?{query_string}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as address:
+        yield f"{address}/{video.name}?{query_string}"
 
 
 def test_a_signed_address(prefect_api: str, footage: Path, settings: dict[str, Any], tmp_path: Path) -> None:
