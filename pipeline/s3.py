@@ -29,43 +29,33 @@ ATTEMPTS = 8
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _MISSING_KEYS = ("NoSuchKey", "404", "NotFound")
 
-_REASONS = {
-    "NoSuchBucket": "the bucket does not exist",
-    "AccessDenied": "access is denied: these credentials may not do this",
-    "403": "access is denied: these credentials may not do this",
-    "Forbidden": "access is denied: these credentials may not do this",
-    "AllAccessDisabled": "access is denied: the bucket is disabled",
-    "InvalidAccessKeyId": "the access key is not known there",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key",
-    "ExpiredToken": "the credentials have expired: renew them and run again",
-    "ExpiredTokenException": "the credentials have expired: renew them and run again",
-    "TokenRefreshRequired": "the credentials have expired: renew them and run again",
-    "RequestExpired": "the credentials have expired: renew them and run again",
-    "InvalidToken": "the session token is not accepted",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
-    "IllegalLocationConstraintException": "the bucket is in another region: set AWS_REGION",
-    "301": "the bucket is in another region: set AWS_REGION",
-    "InvalidObjectState": "it is in an archive: restore it first",
-    "InvalidBucketName": "the bucket's name is not allowed",
-    "SlowDown": "the server is overloaded: run again later",
-    "ServiceUnavailable": "the server is overloaded: run again later",
-    "503": "the server is overloaded: run again later",
-    "TooManyRequests": "the server is overloaded: run again later",
-    "Throttling": "the server is overloaded: run again later",
-    "RequestLimitExceeded": "the server is overloaded: run again later",
-    "BandwidthLimitExceeded": "the server is overloaded: run again later",
-    "429": "the server is overloaded: run again later",
-    "InternalError": "the server failed: run again later",
-    "500": "the server failed: run again later",
-    "RequestTimeout": "the server is overloaded: run again later",
-    "OperationAborted": "others keep writing the same object: run again",
-    "ConditionalRequestConflict": "others keep writing the same object: run again",
+_CODES = {
+    "the bucket does not exist": "NoSuchBucket",
+    "access is denied: these credentials may not do this": "AccessDenied Forbidden 403",
+    "access is denied: the bucket is disabled": "AllAccessDisabled",
+    "the access key is not known there": "InvalidAccessKeyId",
+    "the secret key does not fit the access key": "SignatureDoesNotMatch",
+    "the credentials have expired: renew them and run again": (
+        "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired"
+    ),
+    "the session token is not accepted": "InvalidToken",
+    "this machine's clock is wrong": "RequestTimeTooSkewed",
+    "the bucket is in another region: set AWS_REGION": (
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301"
+    ),
+    "it is in an archive: restore it first": "InvalidObjectState",
+    "the bucket's name is not allowed": "InvalidBucketName",
+    "the server is overloaded: run again later": (
+        "SlowDown ServiceUnavailable 503 TooManyRequests Throttling RequestLimitExceeded "
+        "BandwidthLimitExceeded RequestTimeout 429"
+    ),
+    "the server failed: run again later": "InternalError 500",
+    "others keep writing the same object: run again": "OperationAborted ConditionalRequestConflict",
 }
-_TRANSIENT = frozenset(reason for reason in _REASONS.values() if "run again" in reason) - {
-    _REASONS["ExpiredToken"]
-}
+"""Reason, as errors give it, to the codes and HTTP statuses of S3's answers."""
+
+_REASONS = {code: reason for reason, codes in _CODES.items() for code in codes.split()}
+_TRANSIENT = {reason for reason in _CODES if "run again" in reason} - {_REASONS["ExpiredToken"]}
 
 _NO_CREDENTIALS = "there are no usable credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
 _UNREACHABLE = "the server cannot be reached"
