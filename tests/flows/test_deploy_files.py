@@ -7,9 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from prefect.settings import Settings
 
 from flows.deploy import _is_closed
 from tests.helpers import ROOT
@@ -42,6 +45,18 @@ JOB = {
     },
 }
 """What prefect-kubernetes, `_get_base_job_manifest` in worker.py, wants of a manifest; 0.2 to 0.8 agree."""
+
+
+def test_the_server_in_a_container_may_unpack_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its program, where Prefect would, only root may write: the server had an API and no pages."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    [block] = re.findall(r"^ENV (.*?[^\\])$", text, re.S | re.M)
+    for name, value in (pair.split("=", 1) for pair in block.replace("\\\n", " ").split()):
+        if name.startswith("PREFECT_"):
+            monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.server.ui.static_directory == "/home/marey/.prefect/ui"
+    assert settings.home == Path("/home/marey/.prefect")
 
 
 def lacking(found: Any, wanted: Any, at: str = "") -> list[str]:
