@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,19 @@ def test_the_server_in_a_container_may_unpack_its_pages(monkeypatch: pytest.Monk
     settings = Settings()
     assert settings.server.ui.static_directory == "/home/marey/.prefect/ui"
     assert settings.home == Path("/home/marey/.prefect")
+
+
+@pytest.mark.parametrize(("file", "sign"), [("compose.yaml", ": "), ("README.md", "=")])
+def test_the_server_forgets_old_runs(file: str, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of itself Prefect keeps them, their logs and pictures for ever. It takes the settings as they stand."""
+    text = (ROOT / "deploy" / file).read_text(encoding="utf-8")
+    found = re.findall(rf'(PREFECT_SERVER_SERVICES_DB_VACUUM_\w+){sign}"?([\w,]+)', text)
+    assert len(found) == 2
+    for name, value in found:
+        monkeypatch.setenv(name, value)
+    vacuum = Settings().server.services.db_vacuum
+    assert {"events", "flow_runs"} <= vacuum.enabled_vacuum_types
+    assert vacuum.retention_period == timedelta(days=30)
 
 
 def lacking(found: Any, wanted: Any, at: str = "") -> list[str]:
