@@ -17,7 +17,7 @@ from pipeline.lake.records import Place, names_table, place_rows
 from pipeline.lake.tables import Lake
 from pipeline.report.survey import Choice, survey
 from tests.helpers import ROOT
-from tests.lake.build import analyse, finished, name_of, running
+from tests.lake.build import analyse, finished, name_of, running, stage_rows
 from tests.report.scenes import SECONDS, square_lake, square_rows
 
 PAGE = (ROOT / "docs/recipes/questions.md").read_text(encoding="utf-8")
@@ -117,3 +117,22 @@ def test_the_query_answers_its_question(lake: Path, number: int) -> None:
     else:
         assert {name: rows[0][name] for name in answer} == answer
     assert len(rows) == NUM_ROWS.get(number, len(rows))
+
+
+def test_who_stands_at_the_lower_edge_is_in_the_lowest_field(tmp_path: Path) -> None:
+    """Boxes reach the edge, and those between observations go beyond: that was a tenth row of fields."""
+    rows = stage_rows(samples=3, objects=1)
+    lower = {"x1": [10.0] * 3, "x2": [50.0] * 3, "y2": [360.0, 361.5, 320.0]}
+    rows["tracks"] = with_columns(rows["tracks"], lower)
+    rows["objects"] = with_columns(rows["objects"], {"mean_speed": [0.0]})
+    analyse(Lake.open(tmp_path), "v1", rows=rows, name={"width_px": 640, "height_px": 360})
+    found = query(tmp_path, QUESTIONS[6][1]).to_pylist()
+    fields = [{"field_x": 0.0, "field_y": 8.0, "boxes": 3}]
+    assert [{name: row[name] for name in fields[0]} for row in found] == fields
+
+
+def with_columns(table: pa.Table, columns: dict[str, list[float]]) -> pa.Table:
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+    return table
