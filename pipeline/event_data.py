@@ -339,9 +339,7 @@ def pieces(
         free &= ~_within(t, event)
         for run in _alone(t, event, events):
             found += [(part, event.label) for part in _parts(t, x, run, window_s)]
-    for run in _stretches(free):
-        found += [(part, None) for part in _parts(t, x, run, window_s)]
-    return found
+    return found + [(part, None) for run in _stretches(free) for part in _parts(t, x, run, window_s)]
 
 
 def _stretches(chosen: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
@@ -391,8 +389,7 @@ def examples(
         progress: called with the number of videos embedded and in all.
 
     Raises:
-        UsageError: the data cannot be used, or fewer than two sampled frames show an event, or do so
-            without one of another label; its row is named.
+        UsageError: the data cannot be used, or fewer than two frames show an event alone; its row is named.
         InputError: a video cannot be decoded.
     """
     if not data.is_file():
