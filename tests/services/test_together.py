@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.analyze.build import rows
+from tests.analyze.build import ask, rows
 from tests.s3 import Server
 from tests.services.together import Together, staged, two_workers
 
@@ -28,6 +28,9 @@ def test_two_workers_at_once_give_the_rows_of_one(site: Together) -> None:
     assert site.ended(site.submit(lake)) == "COMPLETED"
     assert site.helped(lake, "COMPLETED")  # the other worker has perceived some of it
     assert rows(lake) == site.whole
+    found = ask(lake, "SELECT attempt_id, status FROM analyses ORDER BY revision")
+    assert [row["status"] for row in found] == ["running", "ok"]  # the ranges' attempt is the analysis's
+    assert len({row["attempt_id"] for row in found}) == 1
 
 
 def test_a_killed_worker_costs_what_it_had_in_hand(site: Together) -> None:
