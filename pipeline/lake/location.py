@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -22,6 +23,9 @@ _UNSAFE = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]^|\\\x00-\x1f\x7f]")
 
 GONE = re.compile(r"Object at location .* not found", re.DOTALL)
 """How deltalake and DataFusion tell that a file is not there. A log tells of it, so it was."""
+
+_CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_LINKS = "its file system has no hard links, as FAT and exFAT have none: put it on another disk"
 
 _MOVED_ON = (
     (GONE, GoneError),
@@ -158,6 +162,23 @@ class Directory(Location):
     @property
     def storage_options(self) -> dict[str, str]:
         return {}
+
+    def failure(self, what: str, exc: Exception) -> StorageError:
+        error = super().failure(what, exc)
+        if type(error) is StorageError and self._lacks_links():
+            return StorageError(what, remedy=_NO_LINKS)
+        return error
+
+    def _lacks_links(self) -> bool:
+        """Whether files can be made here but not linked, by which deltalake and `create` replace no file."""
+        with suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, prefix=".") as file:
+            second = f"{file.name}.link"
+            try:
+                os.link(file.name, second)
+            except OSError as exc:
+                return exc.errno in _CANNOT_LINK
+            os.unlink(second)
+        return False
 
     def old_versions(self) -> list[Version]:
         return []  # a directory keeps none

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import socket
 import subprocess
 import sys
@@ -41,6 +43,26 @@ def test_files(place: str) -> None:
     here.remove_folder("a")
     assert here.names("a") == []
     assert here.create("a/b.bin", b"again")
+
+
+@pytest.mark.parametrize(
+    ("number", "named"), [(errno.EPERM, True), (errno.ENOTSUP, True), (errno.ENOSPC, False)]
+)
+def test_a_file_system_without_hard_links_is_named(
+    number: int, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As exFAT on most external disks: deltalake says of it that something is not permitted."""
+
+    def refuse(*names: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    here, said = Location.parse(tmp_path), "Unable to rename file"
+    assert str(here.failure("lake cannot be made", OSError(said))) == f"lake cannot be made: {said}"
+    monkeypatch.setattr(os, "link", refuse)
+    told = str(here.failure("lake cannot be made", OSError(said)))
+    assert ("its file system has no hard links" in told) == named
+    assert (said in told) != named
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_are_listed_while_folders_come_and_go(tmp_path: Path) -> None:
