@@ -9,7 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +29,16 @@ from pipeline.errors import StorageError, TransientError, UsageError
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.lookup import LOST
+from pipeline.lake.records import analyses_table, names_table
 from pipeline.sources import Source, bucket, find
 from pipeline.sqs import Queue
-from pipeline.uploads import Todo, sweep_once, todo, watch_queue, watch_sweep
+from pipeline.uploads import Todo, judge, sweep_once, todo, watch_queue, watch_sweep
 from pipeline.uploads import watch as watching
 from pipeline.uploads.notices import created
 from pipeline.uploads.sweep import Sweeper, is_being_written
 from tests.analyze.build import config, prepared
 from tests.helpers import ROOT
-from tests.lake.build import running
+from tests.lake.build import finished, name_of, running
 from tests.s3 import Server, refusing
 
 
@@ -120,6 +124,31 @@ def test_a_failure_is_one_under_every_name(tmp_path: Path) -> None:
     results = analyze([item.uri for item in found], lake, Config()).results
     assert [result.state for result in results] == ["failed"] * 4
     assert sweep_once([str(folder)], lake) == []
+
+
+def test_memory_does_not_grow_with_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep lists all names that there are, and nearly all of them are done."""
+    lake, day = Lake.open(str(tmp_path / "lake")), datetime(2025, 3, 1, tzinfo=UTC)
+    begun = [replace(running(f"v{number}"), revision=1) for number in range(600)]
+    ended = [replace(finished(row), revision=2) for row in begun[2:]]
+    lake.append("analyses", analyses_table([*begun, *ended]))
+    lake.append("videos", names_table([name_of(row) for row in begun]))
+    sources = [Source(row.uri, None, 1000, day, "1") for row in begun]
+
+    def judged(some: Sequence[Source] = sources) -> tuple[list[Todo], int]:
+        tracemalloc.start()
+        found = todo(str(tmp_path / "lake"), some)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found, peak
+
+    judged(sources[:1])  # loads what it needs
+    whole, most = judged()
+    assert [item.source for item in whole] == sources[:2]
+    monkeypatch.setattr(judge, "_BLOCK", 120)
+    parts, less = judged()
+    assert parts == whole
+    assert less < most / 2
 
 
 class Place:
