@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from pipeline.lake.lookup import known_videos
 from pipeline.lake.query import query
 from pipeline.lake.records import Place, names_table, place_rows
 from pipeline.lake.tables import Lake
+from pipeline.lake.views import views
 from pipeline.report.survey import Choice, survey
 from tests.helpers import ROOT
 from tests.lake.build import analyse, finished, name_of, running, stage_rows
@@ -117,6 +119,17 @@ def test_the_query_answers_its_question(lake: Path, number: int) -> None:
     else:
         assert {name: rows[0][name] for name in answer} == answer
     assert len(rows) == NUM_ROWS.get(number, len(rows))
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_polars_answers_it_by_its_word_for_brackets(lake: Path, number: int) -> None:
+    word = re.sub(r"(\w\.track_ids)\[1\]", r"array_get(\1, 1)", QUESTIONS[number][1])
+    assert "array_get(e.track_ids, 1)" in PAGE
+    scope: dict[str, Any] = {}
+    exec(views(lake, "polars"), scope)
+    found = scope["marey"].execute(word, eager=True).to_dicts()
+    answer = query(lake, QUESTIONS[number][1]).to_pylist()
+    assert sorted(map(str, found)) == sorted(map(str, answer))
 
 
 def test_who_stands_at_the_lower_edge_is_in_the_lowest_field(tmp_path: Path) -> None:
