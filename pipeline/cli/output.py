@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,10 @@ from pipeline.outputs import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_BATCH_ROWS = 1000
+"""Rows that are Python's objects at once: as these they take ten times the memory and more."""
 
 
 class Format(StrEnum):
@@ -42,7 +46,7 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
         raise UsageError("--format parquet needs --output FILE")
     _check_names(rows.schema, "two columns")
     if output is None:  # its errors are the command's affair
-        sys.stdout.write(_text(rows, form))
+        sys.stdout.writelines(_text(rows, form))
         return
     try:
         with whole(output) as path:
@@ -52,14 +56,16 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
                 with path.open("wb") as file:  # pyarrow removes by its name what it cannot write
                     pq.write_table(rows, file)
             else:
-                path.write_text(_text(rows, form), encoding="utf-8")
+                with path.open("w", encoding="utf-8") as text:
+                    text.writelines(_text(rows, form))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as exc:
         raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
     except OSError as exc:
         raise StorageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
 
 
-def _text(rows: pa.Table, form: Format) -> str:
+def _text(rows: pa.Table, form: Format) -> Iterator[str]:
+    """The text in pieces, so that its length does not count."""
     from pipeline.lake.types import with_types
 
     rows = with_types(rows, _microseconds, safe=False)
@@ -116,20 +122,32 @@ def to_json(value: Any, indent: int | None = 1) -> str:
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, default=str)
 
 
-def _json(rows: pa.Table) -> str:
-    return to_json(rows.to_pylist(maps_as_pydicts="lossy")) + "\n"
+def _listed(rows: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
+        if batch.num_rows:
+            yield batch.to_pylist(maps_as_pydicts="lossy")
 
 
-def _csv(rows: pa.Table) -> str:
+def _json(rows: pa.Table) -> Iterator[str]:
+    before = "["
+    for listed in _listed(rows):
+        yield before + to_json(listed)[1:-2]  # without the list's own brackets
+        before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
+
+
+def _csv(rows: pa.Table) -> Iterator[str]:
     import csv
     import io
 
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(rows.schema.names)
-    for row in rows.to_pylist():
-        writer.writerow([_csv_cell(v) for v in row.values()])
-    return out.getvalue()
+    def lines(cells: Iterable[Iterable[Any]]) -> str:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows(cells)
+        return out.getvalue()
+
+    yield lines([rows.schema.names])
+    for listed in _listed(rows):
+        yield lines([_csv_cell(v) for v in row.values()] for row in listed)
 
 
 def _csv_cell(value: Any) -> Any:
@@ -142,21 +160,26 @@ def _csv_cell(value: Any) -> Any:
     return to_json(value, None) if isinstance(value, list | dict) else value
 
 
-def _table(rows: pa.Table) -> str:
-    """Columns side by side, numbers to the right."""
+def _table(rows: pa.Table) -> Iterator[str]:
+    """Columns side by side, numbers to the right. Rows are read twice: for the widths, and to be written."""
     import pyarrow as pa
 
     names = rows.schema.names
-    cells = [[_cell(v) for v in row.values()] for row in rows.to_pylist()]
     right = [pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in rows.schema]
-    widths = [max([len(n), *(len(r[i]) for r in cells)]) for i, n in enumerate(names)]
+    widths = [len(name) for name in names]
 
     def line(values: list[str]) -> str:
         aligned = zip(values, widths, right, strict=True)
-        return "  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in aligned).rstrip()
+        return "  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in aligned).rstrip() + "\n"
 
-    rule = "  ".join("-" * w for w in widths)
-    return "\n".join([line(names), rule, *(line(r) for r in cells)]) + "\n"
+    def cells() -> Iterator[list[str]]:
+        return ([_cell(v) for v in row.values()] for listed in _listed(rows) for row in listed)
+
+    for values in cells():
+        widths = [max(width, len(value)) for width, value in zip(widths, values, strict=True)]
+    yield line(names)
+    yield "  ".join("-" * width for width in widths) + "\n"
+    yield from map(line, cells())
 
 
 def _cell(value: Any) -> str:

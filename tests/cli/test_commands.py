@@ -10,12 +10,14 @@ import re
 import subprocess
 import sys
 import tomllib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.main import get_command
@@ -24,6 +26,7 @@ from pipeline.analyze.tools import Tools
 from pipeline.cli import run
 from pipeline.cli.commands import app
 from pipeline.cli.docs import command_paths, help_text
+from pipeline.cli.output import Format, write
 from pipeline.config import Config, load
 from pipeline.lake.query import query
 from tests.analyze.build import COLOURS, config, place, prepared
@@ -193,6 +196,28 @@ def test_rows_are_written_as_the_file_is_named(site: Site, tmp_path: Path) -> No
     assert "..." in written("a.txt").read_text()
     assert "..." in written("b.parquet", "--format", "table").read_text()
     assert json.loads(written("b.csv", "--json").read_text())[0]["details"] == details[0]
+
+
+def test_long_answers_are_written_in_pieces(tmp_path: Path) -> None:
+    """As Python's objects and one text, rows took ten to thirty times their memory."""
+    number = 4000
+    seconds = pa.array([[("decode", 0.5)]] * number, pa.map_(pa.string(), pa.float64()))
+    rows = pa.table({"n": range(number), "label": ["a, b"] * number, "seconds": seconds})
+    for form in (Format.csv, Format.json, Format.table):
+        tracemalloc.start()
+        write(rows, form, tmp_path / form)
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20, form
+        tracemalloc.stop()
+    wanted = [{"n": n, "label": "a, b", "seconds": {"decode": 0.5}} for n in range(number)]
+    assert (tmp_path / "json").read_text() == json.dumps(wanted, indent=1) + "\n"
+    with (tmp_path / "csv").open(newline="") as file:
+        found = [
+            row | {"n": int(row["n"]), "seconds": json.loads(row["seconds"])} for row in csv.DictReader(file)
+        ]
+    assert found == wanted
+    lines = (tmp_path / "table").read_text().splitlines()
+    assert {len(line) for line in lines[1:]} == {len("3999  a, b   {'decode': 0.5}")}
+    assert len(lines) == number + 2
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
