@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -38,7 +39,8 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
     """Write rows as text to stdout, or in any format to a file; text has times to the microsecond.
 
     Raises:
-        UsageError: Parquet to a terminal, two columns of one name, or there can be no such file.
+        UsageError: Parquet to a terminal, two columns of one name, a value that the format does not hold, or
+            there can be no such file.
         StorageError: the file cannot be written to its end, as on a full disk; what stood there stays.
         OSError: stdout cannot be written.
     """
@@ -46,10 +48,11 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
         raise UsageError("--format parquet needs --output FILE")
     _check_names(rows.schema, "two columns")
     if output is None:  # its errors are the command's affair
-        sys.stdout.writelines(_text(rows, form))
+        with _holding(form):
+            sys.stdout.writelines(_text(rows, form))
         return
     try:
-        with whole(output) as path:
+        with whole(output) as path, _holding(form):
             if form is Format.parquet:
                 import pyarrow.parquet as pq
 
@@ -62,6 +65,18 @@ def write(rows: pa.Table, form: Format, output: Path | None) -> None:
         raise UsageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
     except OSError as exc:
         raise StorageError(f"{output} cannot be written", remedy=exc.strerror or str(exc)) from exc
+
+
+@contextmanager
+def _holding(form: Format) -> Iterator[None]:
+    """Python's times end with the year 9999, and Parquet has no intervals."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OverflowError, pa.ArrowNotImplementedError) as exc:
+        remedy = f"CAST it to {'varchar' if form is Format.parquet else 'bigint'}"
+        raise UsageError(f"--format {form} does not hold a column's values ({exc})", remedy=remedy) from exc
 
 
 def _text(rows: pa.Table, form: Format) -> Iterator[str]:

@@ -289,6 +289,26 @@ def test_times_of_whole_seconds_are_written_as_the_others_are(site: Site, capsys
     assert pd.to_datetime([row["at"] for row in rows]).tolist() == wanted
 
 
+@pytest.mark.parametrize(
+    ("form", "sql", "remedy"),
+    [
+        ("csv", "to_timestamp_seconds(1714675805000)", "CAST it to bigint"),  # milliseconds, by mistake
+        ("table", "arrow_cast(2147483647, 'Date32')", "CAST it to bigint"),
+        ("parquet", "interval '1 day'", "CAST it to varchar"),
+    ],
+)
+def test_values_that_a_format_does_not_hold_are_told(
+    site: Site, form: str, sql: str, remedy: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """They were called bugs of marey."""
+    output = ["--output", str(tmp_path / "out")] if form == "parquet" else []
+    base = ["query", f"select {sql} as at", "--lake", str(site.lake), "--format", form, *output]
+    assert run(base) == 2
+    told = rf"marey: --format {form} does not hold a column's values \(.*\): {remedy}\n"
+    assert re.fullmatch(told, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
 def test_query_as_of(site: Site, capsys: Capture) -> None:
     for when, count in (("2020-01-01", 0), ("2100-01-01T00:00:00", 60)):
         assert (
