@@ -25,7 +25,12 @@ HORSESHOE = ((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.6, 0.8), (0.6, 0.4), (0.4, 0
 
 
 def path_rows(
-    track: int, times: Sequence[float], points: Sequence[tuple[float, float]], kind: str = "person"
+    track: int,
+    times: Sequence[float],
+    points: Sequence[tuple[float, float]],
+    kind: str = "person",
+    score: float = 0.75,
+    height: float = HEIGHT,
 ) -> list[dict[str, object]]:
     """Rows of one object whose bottom centre goes through `points` (pixels)."""
     return [
@@ -35,10 +40,10 @@ def path_rows(
             "t": float(t),
             "x1": x - 20,
             "x2": x + 20,
-            "y1": y - HEIGHT,
+            "y1": y - height,
             "y2": y,
             "class": kind,
-            "score": 0.75,
+            "score": score,
             "observed": True,
         }
         for t, (x, y) in zip(times, points, strict=True)
@@ -259,7 +264,7 @@ def test_a_zone_in_a_corner_of_the_picture_holds_objects_cut_by_both_edges(x, y)
 def test_a_small_zone_can_be_entered_by_a_large_object():
     strip = ((498, 100), (502, 100), (502, 400), (498, 400))  # 4 pixels wide, the band would be 5
     rule = Rule(name="strip", kind="zone_entry", zone=strip, units="pixels")
-    assert len(events_of(rule, along(20, lambda t: (490 + t, 250)))) == 1
+    assert len(events_of(rule, along(2, lambda t: (490.5 + 10 * t, 250)))) == 1
 
 
 def stopped(**kwargs: object) -> Rule:
@@ -295,6 +300,19 @@ def test_stopped_shorter_or_faster_is_nothing():
     assert len(events_of(stopped(), along(10, lambda t: (100 + 9 * t, 250)))) == 1
     assert len(events_of(stopped(), along(2.9, lambda t: (100, 250)))) == 0
     assert len(events_of(stopped(), along(3.0, lambda t: (100, 250)))) == 1
+
+
+def test_a_stop_of_less_than_the_window_of_speeds():
+    rule = Rule(name="halt", kind="stopped", min_duration_s=0.5)
+    tracks = along(4, lambda t: (100 + 100 * (min(t, 2) + max(t - 2.7, 0)), 250))
+    assert seen(events_of(rule, tracks)) == [(2.0, 2.7)]
+    assert len(events_of(stopped(), tracks)) == 0
+
+
+def test_a_stretch_has_the_score_of_its_beginning():
+    rows = [{**row, "score": 0.5 if row["t"] < 5 else 0.9} for row in along(10, halt).to_pylist()]
+    [event] = events_of(stopped(), table(rows)).to_pylist()
+    assert event["score"] == 0.5
 
 
 def test_turning_round_is_not_stopping():
