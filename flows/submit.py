@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,9 @@ _LARGE_BYTES = 512 << 20
 
 _FEW = 4 * SHARD_SIZE
 """More that come at once are no uploads but an archive: a run for each would cost seconds for each."""
+
+_SHARDS_KNOWN_S = 60.0
+"""For which it is taken for known which videos shards have."""
 
 _SKEW = timedelta(minutes=5)
 """By which clocks of servers may differ."""
@@ -116,17 +120,40 @@ def _deployment(client: SyncPrefectClient, flow_name: str) -> UUID:
     return found.id
 
 
-def submit_uploads(todo: Sequence[Todo], lake: str) -> None:
-    """A run for each of a few videos; many, as when an archive is watched for the first time, in shards.
+class Uploads:
+    """Submits videos as they arrive. Not for several threads.
 
-    Those that a shard has are left to it. A video that has a run of its own keeps it: they share a key.
+    What shards have is asked for once in a while: of an archive they are thousands of runs, and uploads come
+    every second. A video of a shard made since may get a run of its own, and finds its result there.
     """
-    if len(todo) > _FEW:
-        submit_shards(todo, lake, SHARD_SIZE)
-    elif todo:
-        with server() as client:
-            free = _free(todo, in_work(client, "analyze-batch"))
-        submit_videos(free, lake)
+
+    def __init__(self, lake: str) -> None:
+        self._lake = lake
+        self._in_shards: dict[str, datetime] = {}
+        self._asked_at = -_SHARDS_KNOWN_S
+
+    def submit(self, todo: Sequence[Todo]) -> None:
+        """A run for each of a few videos; many, as when an archive is watched for the first time, in shards.
+
+        Those that a shard has are left to it. A video that has a run of its own keeps it: they share a key.
+        """
+        if len(todo) > _FEW:
+            submit_shards(todo, self._lake, SHARD_SIZE)
+            self._asked_at = -_SHARDS_KNOWN_S
+        elif todo:
+            submit_videos(_free(todo, self._shards()), self._lake)
+
+    def _shards(self) -> dict[str, datetime]:
+        if time.monotonic() - self._asked_at >= _SHARDS_KNOWN_S:
+            with server() as client:
+                self._in_shards = in_work(client, "analyze-batch")
+            self._asked_at = time.monotonic()
+        return self._in_shards
+
+
+def submit_uploads(todo: Sequence[Todo], lake: str) -> None:
+    """What `Uploads` does, for who submits once."""
+    Uploads(lake).submit(todo)
 
 
 def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Annotated
 
 from prefect import flow, get_run_logger
@@ -13,7 +12,7 @@ from pydantic import Field
 from flows import report
 from flows.orphans import free, orphans
 from flows.server import server
-from flows.submit import SHARD_SIZE, Submitted, submit_shards, submit_uploads
+from flows.submit import SHARD_SIZE, Submitted, Uploads, submit_shards
 from flows.tags import tag_run
 from pipeline import allowed
 from pipeline.cli.text import printable
@@ -76,7 +75,7 @@ def watch(source: str, lake: str, queue: str, minutes: Annotated[float, Field(gt
         source,
         lake,
         Queue(queue),
-        partial(submit_uploads, lake=lake),
+        Uploads(lake).submit,
         lambda text: log.info("%s", printable(text)),
         more=lambda: time.monotonic() < end,
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -123,6 +125,12 @@ def faulty(server: Server, seed: int, rate: float = 0.2) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def num_requests(proxy: Server) -> int:
+    """How many have come by the proxy of `tests.faults`."""
+    with urllib.request.urlopen(f"{proxy.endpoint}/_faults") as answer:
+        return int(sum(json.load(answer).values()))
 
 
 @contextmanager

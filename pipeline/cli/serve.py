@@ -79,7 +79,7 @@ def _submitter(lake: str, config: Path | None, settings: Sequence[str] | None) -
             raise UsageError("with a Prefect server the deployment holds the config", remedy=remedy)
         flows("submit").check_deployment("analyze-video")
         say("videos are submitted to the Prefect server")
-        return partial(flows("submit").submit_uploads, lake=lake)
+        return flows("submit").Uploads(lake).submit
     say("no Prefect server is configured: videos are analysed here")
     return partial(_analyze_here, lake=lake, config=resolved)
 

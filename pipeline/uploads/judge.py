@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.errors import StorageError
 from pipeline.ids import digest
 from pipeline.lake import Lake
 from pipeline.lake.location import Location
@@ -31,19 +32,49 @@ class Todo:
         return self.source.uri
 
 
-def todo(lake_uri: str, sources: Sequence[Source]) -> list[Todo]:
-    """Of these, the versions that have neither a result nor a failure yet.
+class Judge:
+    """What a lake says. Who asks all day opens its tables once: on S3 that takes dozens of requests.
 
-    Another config makes nothing to do: results of an older one stay until somebody asks for `--upgrade`.
-
-    Raises:
-        StorageError: the lake cannot be read.
+    Not for several threads.
     """
-    if not sources or not Lake(Location.parse(lake_uri)).is_made():
-        return [Todo(source, _key(source, 0)) for source in sources]
-    lake = Lake.open(lake_uri, create=False)
-    blocks = (sources[begin : begin + _BLOCK] for begin in range(0, len(sources), _BLOCK))
-    return [item for block in blocks for item in _undone(lake, block)]
+
+    def __init__(self, lake_uri: str) -> None:
+        """Prepare; the lake need not be there yet.
+
+        Raises:
+            UsageError: that is no path of a lake.
+        """
+        self._uri, self._place = lake_uri, Lake(Location.parse(lake_uri))
+        self._lake: Lake | None = None
+
+    def todo(self, sources: Sequence[Source]) -> list[Todo]:
+        """Of these, the versions that have neither a result nor a failure yet.
+
+        Another config makes nothing to do: results of an older one stay until somebody asks for `--upgrade`.
+
+        Raises:
+            StorageError: the lake cannot be read.
+        """
+        lake = self._opened() if sources else None
+        if lake is None:
+            return [Todo(source, _key(source, 0)) for source in sources]
+        blocks = (sources[begin : begin + _BLOCK] for begin in range(0, len(sources), _BLOCK))
+        try:
+            return [item for block in blocks for item in _undone(lake, block)]
+        except StorageError:
+            self._lake = None  # it may have been removed, to begin anew
+            raise
+
+    def _opened(self) -> Lake | None:
+        """None: it is not there yet."""
+        if self._lake is None and self._place.is_made():
+            self._lake = Lake.open(self._uri, create=False)
+        return self._lake
+
+
+def todo(lake_uri: str, sources: Sequence[Source]) -> list[Todo]:
+    """What `Judge.todo` says, for who asks once."""
+    return Judge(lake_uri).todo(sources)
 
 
 def _undone(lake: Lake, sources: Sequence[Source]) -> list[Todo]:

@@ -17,7 +17,7 @@ from pipeline.sources import Source, bucket, find
 from pipeline.sources.files import Say, silent
 from pipeline.sources.source import VIDEO_SUFFIXES, suffix
 from pipeline.sqs import HIDDEN_S, WAIT_S, Message, Queue
-from pipeline.uploads.judge import Todo, todo
+from pipeline.uploads.judge import Judge, Todo, todo
 from pipeline.uploads.notices import created
 from pipeline.uploads.sweep import Sweeper, is_being_written
 
@@ -51,32 +51,49 @@ def watch_queue(
     Raises:
         UsageError: what it takes to submit is missing: a mistake in the set-up, not in a message.
     """
+    judge = Judge(lake)
+
+    def submit_for(some: Sequence[Message]) -> None:
+        uris = [uri for message in some for uri in created(message.body) if wanted(uri, prefix, lake)]
+        submit(judge.todo(_there(uris)))
+
     while more():
         try:
             messages = queue.receive(wait_s)
         except MareyError as exc:
             _wait_out(exc, say)
             continue
-        for message in messages:
-            _work_on(message, prefix, lake, queue, submit, say)
+        _work_on(messages, queue, submit_for, say)
 
 
-def _work_on(message: Message, prefix: str, lake: str, queue: Queue, submit: Submit, say: Say) -> None:
-    """Submit what a message is about; while the server is away it is held, as long as nobody else gets it."""
+def _work_on(
+    messages: Sequence[Message], queue: Queue, submit_for: Callable[[Sequence[Message]], None], say: Say
+) -> None:
+    """Submit what messages are about, all at once; each alone if something is wrong with one of them.
+
+    While the server is away they are held, as long as nobody else gets them.
+    """
     until = time.monotonic() + _HELD_S
-    while True:
+    left = list(messages)
+    while left:
         try:
-            uris = [uri for uri in created(message.body) if wanted(uri, prefix, lake)]
-            submit(todo(lake, _there(uris)))
-            return queue.delete(message)
+            submit_for(left)
+            while left:
+                queue.delete(left[0])
+                del left[0]
         except (ValueError, InputError) as exc:
-            return _refuse(message, queue, exc, say)
+            if len(left) == 1:
+                return _refuse(left[0], queue, exc, say)
+            for message in left:
+                _work_on([message], queue, submit_for, say)
+            return None
         except MareyError as exc:
             if not exc.retry:
                 raise
             _wait_out(exc, say)
             if time.monotonic() > until:
-                return None  # it comes again by itself
+                return None  # they come again by themselves
+    return None
 
 
 def _refuse(message: Message, queue: Queue, exc: Exception, say: Say) -> None:
@@ -140,10 +157,10 @@ def watch_sweep(
     more: Callable[[], bool] = forever,
 ) -> None:
     """List the inputs again and again while `more()` is true, and submit what has come to rest."""
-    sweeper = Sweeper(inputs, settle_s=settle_s, say=say)
+    sweeper, judge = Sweeper(inputs, settle_s=settle_s, say=say), Judge(lake)
     while more():
         try:
-            _sweep(sweeper, lake, submit)
+            _sweep(sweeper, lake, judge, submit)
         except MareyError as exc:
             if not exc.retry:
                 raise
@@ -151,10 +168,10 @@ def watch_sweep(
         time.sleep(every_s)
 
 
-def _sweep(sweeper: Sweeper, lake: str, submit: Submit) -> None:
+def _sweep(sweeper: Sweeper, lake: str, judge: Judge, submit: Submit) -> None:
     sources = [source for source in sweeper.whole() if wanted(source.uri, "", lake)]
     if sources:
-        submit(todo(lake, sources))
+        submit(judge.todo(sources))
         sweeper.mark(sources)
 
 

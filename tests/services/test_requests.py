@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
-
 import pytest
 
 from pipeline.lake.tables import Lake
 from tests.lake.build import analyse
-from tests.s3 import Server, faulty
+from tests.s3 import Server, faulty, num_requests
 
 VIDEOS = 24
 
@@ -21,16 +18,11 @@ def test_requests_do_not_grow_with_the_log(s3_server: Server, monkeypatch: pytes
         lake = Lake.open(f"s3://{s3_server.bucket()}/lake")
         asked = []
         for number in range(VIDEOS):
-            before = _requests(proxy)
+            before = num_requests(proxy)
             analyse(lake, f"v{number}")
-            asked.append(_requests(proxy) - before)
+            asked.append(num_requests(proxy) - before)
         s3_server.use(monkeypatch.setenv)
     print(f"\n{sum(asked)} requests for {VIDEOS} videos, {asked[-1]} for the last")  # noqa: T201 - for RESULTS.md
     early, late = sum(asked[: VIDEOS // 2]), sum(asked[VIDEOS // 2 :])
     assert late < 1.5 * early
     assert sum(asked) < 250 * VIDEOS
-
-
-def _requests(proxy: Server) -> int:
-    with urllib.request.urlopen(f"{proxy.endpoint}/_faults") as answer:
-        return int(sum(json.load(answer).values()))

@@ -9,16 +9,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Crashed, Running
 
+from flows import submit as submitting
 from flows.deploy import deploy
 from flows.server import server
 from flows.spec import read_spec
-from flows.submit import SHARD_SIZE, live_runs, submit, submit_uploads
+from flows.submit import SHARD_SIZE, Uploads, live_runs, submit, submit_uploads
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.uploads import sweep_once
@@ -106,6 +109,29 @@ def test_what_a_shard_has_gets_no_run_of_its_own(place: Place) -> None:
     place.sweep(3)
     [new] = place.live().keys() - shards.keys()
     assert place.live()[new].parameters["video"] == str(place.source / "0.mp4")
+
+
+def test_what_shards_have_is_asked_for_once_in_a_while(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each upload all runs of an archive's shards were read: 63 pages of 12,500."""
+    for number in range(5 * SHARD_SIZE):
+        place.put(number)
+    place.sweep()
+    pages, read = [], SyncPrefectClient.read_flow_runs
+
+    def counted(self: SyncPrefectClient, **asked: Any) -> list[FlowRun]:
+        pages.append(asked["offset"])
+        return read(self, **asked)
+
+    items, uploads = sweep_once([str(place.source)], place.lake), Uploads(place.lake)
+    with monkeypatch.context() as patched:
+        patched.setattr(SyncPrefectClient, "read_flow_runs", counted)
+        for item in items[:4]:
+            uploads.submit([item])
+        assert pages == [0]
+        patched.setattr(submitting, "_SHARDS_KNOWN_S", 0.0)
+        uploads.submit(items[:1])
+        assert pages == [0, 0]
+    assert len(place.live()) == 5
 
 
 def test_a_run_that_is_ended_takes_its_ranges_back(place: Place, prefect_api: str, tmp_path: Path) -> None:

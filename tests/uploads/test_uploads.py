@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -38,8 +39,8 @@ from pipeline.uploads.notices import created
 from pipeline.uploads.sweep import Sweeper, is_being_written
 from tests.analyze.build import config, prepared
 from tests.helpers import ROOT
-from tests.lake.build import finished, name_of, running
-from tests.s3 import Server, refusing
+from tests.lake.build import analyse, finished, name_of, running
+from tests.s3 import Server, faulty, num_requests, refusing
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,41 @@ def test_queue(site: Place) -> None:
     run(site, lambda items: got.extend(item.uri for item in items))
     assert got == [f"s3://{site.bucket}/up/gate 1.mp4"]
     assert site.left() == 0
+
+
+def test_uploads_that_come_together_are_submitted_together(site: Place) -> None:
+    """Also where one of their messages is none."""
+    for number in range(4):
+        site.put(f"up/{number}.mp4")
+    got: list[list[str]] = []
+    run(site, lambda items: got.append([item.uri for item in items]), rounds=1)
+    assert [sorted(uris) for uris in got] == [[f"s3://{site.bucket}/up/{n}.mp4" for n in range(4)]]
+    site.put("up/4.mp4", message="what is this")
+    site.put("up/5.mp4")
+    got.clear()
+    run(site, lambda items: got.append([item.uri for item in items]), rounds=1)
+    assert got == [[f"s3://{site.bucket}/up/5.mp4"]]
+    assert site.left() == 1
+
+
+def test_a_lake_is_opened_once_for_all_messages(
+    site: Place, s3_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables were opened three times for each upload, which is most of what a queue cost on S3."""
+    with faulty(s3_server, seed=1, rate=0) as proxy:
+        proxy.use(monkeypatch.setenv)
+        analyse(Lake.open(f"s3://{site.bucket}/up/lake"), "v1")
+        asked: list[int] = []
+
+        def submit(items: Sequence[Todo]) -> None:
+            asked.append(num_requests(proxy))
+            if len(asked) < 4:
+                site.put(f"up/{len(asked)}.mp4")
+
+        site.put("up/0.mp4")
+        run(site, submit, rounds=4)
+    steps = [after - before for before, after in itertools.pairwise(asked)]
+    assert max(steps) < 20
 
 
 def test_what_a_source_names(site: Place) -> None:
