@@ -15,11 +15,11 @@ from pipeline.analyze.tools import Tools
 from pipeline.config import Config
 from pipeline.lake import Lake
 from pipeline.lake.location import Location
-from pipeline.sources import Spool, find
+from pipeline.sources import Source, Spool, find
 
 
 def analyze(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Source],
     lake_uri: str,
     config: Config,
     options: Options | None = None,
@@ -28,7 +28,8 @@ def analyze(
     """Analyse videos into a lake. What is done stays done whenever this is interrupted.
 
     Args:
-        inputs: files, directories and globs; objects and prefixes on s3://; https:// files.
+        inputs: files, directories and globs; objects and prefixes on s3://; https:// files; or what
+            `sources.find` found.
         lake_uri: a directory or s3://bucket/prefix; made if it is not there.
         config: the resolved config.
         options: which videos are taken.

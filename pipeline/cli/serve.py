@@ -92,7 +92,9 @@ def _analyze_here(todo: Sequence[Any], *, lake: str, config: Any) -> int:
         return 0
     try:
         with reporter(quiet=True) as lines:
-            return analyze([item.uri for item in todo], lake, config, reporter=lines).exit_code()
+            # What a bucket has listed is not asked for once more, object by object.
+            inputs = [item.source if item.source.is_remote else item.uri for item in todo]
+            return analyze(inputs, lake, config, reporter=lines).exit_code()
     except UsageError as exc:
         if exc.code != "missing":  # all were removed since they were listed
             raise

@@ -33,13 +33,14 @@ __all__ = [
 
 
 def find(
-    inputs: Sequence[str], *, since: datetime | None = None, say: Say = silent
+    inputs: Sequence[str | Source], *, since: datetime | None = None, say: Say = silent
 ) -> list[Source | Missing]:
     """The videos that the inputs name, each once; those of a directory, prefix or glob in the order of names.
 
     Args:
         inputs: files, directories (searched for video files at any depth) and globs of both; s3:// objects,
-            prefixes and globs; https:// files. Below those names that begin with a dot are passed over.
+            prefixes and globs; https:// files. Below those names that begin with a dot are passed over. What
+            was found before is taken as it is.
         since: files last changed before it are left out of directories, prefixes and globs.
         say: is told, in a line, what is passed over: folders that cannot be read, and marey's own clips.
 
@@ -50,10 +51,10 @@ def find(
         StorageError: a bucket cannot be reached; or none of the inputs can be had, one at least because
             its server is away.
     """
-    _refuse_namesakes(inputs)
+    _refuse_namesakes([item for item in inputs if isinstance(item, str)])
     found: dict[str, Source | Missing] = {}
     for item in inputs:
-        for entry in _expand(item, since, say):
+        for entry in [item] if isinstance(item, Source) else _expand(item, since, say):
             found.setdefault(entry.uri, entry)
     entries = list(found.values())
     errors = [entry.error for entry in entries if isinstance(entry, Missing)]
