@@ -23,7 +23,7 @@ from pipeline.analyze.plan import Planner, Step, VideoPlan, denial
 from pipeline.analyze.tools import Tools, num_decoders
 from pipeline.errors import ConflictError, InputError, MareyError
 from pipeline.lake import Lake
-from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, put_names, start_attempts
+from pipeline.lake.commit import Decision, Ending, GroupCommit, Outcome, put_config, start_attempts
 from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.staging import Staging
@@ -156,7 +156,8 @@ class Run:
         # Of a failure, too: whoever asks for undone names is to find it under each of them.
         decided = result.state != "planned" and not self.options.dry_run
         if decided and not planner.is_known(plan.name):
-            put_names(self.lake, [plan.name])
+            self._group.add_name(plan.name)  # of a moved archive each would be a commit
+            self._flush_if_due()
         self.done(result)
         return True
 

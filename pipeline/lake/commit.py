@@ -164,6 +164,7 @@ class GroupCommit:
         self._interval_s = interval_s
         self._max_videos = max_videos
         self._endings: list[Ending] = []
+        self._names: list[VideoName] = []
         self._num_bytes = 0
         self._since = 0.0
 
@@ -172,21 +173,32 @@ class GroupCommit:
 
     def add(self, ending: Ending) -> list[Outcome]:
         """Take an ending; returns the outcomes of a commit if one was due."""
-        if not self._endings:
-            self._since = time.monotonic()
+        self._begin()
         self._endings.append(ending)
         self._num_bytes += sum(rows.nbytes for rows in ending.rows.values())
         return self.flush() if self.due() else []
 
+    def add_name(self, name: VideoName) -> None:
+        """Take a name of a video that has its result; who asks next whether a commit is due makes it."""
+        self._begin()
+        self._names.append(name)
+
+    def _begin(self) -> None:
+        if not self._endings and not self._names:
+            self._since = time.monotonic()
+
     def due(self) -> bool:
         """Whether to commit now: enough videos, seconds or bytes have come together."""
-        if not self._endings:
+        held = len(self._endings) + len(self._names)
+        if not held:
             return False
-        full = len(self._endings) >= self._max_videos or self._num_bytes >= self.MAX_BYTES
+        full = held >= self._max_videos or self._num_bytes >= self.MAX_BYTES
         return full or time.monotonic() - self._since >= self._interval_s
 
     def flush(self) -> list[Outcome]:
         """Commit all that is buffered. After an error it is still there."""
+        put_names(self._lake, self._names)
+        self._names = []
         outcomes = commit(self._lake, self._endings) if self._endings else []
         self._endings, self._num_bytes = [], 0
         return outcomes

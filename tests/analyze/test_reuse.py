@@ -386,6 +386,25 @@ def test_another_name_of_a_video_is_an_alias(folder: Path, video: Path, lake: Pa
     assert counts(lake) == {**before, "videos_all": 3}
 
 
+def test_names_of_a_moved_archive_are_written_together(folder: Path, video: Path, filled: Path) -> None:
+    """Each was a commit of its own, with a look-up of its own: a day for a hundred thousand."""
+    moved = video.with_name("moved")
+    moved.mkdir()
+    for number in range(5):
+        shutil.copy(video, moved / f"{number}.mp4")
+    names, before = Lake.open(filled), counts(filled)
+    for together, commits in ((64, 1), (2, 3)):
+        version = names.table("videos").version()
+        settings = config(folder, lake__commit_interval_s=600, lake__commit_videos=together)
+        assert states(analyzed(moved, filled, settings)) == [("current", "")] * 5
+        assert names.table("videos").version() == version + commits
+        before["videos_all"] += 5
+        assert counts(filled) == before
+        for path in moved.iterdir():
+            os.utime(path, (together, together))
+    assert len(ask(filled, "SELECT uri FROM videos")) == 6
+
+
 def test_a_replaced_file_is_analysed_anew(folder: Path, video: Path, lake: Path) -> None:
     """And supersedes what was there, whose rows stay."""
     analyzed(video, lake, config(folder))
