@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from heapq import nlargest
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ SIZE = (640, 360)
 """Pixels of a camera's pictures where the scene's own are not known."""
 
 MAX_BARS = 336  # hours; of more, days are shown
+MAX_LISTED = 5000
+"""Videos, and failures, that are listed, each some 200 bytes: a page of 200,000 has 42 MB."""
+
 _BY_CAMERA = ("videos", "events", "presence", "frames", "heat", "paths")
 """What a camera's part of the page is made of."""
 
@@ -32,7 +37,8 @@ Counted = Mapping[datetime, float]
 def write_overview(survey: Survey, out: Path, title: str) -> Path:
     """Write the page into a folder; returns its path.
 
-    A video's row links to its page where `videos/<video_id>/index.html` is in the folder.
+    Videos and failures are listed, of many the newest. A video's row links to its page where
+    `videos/<video_id>/index.html` is in the folder.
 
     Raises:
         StorageError: the page cannot be written.
@@ -41,21 +47,36 @@ def write_overview(survey: Survey, out: Path, title: str) -> Path:
     parts = by_camera(survey)
     videos = [
         {**row, "link": f"videos/{row['video_id']}/index.html" if _has_page(out, row) else None}
-        for row in survey.videos
+        for row in _newest(survey.videos, _recorded)
     ]
     page = web.render(
         "report.html",
         SCRIPTS,
         title=title,
         videos=videos,
+        num_videos=len(survey.videos),
         hours=sum(row["duration_s"] or 0 for row in survey.videos) / 3600,
         num_events=sum(row["number"] for row in survey.events),
         cameras=[camera_part(parts[name], name) for name in cameras],
         crossings=survey.crossings,
-        failures=survey.failures,
+        failures=_newest(survey.failures, itemgetter("committed_at")),
+        num_failures=len(survey.failures),
     )
     web.write(out / "index.html", page)
     return out / "index.html"
+
+
+def _newest(rows: Rows, when: Callable[[dict[str, Any]], datetime]) -> Rows:
+    """Of too many rows the newest, in the order of all."""
+    if len(rows) <= MAX_LISTED:
+        return rows
+    newest = set(nlargest(MAX_LISTED, range(len(rows)), key=lambda number: when(rows[number])))
+    return [row for number, row in enumerate(rows) if number in newest]
+
+
+def _recorded(row: Mapping[str, Any]) -> datetime:
+    known: datetime | None = row["recorded_at"]
+    return known if known is not None else datetime.combine(row["date"], time(), UTC)
 
 
 def _has_page(out: Path, row: Mapping[str, Any]) -> bool:

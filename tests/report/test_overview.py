@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.cli import run
+from pipeline.report import overview
 from pipeline.report.overview import (
     bars,
     by_camera,
@@ -167,3 +169,25 @@ def test_the_command_refuses_an_empty_choice(
     assert run([*wanted, "--camera", "gate", "--date", "2025-03-01"]) == 0
     assert capsys.readouterr().out == f"{out}/index.html\n"
     assert cv2.imread(str(out / "index.html")) is None
+
+
+def test_of_many_videos_the_newest_are_listed_and_all_counted(
+    found: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row for each of 200,000 made a page of 42 MB."""
+    failures = [
+        {"camera": "gate", "uri": f"/archive/{n}.mp4", "status": "failed", "error_code": "media",
+         "error": None, "frames_failed": None, "committed_at": HOUR + timedelta(hours=n)}
+        for n in range(3)
+    ]  # fmt: skip
+    whole = replace(found, failures=failures)
+    page = write_overview(whole, tmp_path, "all").read_text(encoding="utf-8")
+    assert "the newest" not in page
+    monkeypatch.setattr(overview, "MAX_LISTED", 2)
+    page = write_overview(whole, tmp_path, "some").read_text(encoding="utf-8")
+    assert "<dt>Videos</dt><dd>3</dd>" in page
+    assert "<dt>With losses or failed</dt><dd>3</dd>" in page
+    assert page.count("the newest 2 of 3") == 2
+    failed, videos = page.split('id="failures"')[1].split('id="videos"')
+    assert [f"/archive/{n}.mp4" in failed for n in range(3)] == [False, True, True]
+    assert [name in videos for name in ("square.mp4", "b.mp4", "c.mp4")] == [False, True, True]
