@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +16,7 @@ from pipeline.analyze.tools import Tools
 from pipeline.media import Letterbox, SampledFrame
 from pipeline.perceive import Perceived, to_rows
 
-
-@dataclass(frozen=True)
-class FrameRecord:
-    """A sampled frame without its picture."""
-
-    sample: int
-    pts: int | None
-    t: float
-    motion_grid: npt.NDArray[np.float32]
-    camera_motion: tuple[float, float, float, float] | None
-    like: int
-
-    @property
-    def still(self) -> bool:
-        """Whether it takes over what was perceived of a frame before."""
-        return self.like > 0
+_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class _SegmentEnd:
 class _FrameEntry:
     work: VideoWork
     first: int
-    record: FrameRecord
+    frame: SampledFrame  # without its picture
     letterbox: Letterbox
 
 
@@ -75,10 +60,8 @@ class Batcher:
 
     def add(self, work: VideoWork, first: int, frame: SampledFrame) -> None:
         """Take a frame; its picture is copied, unless the frame is still."""
-        record = FrameRecord(
-            frame.sample, frame.pts, frame.t, frame.motion_grid, frame.camera_motion, frame.like
-        )
-        self._entries.append(_FrameEntry(work, first, record, work.letterboxes[first]))
+        bare = replace(frame, picture=_NO_PICTURE)
+        self._entries.append(_FrameEntry(work, first, bare, work.letterboxes[first]))
         if frame.still:
             return
         self._pictures[self._count] = frame.picture
@@ -136,14 +119,14 @@ class Batcher:
     def _seen(self, entry: _FrameEntry, fresh: Iterator[Perceived], share: float) -> Perceived:
         """What is in a frame: the next that is fresh or, if it is still, what was perceived before."""
         work, last = entry.work, entry.work.perceived[entry.first]
-        if not entry.record.still:
+        if not entry.frame.still:
             last.append(next(fresh))
             work.watch.seconds["perceive"] += share
-        return last[-max(1, entry.record.like)]
+        return last[-max(1, entry.frame.like)]
 
     def _add_rows(self, part: list[tuple[_FrameEntry, Perceived]]) -> None:
         """Rows of frames of one segment, in their order."""
         entry = part[0][0]
-        records, seen = [entry.record for entry, _ in part], [seen for _, seen in part]
-        rows = to_rows(records, seen, entry.letterbox, embeddings=self._embeddings)
+        frames, seen = [entry.frame for entry, _ in part], [seen for _, seen in part]
+        rows = to_rows(frames, seen, entry.letterbox, embeddings=self._embeddings)
         entry.work.buffers[entry.first].append(rows)
