@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.analyze.outcome import Reporter
 from pipeline.analyze.perception import Facts, VideoWork
 from pipeline.analyze.tools import Tools
-from pipeline.media import Letterbox, SampledFrame
+from pipeline.media import Item, JobStart, Letterbox, SampledFrame
 from pipeline.perceive import Perceived, to_rows
+from pipeline.sources import changed_since
 
 _NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
@@ -57,6 +59,20 @@ class Batcher:
     def close(self) -> None:
         """Wait for the CNN; what it was at is dropped."""
         self._beside.shutdown()
+
+    def take(self, item: Item, work: VideoWork, reporter: Reporter) -> None:
+        """Take an item that was decoded for one of the work's segments."""
+        first = int(item.job_key.rpartition(":")[2])
+        if isinstance(item, JobStart):
+            work.begin(first, item)
+        elif isinstance(item, SampledFrame):
+            reporter.advance(work.seen_anew_s(first, item.t))
+            self.add(work, first, item)
+        else:
+            work.end(first, item, changed_since(work.plan.source))
+            last = work.asked[first] - 1
+            reporter.segment(work.plan.source.uri, work.plan.name.video_id, first, last)
+            self.end(work, first, last, Facts.of(item))
 
     def add(self, work: VideoWork, first: int, frame: SampledFrame) -> None:
         """Take a frame; its picture is copied, unless the frame is still."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pipeline.analyze.batcher import Batcher
 from pipeline.analyze.ending import broken_off, running_row
 from pipeline.analyze.outcome import Options, Reporter, Silent
-from pipeline.analyze.perception import Facts, VideoWork, decode_job, open_work, segment_ticks
+from pipeline.analyze.perception import VideoWork, decode_job, open_work, segment_ticks
 from pipeline.analyze.plan import Planner, Step, VideoPlan
 from pipeline.analyze.probing import open_prober
 from pipeline.analyze.tools import Tools, num_decoders
@@ -24,8 +24,8 @@ from pipeline.lake import Lake
 from pipeline.lake.commit import commit, put_config, start_attempts
 from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
-from pipeline.media import DecodeJob, Feed, Item, JobStart, SampledFrame
-from pipeline.sources import Missing, Spool, changed_since, find
+from pipeline.media import DecodeJob, Feed
+from pipeline.sources import Missing, Spool, find
 
 _ASKED_FOR = Options(force=True, retry_failed=True)
 """Who asks for a range has judged that the video is to be perceived; what is current meanwhile is not."""
@@ -145,7 +145,7 @@ def _perceive(work: VideoWork, tools: Tools, part: Range, reporter: Reporter) ->
         Feed(num_decoders(config), max_pixels=pixels) as feed,
     ):
         for item in feed.run(_jobs(work, part, config)):
-            _take(item, work, batcher, reporter)
+            batcher.take(item, work, reporter)
             if work.error is not None:
                 break
         if work.error is None:
@@ -158,17 +158,3 @@ def _jobs(work: VideoWork, part: Range, config: Config) -> Iterator[DecodeJob]:
     for first, end in work.missing(part.first, part.end):
         work.ask(first, end)
         yield decode_job(work, first, end, config)
-
-
-def _take(item: Item, work: VideoWork, batcher: Batcher, reporter: Reporter) -> None:
-    first = int(item.job_key.rpartition(":")[2])
-    if isinstance(item, JobStart):
-        work.begin(first, item)
-    elif isinstance(item, SampledFrame):
-        reporter.advance(work.seen_anew_s(first, item.t))
-        batcher.add(work, first, item)
-    else:
-        work.end(first, item, changed_since(work.plan.source))
-        last = work.asked[first] - 1
-        reporter.segment(work.plan.source.uri, work.plan.name.video_id, first, last)
-        batcher.end(work, first, last, Facts.of(item))

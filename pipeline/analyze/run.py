@@ -28,7 +28,7 @@ from pipeline.lake.lookup import read_rows
 from pipeline.lake.records import ENDED, Analysis
 from pipeline.lake.staging import Staging
 from pipeline.lake.tables import DENIED
-from pipeline.media import DecodeJob, Feed, Item, JobEnd, JobStart, SampledFrame
+from pipeline.media import DecodeJob, Feed, Item, JobEnd
 from pipeline.notify import Notifier
 from pipeline.sources import Missing, Source, Spool, changed_since
 
@@ -230,26 +230,14 @@ class Run:
             self._reuse(attempt)
 
     def _take(self, item: Item, batcher: Batcher) -> None:
-        video, first_text = item.job_key.rsplit(":", 1)
-        attempt, first = self._decoded[video], int(first_text)
-        work = attempt.work
+        video = item.job_key.rpartition(":")[0]
+        work = self._decoded[video].work
         if work is None:
             raise ValueError(f"{item.job_key} is not decoded")
-        if isinstance(item, JobStart):
-            work.begin(first, item)
-        elif isinstance(item, SampledFrame):
-            self.reporter.advance(work.seen_anew_s(first, item.t))
-            batcher.add(work, first, item)
-        else:
-            self._take_end(work, first, item, batcher)
-
-    def _take_end(self, work: VideoWork, first: int, end: JobEnd, batcher: Batcher) -> None:
-        work.end(first, end, changed_since(work.plan.source))
-        self._decoding[work.plan.name.video_id] -= 1
-        self._release_decoded(work)
-        last = work.asked[first] - 1
-        self.reporter.segment(work.plan.source.uri, work.plan.name.video_id, first, last)
-        batcher.end(work, first, last, Facts.of(end))
+        if isinstance(item, JobEnd):
+            self._decoding[video] -= 1
+            self._release_decoded(work)
+        batcher.take(item, work, self.reporter)
 
     def _release_decoded(self, work: VideoWork) -> None:
         """Give the copy of a video back, if it is decoded to its end."""
