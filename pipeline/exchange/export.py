@@ -18,13 +18,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.exchange.coco import CocoFile
 from pipeline.exchange.cvat import to_cvat
 from pipeline.exchange.pictures import (
     check_new,
@@ -38,8 +38,6 @@ from pipeline.exchange.pictures import (
 from pipeline.lake.query import Reading
 from pipeline.lake.records import Place, place_rows
 from pipeline.report.gather import Record
-
-FORMATS = ("mot", "coco", "cvat", "csv")
 
 _DATA = "annotations.json"
 _LAST = {"mot": "gt/gt.txt", "cvat": "annotations.xml", "csv": "events.csv"}
@@ -60,7 +58,7 @@ def check_unwritten(out: Path, form: str, videos: Iterable[str]) -> None:
 def export(
     lake: str | Reading, records: Iterable[Record], form: str, out: Path, *, pictures: bool = False
 ) -> list[Path]:
-    """Write videos in a format (see FORMATS); returns the folders, one per video.
+    """Write videos as mot, coco, cvat or csv; returns the folders, one per video.
 
     What is there is written over: see `check_unwritten`.
 
@@ -69,7 +67,8 @@ def export(
         SourceError, MediaError: pictures are wanted, and a video is not at hand or cannot be read.
         StorageError: a file cannot be written.
     """
-    folders, coco = [], _Coco()
+    folders, coco = [], CocoFile()
+    videos: list[dict[str, Any]] = []  # of the COCO file
     for record in records:
         if record.analysis is None:
             last = record.failures[-1]["error"] if record.failures else None
@@ -89,10 +88,10 @@ def export(
         elif form == "csv":
             _write_tables(folder, record)
         else:
-            coco.add(record, rows, frames, folder.name)
+            _add_to_coco(coco, videos, record, rows, frames, folder.name)
         folders.append(folder)
     if form == "coco":
-        write_bytes(out / _DATA, coco.text().encode("utf-8"))
+        write_bytes(out / _DATA, coco.text(videos=videos).encode("utf-8"))
     return folders
 
 
@@ -106,7 +105,8 @@ def _write_mot(folder: Path, record: Record, rows: pa.Table, num_frames: int) ->
     labels = sorted(set(rows["class"].to_pylist()))
     truth, result = [], []
     for row in rows.to_pylist():
-        x, y, w, h = _xywh(row)
+        x, y = row["x1"], row["y1"]
+        w, h = row["x2"] - x, row["y2"] - y
         head = f"{row['frame'] + 1},{row['track_id']},{x:.9g},{y:.9g},{w:.9g},{h:.9g}"
         truth.append(f"{head},1,{labels.index(row['class']) + 1},{int(row['observed'])}\n")
         result.append(f"{head},{row['score']:.9g},-1,-1,-1\n")
@@ -142,52 +142,22 @@ def _timed(name: str, record: Record) -> pa.Table:
     return rows.drop_columns(["video_id", "camera", "date", "run_id"])  # the folder's name tells the video
 
 
-@dataclass
-class _Coco:
-    """A COCO file that grows. Image and annotation ids count from 1 over all videos."""
-
-    videos: list[dict[str, Any]] = field(default_factory=list)
-    images: list[dict[str, Any]] = field(default_factory=list)
-    annotations: list[dict[str, Any]] = field(default_factory=list)
-    category_ids: dict[str, int] = field(default_factory=dict)
-
-    def add(self, record: Record, rows: pa.Table, frames: pa.Table, folder: str) -> None:
-        width, height = record.size
-        number, first = len(self.videos) + 1, len(self.images) + 1
-        self.videos.append({"id": number, "name": record.video["uri"], "video_id": record.video["video_id"]})
-        self.images += [
-            {
-                "id": first + row["frame"],
-                "file_name": f"{folder}/{picture_name(row['frame'])}",
-                "width": width,
-                "height": height,
-                "video_id": number,
-                "frame_id": row["frame"],
-                "t": row["t"],
-            }
-            for row in frames.to_pylist()
-        ]
-        for row in rows.to_pylist():
-            x, y, w, h = _xywh(row)
-            self.annotations.append(
-                {
-                    "id": len(self.annotations) + 1,
-                    "image_id": first + row["frame"],
-                    "category_id": self.category_ids.setdefault(row["class"], len(self.category_ids) + 1),
-                    "bbox": [x, y, w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
-                    "score": row["score"],
-                    "track_id": row["track_id"],
-                    "observed": row["observed"],
-                }
-            )
-
-    def text(self) -> str:
-        categories = [{"id": number, "name": name} for name, number in self.category_ids.items()]
-        parts = {"videos": self.videos, "images": self.images, "categories": categories}
-        return json.dumps(parts | {"annotations": self.annotations}, ensure_ascii=False)
-
-
-def _xywh(row: dict[str, Any]) -> tuple[float, float, float, float]:
-    return row["x1"], row["y1"], row["x2"] - row["x1"], row["y2"] - row["y1"]
+def _add_to_coco(
+    coco: CocoFile, videos: list[dict[str, Any]], record: Record, rows: pa.Table, frames: pa.Table,
+    folder: str,
+) -> None:  # fmt: skip
+    number, first = len(videos) + 1, len(coco.images) + 1
+    videos.append({"id": number, "name": record.video["uri"], "video_id": record.video["video_id"]})
+    for row in frames.to_pylist():
+        file_name = f"{folder}/{picture_name(row['frame'])}"
+        coco.add_image(file_name, record.size, video_id=number, frame_id=row["frame"], t=row["t"])
+    for row in rows.to_pylist():
+        coco.add_box(
+            first + row["frame"],
+            row["class"],
+            (row["x1"], row["y1"], row["x2"], row["y2"]),
+            iscrowd=0,
+            score=row["score"],
+            track_id=row["track_id"],
+            observed=row["observed"],
+        )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, SourceError, UsageError
+from pipeline.exchange.coco import CocoFile
 from pipeline.exchange.corrected import Box, Picture, check
 from pipeline.exchange.cvat import read_cvat
 from pipeline.exchange.export import folder_name
@@ -72,9 +73,10 @@ def import_boxes(
         found = [(record, read_cvat(path, num_frames, record.video["video_id"]))]
     else:
         found = [(record_of(name), pictures) for name, pictures in sorted(_read_coco(path).items())]
-    data = _Data(
-        sorted({box.label for _, pictures in found for picture in pictures for box in picture.boxes})
-    )
+    labels = sorted({box.label for _, pictures in found for picture in pictures for box in picture.boxes})
+    if not labels:
+        raise UsageError("the file holds no box", remedy="training needs some")
+    data = CocoFile({label: number for number, label in enumerate(labels, 1)})
     wanted: list[tuple[Record, dict[float, Path]]] = []
     for record, pictures in found:
         times = frame_table(lake, record)["t"].to_pylist()
@@ -85,7 +87,9 @@ def import_boxes(
         files = {frame: f"{folder_name(record)}/{picture_name(frame)}" for frame in sorted(frames)}
         wanted.append((record, {times[frame]: out / file for frame, file in files.items()}))
         for frame, file in files.items():
-            data.add(file, record.size, frames[frame])
+            data.add_image(file, record.size)
+            for box in frames[frame]:
+                data.add_box(len(data.images), box.label, box.sides, iscrowd=box.iscrowd, ignore=box.ignore)
     for record, places in wanted:  # the file comes last: what was cut short is not taken for data
         write_pictures(at_hand(record), places)
     write_bytes(out / DATA, data.text().encode("utf-8"))
@@ -132,37 +136,3 @@ def _box(path: Path, names: dict[Any, str], annotation: dict[str, Any]) -> Box:
     x, y, w, h = (float(v) for v in annotation["bbox"])
     flags = (int(bool(annotation.get(flag))) for flag in ("iscrowd", "ignore"))
     return Box(names[annotation["category_id"]], (x, y, x + w, y + h), *flags)
-
-
-class _Data:
-    """A COCO file that grows. Ids count from 1."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        if not labels:
-            raise UsageError("the file holds no box", remedy="training needs some")
-        self._ids = {label: number for number, label in enumerate(labels, 1)}
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-
-    def add(self, file: str, size: tuple[int, int], boxes: Sequence[Box]) -> None:
-        """One picture and its boxes."""
-        image = len(self.images) + 1
-        self.images.append({"id": image, "file_name": file, "width": size[0], "height": size[1]})
-        for box in boxes:
-            x1, y1, x2, y2 = box.sides
-            self.annotations.append(
-                {
-                    "id": len(self.annotations) + 1,
-                    "image_id": image,
-                    "category_id": self._ids[box.label],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": box.iscrowd,
-                    "ignore": box.ignore,
-                }
-            )
-
-    def text(self) -> str:
-        categories = [{"id": number, "name": label} for label, number in self._ids.items()]
-        data = {"images": self.images, "categories": categories, "annotations": self.annotations}
-        return json.dumps(data, ensure_ascii=False)
