@@ -251,12 +251,12 @@ def errors(what: str) -> Iterator[None]:
     except MareyError:
         raise
     except Exception as exc:
-        if (error := told(what, exc)) is None:
+        if (error := translated(what, exc)) is None:
             raise
         raise error from exc
 
 
-def told(what: str, exc: Exception) -> Exception | None:
+def translated(what: str, exc: Exception) -> Exception | None:
     """The error for one of boto3; None if it is not boto3's."""
     from botocore import exceptions as boto
     from urllib3.exceptions import HTTPError  # of TLS in the middle of a body, which botocore lets through

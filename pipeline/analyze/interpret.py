@@ -228,7 +228,7 @@ def find_events(
     finder = EventFinder(plan, tools)
     if finder.needs_times:
         for frames in _whole(lake, analysis, "frames", ("sample", "t")):
-            finder.pass_by(frames)
+            finder.note_times(frames)
     for tracks in _whole(lake, analysis, "tracks"):
         rows.add("events", finder.by_rules(tracks))
     if finder.needs_frames:
@@ -271,7 +271,7 @@ class EventFinder:
     def needs_frames(self) -> bool:
         return bool(self._models)
 
-    def pass_by(self, frames: pa.Table) -> None:
+    def note_times(self, frames: pa.Table) -> None:
         """Note how far the video goes, and where frames are missing."""
         if not frames.num_rows:
             return
@@ -296,7 +296,7 @@ class EventFinder:
             self._objects.append(objects.select(OBJECT_COLUMNS))
 
     def update(self, frames: pa.Table, tracks: pa.Table, objects: pa.Table) -> pa.Table:
-        self.pass_by(frames)
+        self.note_times(frames)
         self.look(frames)
         self.follow(objects)
         return self.by_rules(tracks)

@@ -174,9 +174,9 @@ class Planner:
         return self._copied(plan, other)
 
     def _kept(self, source: Source, name: VideoName) -> VideoPlan | None:
-        """The plan of what stays another video than this config makes of the same name and bytes.
+        """The plan of a name that was another video by an earlier config, and stays it.
 
-        Who once forgets a lake's config would else take camera, times and rules from all of its videos.
+        Else a single run without the lake's config would take camera, times and rules from all its videos.
         """
         known = self._known.get(source.uri)
         if known is None or known.content_id != name.content_id or known.video_id == name.video_id:
@@ -252,7 +252,7 @@ class Planner:
         return known if (known.etag, known.size_bytes) == (source.etag, source.size_bytes) else None
 
     def _asks_container(self, known: VideoName) -> bool:
-        """Whether a name told the time and no longer does: then the container's counts, as in a new lake."""
+        """Whether the time is from a name that tells none by this config: then the container's counts."""
         anew = self.options.upgrade or self.options.force
         told_before = known.recorded_at_source == "key"
         return anew and told_before and camera_and_time(known.uri, self.config.cameras)[1] is None

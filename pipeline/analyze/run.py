@@ -141,7 +141,7 @@ class Run:
             if self._skipped(plan, planner):
                 planner.spool.release(plan.source)
                 continue
-            if self._meets_its_like(plan):
+            if self._waits_for_another(plan):
                 planner.spool.release(plan.source)
                 self._again.append(plan)
                 continue
@@ -161,10 +161,10 @@ class Run:
         self.done(result)
         return True
 
-    def _meets_its_like(self, plan: VideoPlan) -> bool:
-        """Whether this run works on the same video, or perceives the same bytes: one is to find the other.
+    def _waits_for_another(self, plan: VideoPlan) -> bool:
+        """Whether this run works on the same video, or perceives the same bytes, or did since the plan.
 
-        Or has done so since the plan was made.
+        Then the plan is made anew in the next round, on what the other has written.
         """
         perceives = plan.step is Step.PERCEPTION
         if plan.name.video_id in self._settled or (perceives and plan.ids.perception in self._settled):

@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     # NumPy's products here are of small matrices. Its threads would wait in a loop for the next one: with 200
     # objects a tracker took twice the CPU time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    _hold_streams()
+    _reopen_closed_streams()
     wanted = [argument for argument in arguments if argument != "--debug"]
     before = {number: signal.signal(number, _terminated) for number in _ending_signals()}
     try:
@@ -60,7 +60,7 @@ def _ending_signals() -> list[signal.Signals]:
     return [signal.SIGTERM, *hung_up]
 
 
-def _hold_streams() -> None:
+def _reopen_closed_streams() -> None:
     """A stream that the caller closed (`>&-`) stays one that cannot be written, but keeps its number.
 
     Else the next file to be opened had that number, and what a library prints would be written into it.

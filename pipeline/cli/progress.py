@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
-from pipeline.cli.text import Lasting, for_machines, log, printable, say
+from pipeline.cli.text import BestEffortStream, for_machines, log, printable, say
 
 if TYPE_CHECKING:
     from pipeline.analyze.outcome import VideoResult
@@ -137,7 +137,7 @@ class BarReporter(PlainReporter):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        console = Console(file=cast(IO[str], Lasting(sys.stderr)))
+        console = Console(file=cast(IO[str], BestEffortStream(sys.stderr)))
         self.bar = Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True)
         self.task = self.bar.add_task("", total=None)
 

@@ -136,7 +136,7 @@ def deploy_command(
     values = {"source": source, "lake": lake, "queue": queue, "config": place}
     # What the config names is the deployer's choice, not that of who submits a run; so is the queue.
     settings = flows("settings")
-    named = [place, *map(_untold, _absolute_only(config, settings.files(resolved)))] if place else []
+    named = [place, *map(_entry, _absolute_only(config, settings.files(resolved)))] if place else []
     named += map(sealed, settings.receivers(resolved).values()) if place else ()
     named += [queue] if queue is not None else []
     allowed = [*(map(_absolute, allow) if allow else (_folder(source), lake)), *named]
@@ -170,8 +170,8 @@ def _absolute_only(config: Path | None, names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def _untold(name: str) -> str:
-    """Weights as the pool lists them, which all may read who read the server: no query, and no password."""
+def _entry(name: str) -> str:
+    """What lists weights in a pool, which everyone may read who may ask the server: no query, no password."""
     return sealed(name) if "://" in name and {"?", "@"} & set(name) else name
 
 

@@ -44,13 +44,13 @@ def log(event: str, level: str = "INFO", **values: Any) -> None:
 
 def tell(text: str) -> None:
     """Text on stderr, as long as it takes any."""
-    Lasting(sys.stderr).write(text)
+    BestEffortStream(sys.stderr).write(text)
 
 
-class Lasting:
-    """A stream without which the work goes on, once it can be written no more.
+class BestEffortStream:
+    """A stream whose text is dropped once it cannot be written any more, so that the work goes on.
 
-    As when its reader has gone (`2>&1 | head`), its disk is full, or its terminal was closed.
+    That is so when its reader is gone (`2>&1 | head`), its disk is full, or its terminal was closed.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -49,7 +49,7 @@ class Ending:
     """An attempt that has come to its end, and what is still to be written of it.
 
     `basis` is the revision of the analysis that was current when the work was planned, 0 if none was. A
-    success is committed only on that basis, and so is the word that its rows are dropped; a failure always.
+    success, or a note that rows are dropped, is committed only if that is still current; a failure always.
     `rows` are those of the big tables not yet appended, with their place; `names` those of `videos`.
     """
 

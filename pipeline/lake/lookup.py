@@ -124,9 +124,9 @@ def _best(candidates: Iterable[Analysis]) -> dict[str, Analysis]:
 
 
 def met(lake: Lake, video_id: str, perception_id: str) -> tuple[History, Analysis | None]:
-    """The history of a video, and what `find_perceptions` finds of a perception, as a rule in one reading.
+    """The history of a video, and what `find_perceptions` finds of a perception, mostly by one query.
 
-    Every reading opens each file of the table, of which a batch leaves hundreds.
+    Each query opens every file of the table, of which a batch leaves hundreds.
     """
     where = f"video_id = {quoted(video_id)} OR perception_id = {quoted(perception_id)}"
     rows = lake.ask("analyses", lambda found: _select("analyses", found, SMALL["analyses"].names, where))
@@ -290,7 +290,7 @@ def _filtered(name: str, snapshot: DeltaTable, key: str, values: pa.Array) -> pa
 def _lookup(
     lake: Lake, name: str, key: str, values: Sequence[str], snapshot: DeltaTable | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a small table whose key is one of the values; of many not all are there as Python's at once."""
+    """Rows of a small table whose key is one of the values, made Python's objects batch by batch."""
     if not values:
         return
 

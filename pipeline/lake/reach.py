@@ -1,7 +1,7 @@
-"""How far back `--as-of` reaches: since when what was once current is whole.
+"""How far back `--as-of` reaches: the time since which nothing that was once current has been removed.
 
-A file in the lake says so by its name. Other names tell nothing: a writer that died, or is at it, leaves its
-own.
+It is the name of a file in the lake. Other names are passed over: a writer that died, or is at work, leaves
+its own.
 """
 
 from __future__ import annotations

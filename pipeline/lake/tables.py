@@ -66,7 +66,7 @@ _CREATION_ORDER = (*(name for name in TABLES if name != "analyses"), "analyses")
 
 @dataclass(frozen=True)
 class _Kept:
-    """A snapshot of a table that goes along with it, the options and the version it was opened with."""
+    """A snapshot that is brought up to date rather than opened anew, with its first options and version."""
 
     options: dict[str, str]
     since: int
@@ -153,7 +153,7 @@ class Lake:
         """
         options = self.location.storage_options  # credentials may have been renewed
         kept = self._kept.pop(name, None)
-        if kept is not None and (kept.options != options or not _goes_along(kept)):
+        if kept is not None and (kept.options != options or not _update(kept)):
             kept = None
         if kept is None:
             snapshot = self._still(name)
@@ -374,8 +374,8 @@ class Lake:
             )
 
 
-def _goes_along(kept: _Kept) -> bool:
-    """Bring a snapshot up to date; whether it is, and still good to keep."""
+def _update(kept: _Kept) -> bool:
+    """Bring a snapshot up to date; False if that failed, or it is to be opened anew."""
     try:
         kept.snapshot.update_incremental()
     except (DeltaError, OSError):  # its log was shortened, or the server stumbled

@@ -80,11 +80,11 @@ def _work(link: _Link, job: DecodeJob, attempt: int, after: int, decoder: Decode
     """Decode one job; samples up to `after` have reached the parent in an earlier attempt."""
     fault = job.fault if job.fault and attempt <= job.fault.attempts else None
     if fault and fault.at_sample < 0:
-        _suffer(fault, link)
+        _inject(fault, link)
     for item in decoder.items(job, link.progress, fresh=attempt > 1):
         if isinstance(item, SampledFrame):
             if fault and item.sample >= fault.at_sample:
-                _suffer(fault, link)
+                _inject(fault, link)
             if item.sample > after:
                 link.frame(item)
         elif isinstance(item, JobStart):
@@ -93,8 +93,8 @@ def _work(link: _Link, job: DecodeJob, attempt: int, after: int, decoder: Decode
             link.send("end", item=item.to_json())
 
 
-def _suffer(fault: Fault, link: _Link) -> None:
-    """Do what a hostile file could make a decoder do. For tests."""
+def _inject(fault: Fault, link: _Link) -> None:
+    """Fail as a hostile file could make a decoder fail. For tests."""
     if fault.kind == "slow":
         time.sleep(_SLOW_S)
         return

@@ -101,7 +101,7 @@ def stream(source: Source, offset: int) -> Iterator[bytes]:
             asked = {"Range": f"bytes={offset}-"} if offset else {}
             answer = s3.client().get_object(Bucket=bucket, Key=key, IfMatch=f'"{source.etag}"', **asked)
         except ClientError as exc:
-            if isinstance(s3.told("", exc), s3.NoObjectError | s3.PreconditionError):
+            if isinstance(s3.translated("", exc), s3.NoObjectError | s3.PreconditionError):
                 raise ChangedError from exc
             raise
         yield from answer["Body"].iter_chunks(CHUNK_BYTES)

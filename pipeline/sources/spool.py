@@ -128,7 +128,7 @@ class Spool:
     def _start(self) -> None:
         if self._thread is None:
             try:
-                _remove_left_ones()
+                _remove_stale()
                 folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
                 self._lock = (folder / "unlocked").open("w")
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -262,7 +262,7 @@ def _kind(source: Source) -> ModuleType:
     return bucket if source.uri.startswith("s3://") else web
 
 
-def _remove_left_ones() -> None:
+def _remove_stale() -> None:
     """Remove the copies of programs that were killed: nobody holds their locks."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError), (folder / "lock").open() as lock:
