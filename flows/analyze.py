@@ -30,7 +30,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.runtime import deployment, flow_run, task_run
+from prefect.runtime import deployment, task_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
@@ -42,7 +42,7 @@ from flows.report import LogReporter, Video
 from flows.server import shown
 from flows.settings import Settings, read_settings
 from flows.submit import SHARD_SIZE
-from flows.tags import TAG, tag_run
+from flows.tags import TAG, named_by, tag_run
 from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
 from pipeline.analyze.plan import final
@@ -67,14 +67,6 @@ class AnalysisFailed(MareyError):
         elif cause is None:
             # What an earlier run failed at carries a note, and is not for this run to try again.
             self.retry = any(not final(v["error_code"]) and not v["note"] for v in report.failed(videos))
-
-
-def _video_run_name() -> str:
-    return report.named([flow_run.parameters["video"]])
-
-
-def _batch_run_name() -> str:
-    return report.named(flow_run.parameters["inputs"])
 
 
 def _shard_run_name() -> str:
@@ -119,7 +111,7 @@ def analyze_shard(inputs: list[str], lake: str, config: Config, options: Options
     return Completed(message=report.states_text(videos), data=videos)
 
 
-@flow(name="analyze-video", flow_run_name=_video_run_name, retries=0)
+@flow(name="analyze-video", flow_run_name=named_by("video"), retries=0)
 def analyze_video(
     video: str,
     lake: str,
@@ -151,7 +143,7 @@ def analyze_video(
     return _run([video], lake, config, options, 1, range_segments=range_segments)
 
 
-@flow(name="analyze-batch", flow_run_name=_batch_run_name, retries=0)
+@flow(name="analyze-batch", flow_run_name=named_by("inputs"), retries=0)
 def analyze_batch(
     inputs: Annotated[list[str], Field(min_length=1)],
     lake: str,

@@ -6,23 +6,18 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.runtime import flow_run
 
 from flows import report
 from flows.report import LogReporter
 from flows.server import shown
 from flows.settings import Settings, read_settings
-from flows.tags import tag_run
+from flows.tags import named_by, tag_run
 from pipeline import allowed
 from pipeline.analyze import reinterpret as reinterpret_lake
 from pipeline.lake.compact import compact as compact_lake
 
 
-def _name() -> str:
-    return report.named([flow_run.parameters["lake"]])
-
-
-@flow(name="compact", flow_run_name=_name, retries=2, retry_delay_seconds=600)
+@flow(name="compact", flow_run_name=named_by("lake"), retries=2, retry_delay_seconds=600)
 def compact(lake: str, config: Settings = None) -> dict[str, int]:
     """Drop what is no longer current, merge small files. Safe to run twice and beside other work.
 
@@ -43,7 +38,7 @@ def compact(lake: str, config: Settings = None) -> dict[str, int]:
     return result
 
 
-@flow(name="reinterpret", flow_run_name=_name)
+@flow(name="reinterpret", flow_run_name=named_by("lake"))
 def reinterpret(lake: str, config: Settings = None, camera: str = "*") -> dict[str, Any]:
     """Redo tracking or only events of stored perceptions with another config. No video is opened.
 

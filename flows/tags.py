@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 from prefect import get_client
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
 
 from flows import report
 
@@ -18,6 +20,16 @@ TAG = "marey"
 
 PROCESS = "process:"
 """Start of the tag that says where a run's process is: host, process id, and when that process began."""
+
+
+def named_by(parameter: str) -> Callable[[], str]:
+    """What names the runs of a flow: an input, or the first of several, that a parameter holds."""
+
+    def name() -> str:
+        given = flow_run.parameters[parameter]
+        return report.named(given if isinstance(given, list) else [given])
+
+    return name
 
 
 def tag_process() -> None:

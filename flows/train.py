@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import report
 from flows.gpu import device_held, one_per_gpu
 from flows.settings import outside
-from flows.tags import tag_run
+from flows.tags import named_by, tag_run
 from pipeline import allowed
 from pipeline.config import Config
 
@@ -22,11 +20,7 @@ if TYPE_CHECKING:
     from pipeline.event_data import Embed, Embedded
 
 
-def _name() -> str:
-    return report.named([flow_run.parameters["out"]])
-
-
-@flow(name="train-detector", flow_run_name=_name, retries=1)
+@flow(name="train-detector", flow_run_name=named_by("out"), retries=1)
 def train_detector(
     data: str,
     images: str,
@@ -59,7 +53,7 @@ def train_detector(
         return str(train(job, say))
 
 
-@flow(name="train-events", flow_run_name=_name)
+@flow(name="train-events", flow_run_name=named_by("out"))
 def train_events(
     data: str,
     out: str,

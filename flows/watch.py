@@ -6,25 +6,19 @@ import time
 from typing import Annotated
 
 from prefect import flow, get_run_logger
-from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows import report
 from flows.orphans import free, orphans
 from flows.server import server
 from flows.submit import SHARD_SIZE, Submitted, Uploads, submit_shards
-from flows.tags import tag_run
+from flows.tags import named_by, tag_run
 from pipeline import allowed
 from pipeline.cli.text import printable
 from pipeline.sqs import Queue
 from pipeline.uploads import sweep_once, watch_queue
 
 
-def _name() -> str:
-    return report.named([flow_run.parameters["source"]])
-
-
-@flow(name="reconcile", flow_run_name=_name)
+@flow(name="reconcile", flow_run_name=named_by("source"))
 def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = SHARD_SIZE) -> dict[str, int]:
     """Submit what a listing shows and the lake does not know, except what is in work.
 
@@ -57,7 +51,7 @@ def reconcile(source: str, lake: str, shard_size: Annotated[int, Field(ge=1)] = 
     return {"undone": len(todo), "submitted": submitted, "left_alone": left}
 
 
-@flow(name="watch", flow_run_name=_name)
+@flow(name="watch", flow_run_name=named_by("source"))
 def watch(source: str, lake: str, queue: str, minutes: Annotated[float, Field(gt=0)] = 55) -> None:
     """Work on a queue's messages for some minutes: for those who rather schedule this than run a service.
 
