@@ -85,9 +85,7 @@ def _blank(pixels: Floats, reach_px: Floats | float, camera: Camera, light: Ligh
         return None
     x0, y0 = np.maximum(low, -BEYOND * size).astype(int).tolist()
     x1, y1 = np.minimum(high, (1 + BEYOND) * size).astype(int).tolist()
-    layer = Layer.blank(x0, y0, x1 - x0, y1 - y0)
-    layer.light, layer.sun = light, light.in_view(camera)
-    return layer
+    return Layer.blank(x0, y0, x1 - x0, y1 - y0, camera, light)
 
 
 def _world(shapes: Mesh, pose: Pose) -> Floats:

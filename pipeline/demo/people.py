@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -132,8 +132,7 @@ class Part:
 
     def moved(self, ahead: float, up: float) -> Part:
         """The same part elsewhere, metres."""
-        points = tuple((x + ahead, y, z + up) for x, y, z in self.points)
-        return Part(points, self.sizes, self.colour, self.nearer, self.grain, self.stripe)
+        return replace(self, points=tuple((x + ahead, y, z + up) for x, y, z in self.points))
 
 
 def _limb(

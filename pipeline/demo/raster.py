@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.demo.camera import Floats, Light
+from pipeline.demo.camera import Camera, Floats, Light
 
 Colour = tuple[float, float, float]
 """RGB, 0 to 255."""
@@ -62,8 +62,9 @@ class Layer:
     light: Light = field(default_factory=lambda: Light((0, 0, 1)))
 
     @classmethod
-    def blank(cls, x0: int, y0: int, width: int, height: int) -> Layer:
-        return cls(x0, y0, np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32))
+    def blank(cls, x0: int, y0: int, width: int, height: int, camera: Camera, light: Light) -> Layer:
+        rgb, alpha = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
+        return cls(x0, y0, rgb, alpha, light.in_view(camera), light)
 
     def window(self, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice] | None:
         """Rows and columns that a shape within these picture coordinates can touch; None if it is outside."""

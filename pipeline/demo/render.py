@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -113,14 +113,6 @@ class Stage:
         )
 
 
-def frames(stage: Stage, start_s: float, count: int) -> Iterator[tuple[Picture, list[Seen]]]:
-    """`count` frames from `start_s` on: RGB (height, width, 3) uint8, and what shows in them."""
-    for number in range(count):
-        t = start_s + number / FPS
-        canvas, seen = stage.compose(t)
-        yield stage.expose(canvas, t, number), seen
-
-
 def _open(path: Path, width: int, height: int) -> tuple[av.container.OutputContainer, av.VideoStream]:
     container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
     container.metadata["creation_time"] = RECORDED_AT.strftime("%Y-%m-%dT%H:%M:%S.000000Z")
@@ -177,8 +169,10 @@ def render_demo(
     rows: list[tuple[int, Seen]] = []
     container, stream = _open(path, width, height)
     with container:
-        for number, (picture, seen) in enumerate(frames(stage, 0.0, count)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number in range(count):
+            t = number / FPS
+            canvas, seen = stage.compose(t)
+            frame = av.VideoFrame.from_ndarray(stage.expose(canvas, t, number), format="rgb24")
             frame.pts, frame.time_base = number * (12800 // FPS), Fraction(1, 12800)
             container.mux(stream.encode(frame))
             rows += [(number, one) for one in seen]

@@ -48,9 +48,7 @@ LONG_SIDE_PX = 384
 Room = Callable[[float, float], bool]
 """Whether somebody can stand at ground point (x, y), in metres."""
 
-CATEGORIES = ({"id": 1, "name": "person"}, {"id": 2, "name": "cycle"}, {"id": 3, "name": "car"},
-              {"id": 4, "name": "bus"}, {"id": 5, "name": "truck"})  # fmt: skip
-CATEGORY_IDS: dict[str, int] = {str(c["name"]): int(str(c["id"])) for c in CATEGORIES}
+CATEGORY_IDS = {"person": 1, "cycle": 2, "car": 3, "bus": 4, "truck": 5}
 LICENSE = "Apache-2.0 (rendered by marey)"
 
 MIN_SIDE_PX = 7
@@ -182,8 +180,7 @@ def _prop(rng: np.random.Generator, camera: Camera, light: Light, x: float, y: f
     (foot_x, foot_y), (top_x, top_y) = pixels.tolist()
     if foot_y - top_y < 3 or not 0 < foot_x < camera.width:
         return None
-    layer = Layer.blank(0, 0, camera.width, camera.height)
-    layer.light, layer.sun = light, light.in_view(camera)
+    layer = Layer.blank(0, 0, camera.width, camera.height, camera, light)
     red, green, blue = rng.uniform(30, 190, 3).tolist()
     grow = 1.12 if kind == "bin" else 1.0
     halves = [max(half * s * g, 0.5) for s, g in zip(reversed(scale), (grow, 1.0), strict=True)]
@@ -355,7 +352,8 @@ def render_training_images(out_dir: Path, count: int, seed: int) -> dict[str, An
         height, width = picture.shape[:2]
         images.append({
             "id": number + 1, "file_name": name, "width": width, "height": height,
-            "complete_for": [1, 2, 3, 4, 5], "source": "marey", "kind": "rendered", "license": LICENSE,
+            "complete_for": [*CATEGORY_IDS.values()], "source": "marey", "kind": "rendered",
+            "license": LICENSE,
         })  # fmt: skip
         for item in labelled:
             x1, y1, x2, y2 = item.box
@@ -368,7 +366,7 @@ def render_training_images(out_dir: Path, count: int, seed: int) -> dict[str, An
     info = {"description": "scenes rendered by marey", "seed": seed}
     return {
         "info": info,
-        "categories": [dict(c) for c in CATEGORIES],
+        "categories": [{"id": number, "name": name} for name, number in CATEGORY_IDS.items()],
         "images": images,
         "annotations": annotations,
     }

@@ -126,6 +126,11 @@ min_duration_s = {STOPPED_S}
 # -- events from the paths ---------------------------------------------------------------------------------
 
 
+def _times(actor: Actor, t_end: float) -> Floats:
+    """Seconds at which an actor's path is looked at: of the scene's first `t_end`, those it is there."""
+    return np.arange(max(actor.path[0][0], 0.0), min(actor.path[-1][0], t_end), STEP_S)
+
+
 def crossings(actor: Actor, line: tuple[Spot, Spot], t_end: float) -> list[tuple[float, str]]:
     """Times at which an actor crosses a line that runs straight across the street, and which way.
 
@@ -133,7 +138,7 @@ def crossings(actor: Actor, line: tuple[Spot, Spot], t_end: float) -> list[tuple
     comes nearer crosses `left_to_right`.
     """
     (left, level), (right, _) = line
-    t = np.arange(max(actor.path[0][0], 0.0), min(actor.path[-1][0], t_end), STEP_S)
+    t = _times(actor, t_end)
     spots = actor.spots(t)
     beyond = spots[:, 1] > level
     found = []
@@ -154,14 +159,14 @@ def _stays(t: Floats, holds: Floats) -> list[tuple[float, float]]:
 def stays_in_zone(actor: Actor, zone: tuple[Spot, ...], t_end: float) -> list[tuple[float, float]]:
     """When an actor is inside a zone whose sides run along and across the street."""
     low, high = np.min(zone, axis=0), np.max(zone, axis=0)
-    t = np.arange(max(actor.path[0][0], 0.0), min(actor.path[-1][0], t_end), STEP_S)
+    t = _times(actor, t_end)
     spots = actor.spots(t)
     return _stays(t, ((spots > low) & (spots < high)).all(axis=1))
 
 
 def stands(actor: Actor, t_end: float) -> list[tuple[float, float]]:
     """When an actor does not move."""
-    t = np.arange(max(actor.path[0][0], 0.0), min(actor.path[-1][0], t_end), STEP_S)
+    t = _times(actor, t_end)
     if len(t) < 2:
         return []
     speed = np.linalg.norm(np.gradient(actor.spots(t), STEP_S, axis=0), axis=1)
