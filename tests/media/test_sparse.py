@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.media import DecodeJob, Item, JobEnd, SampledFrame, decode_inline
+from pipeline.media import DecodeJob, JobEnd, decode_inline
 from pipeline.media.nal import DISPOSABLE, REFERENCE, START, PacketKinds, UnknownStructure
 from pipeline.media.pyav_reader import PyavReader
 from pipeline.media.readers import Readers
@@ -24,6 +24,7 @@ from pipeline.media.sparse import Plan, plan_for
 from tests.helpers import shared_path
 from tests.media.make import write_video
 from tests.media.mutate import mutated
+from tests.media.test_decode import facts
 from tests.media.test_formats import names
 
 JOB = DecodeJob("job", "", width=64, height=48, seek_after_s=0)
@@ -52,14 +53,6 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Readers, "give_up", note)
     return found
-
-
-def facts(items: list[Item]) -> list[tuple[object, ...]]:
-    return [
-        (f.sample, f.pts, f.t, f.picture.tobytes(), f.motion_grid.tobytes(), f.camera_motion)
-        for f in items
-        if isinstance(f, SampledFrame)
-    ]
 
 
 def run(job: DecodeJob) -> tuple[list[tuple[object, ...]], JobEnd]:
