@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -14,10 +16,32 @@ from flows.settings import Settings, read_settings
 from flows.tags import named_by, tag_run
 from pipeline import allowed
 from pipeline.analyze import reinterpret as reinterpret_lake
+from pipeline.cli.text import printable
+from pipeline.errors import MareyError
 from pipeline.lake.compact import compact as compact_lake
 
+PAUSES_S = (600.0, 600.0)
+"""Before a compaction that failed is tried again, where its error says that this may help."""
 
-@flow(name="compact", flow_run_name=named_by("lake"), retries=2, retry_delay_seconds=600)
+_T = TypeVar("_T")
+
+
+def tried_again(
+    call: Callable[[], _T], say: Callable[[str], None], pauses_s: Sequence[float] = PAUSES_S
+) -> _T:
+    """What a call returns, made again after each pause; by itself a flow tries every error again."""
+    for pause_s in pauses_s:
+        try:
+            return call()
+        except MareyError as exc:
+            if not exc.retry:
+                raise
+            say(f"tried again in {pause_s / 60:.0f} minutes: {printable(str(exc))}")
+            time.sleep(pause_s)
+    return call()
+
+
+@flow(name="compact", flow_run_name=named_by("lake"))
 def compact(lake: str, config: Settings = None) -> dict[str, int]:
     """Drop what is no longer current, merge small files. Safe to run twice and beside other work.
 
@@ -30,7 +54,8 @@ def compact(lake: str, config: Settings = None) -> dict[str, int]:
     """
     tag_run(lake)
     allowed.check(lake)
-    found = compact_lake(lake, read_settings(config).lake)
+    settings = read_settings(config).lake
+    found = tried_again(lambda: compact_lake(lake, settings), get_run_logger().warning)
     states = [result.state for result in found]
     dropped = sum(result.rows_dropped for result in found)
     result = {"rewritten": states.count("rewritten"), "rows_dropped": dropped, "busy": states.count("busy")}
