@@ -25,7 +25,6 @@ from pipeline.analyze.run import Run
 from pipeline.analyze.tools import Tools
 from pipeline.analyze.trial import stored_events, try_out
 from pipeline.config import Config, PerceiveConfig, VideoConfig
-from pipeline.errors import StorageError
 from pipeline.lake import Lake
 from pipeline.lake.lookup import SMALL, History, column_list, histories
 from pipeline.lake.query import query
@@ -37,6 +36,7 @@ Sections = tuple[VideoConfig, PerceiveConfig]
 
 _BLOCK = 500  # videos whose histories are read at once, and names that become Python's
 _BARE = "its vectors were dropped after lake.keep_vectors_days; `analyze --upgrade` perceives it anew"
+_UNKNOWN = "it was perceived with settings unknown to this marey; use that one, or `analyze --upgrade` here"
 
 
 def reinterpret(
@@ -68,7 +68,12 @@ def reinterpret(
     reporter.begin(sum(len(group.names) for group in groups))
     results: list[VideoResult] = []
     for group in groups:
-        run = Run(lake, Tools(group.over(config), perceives=False), Options(dry_run=dry_run), reporter)
+        if group.sections is None:
+            results += _left_alone(group, reporter)
+            continue
+        run = Run(
+            lake, Tools(_over(config, *group.sections), perceives=False), Options(dry_run=dry_run), reporter
+        )
         run.interpret_all(list(group.names), partial(_plans, run, group))
         results += run.results
     return Summary(tuple(results), time.monotonic() - began)
@@ -78,13 +83,22 @@ def reinterpret(
 class _Group:
     """Videos that were perceived with one setting of the sections video and perceive."""
 
-    sections: Sections
+    sections: Sections | None  # None: another version of the program perceived them, with values of its own
     names: dict[str, VideoName] = field(default_factory=dict)  # by video_id
 
-    def over(self, config: Config) -> Config:
-        """The config that a reinterpretation of these videos has."""
-        video, perceive = self.sections
-        return config.model_copy(update={"video": video, "perceive": perceive})
+
+def _over(config: Config, video: VideoConfig, perceive: PerceiveConfig) -> Config:
+    """The config that a reinterpretation of what was perceived so has."""
+    return config.model_copy(update={"video": video, "perceive": perceive})
+
+
+def _left_alone(group: _Group, reporter: Reporter) -> Iterator[VideoResult]:
+    """Say of each video of a group why nothing is done."""
+    for video, name in group.names.items():
+        result = VideoResult(name.uri, "other_config", video, name.duration_s, note=_UNKNOWN)
+        reporter.note(f"{name.uri} stays as it is: {_UNKNOWN}")
+        reporter.done(result)
+        yield result
 
 
 def _groups(lake: Lake, camera: str) -> list[_Group]:
@@ -112,17 +126,20 @@ def _groups(lake: Lake, camera: str) -> list[_Group]:
     return groups
 
 
-def _perceived_with(lake: Lake) -> Mapping[str | None, Sections]:
-    """The sections that decide a perception, by config_id; defaults where the config is not known."""
-    found: dict[str | None, Sections] = defaultdict(lambda: (VideoConfig(), PerceiveConfig()))
-    try:
-        for row in _rows(lake, "configs", ("config_id", "config")).to_pylist():
+def _perceived_with(lake: Lake) -> Mapping[str | None, Sections | None]:
+    """The sections that decide a perception, by config_id; defaults where the config is not known.
+
+    None where another version wrote values that this one does not take.
+    """
+    found: dict[str | None, Sections | None] = defaultdict(lambda: (VideoConfig(), PerceiveConfig()))
+    for row in _rows(lake, "configs", ("config_id", "config")).to_pylist():
+        try:
             stored = json.loads(row["config"])
             video = VideoConfig.model_validate(_known(VideoConfig, stored["video"]))
             perceive = PerceiveConfig.model_validate(_known(PerceiveConfig, stored["perceive"]))
             found[row["config_id"]] = (video, perceive)
-    except (ValidationError, ValueError, KeyError) as exc:
-        raise StorageError("a stored config cannot be read", remedy=str(exc)) from exc
+        except (ValidationError, ValueError, KeyError):
+            found[row["config_id"]] = None
     return found
 
 

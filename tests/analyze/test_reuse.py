@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from models.files import file_digest
 from models.temporal import load_events, save_events
@@ -28,6 +30,7 @@ from pipeline.lake.commit import Decision, Ending, commit, start_attempts
 from pipeline.lake.compact import compact
 from pipeline.lake.lookup import current_analyses
 from pipeline.lake.records import analyses_table, names_table
+from pipeline.lake.schema import written
 from tests.analyze.build import (
     FPS,
     HEIGHT,
@@ -153,6 +156,27 @@ def test_reinterpret_keeps_what_a_video_was_perceived_with(
         lake, "SELECT c.config FROM configs AS c JOIN analyses_current AS a ON a.config_id = c.config_id"
     )
     assert '"sample_fps":5.0' in stored["config"]
+
+
+def test_reinterpret_leaves_alone_what_another_version_perceived(
+    folder: Path, video: Path, lake: Path, tmp_path: Path
+) -> None:
+    """Of two versions that share a lake one may not take a value of the other's; all else goes on."""
+    other = tmp_path / "other.mp4"
+    write_clip(other, 1, seed=5)
+    analyzed(video, lake, config(folder))
+    analyzed(other, lake, config(folder, video__sample_fps=5))
+    table = DeltaTable(lake / "configs")
+    stored = table.to_pyarrow_table().to_pylist()
+    for row in stored:
+        row["config"] = row["config"].replace('"sample_fps":5.0', '"sample_fps":"as needed"')
+    write_deltalake(table, pa.Table.from_pylist(stored, written("configs")), mode="overwrite")
+    for trial, state in ((True, "planned"), (False, "ok")):
+        summary = reinterpret(str(lake), config(folder, rules=[OTHER_RULE]), dry_run=trial)
+        told = {Path(result.uri).name: (result.state, result.note) for result in summary.results}
+        assert told["clip.mp4"][0] == state
+        assert told["other.mp4"][0] == "other_config"
+        assert "settings unknown to this marey" in told["other.mp4"][1]
 
 
 class Told(Silent):
