@@ -73,6 +73,14 @@ def test_the_server_forgets_old_runs(file: str, sign: str, monkeypatch: pytest.M
     assert vacuum.retention_period == timedelta(days=30)
 
 
+def test_workers_of_compose_find_the_config_where_it_was_deployed() -> None:
+    """Runs are given its path, and read it themselves."""
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    [place] = re.findall(r"\$\{SITE_CONFIG:\+--config (\S+)\}", services["deploy"]["command"])
+    assert services["deploy"]["volumes"] == [f"${{SITE_CONFIG:-/dev/null}}:{place}:ro"]
+    assert services["worker"]["volumes"] == services["deploy"]["volumes"]
+
+
 def lacking(found: Any, wanted: Any, at: str = "") -> list[str]:
     """Where a manifest lacks something, or has something else."""
     if isinstance(wanted, list):
