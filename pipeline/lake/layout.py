@@ -12,8 +12,8 @@ Measured on 2 million detection rows of scalar columns (four videos, float boxes
 
 and on 100,000 rows with 64 appearance values rounded to half precision: 15.5 MB by pyarrow's defaults,
 13.7 with vectors as deltalake writes them, 12.7 with byte-stream-split. A higher level of zstd costs time and
-saves nothing: what is left is noise. Spark's vectorized reader does not know byte-stream-split: its views
-switch to the other one.
+saves nothing: what is left is noise. Spark's vectorized reader, up to 4.1 at least, does not
+know byte-stream-split: its views switch to the other one.
 """
 
 from __future__ import annotations

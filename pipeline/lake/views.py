@@ -109,7 +109,7 @@ def _polars(lake: Lake) -> Iterator[str]:
 def _spark(lake: Lake) -> Iterator[str]:
     yield "-- Spark SQL, 3.2 or later, with delta-spark on the class path"
     yield "-- Its vectorized Parquet reader, up to 4.1 at least, refuses numbers that lie as"
-    yield "-- BYTE_STREAM_SPLIT; its other reader takes them."
+    yield "-- BYTE_STREAM_SPLIT; its other reader takes them. Spark 4.3 does without this setting."
     yield "SET spark.sql.parquet.enableVectorizedReader=false;"
     yield f"-- {_HOURS}"
     yield "SET spark.sql.session.timeZone=UTC;"
@@ -124,7 +124,8 @@ def _spark(lake: Lake) -> Iterator[str]:
 
 def _trino(lake: Lake) -> Iterator[str]:
     yield "-- Trino, Delta Lake connector as catalog `delta`, with register-table-procedure enabled there;"
-    yield "-- its workers must reach the locations."
+    yield "-- its workers must reach the locations. Tables are registered once, and refused the next time: for"
+    yield "-- views that are printed anew, run `trino --ignore-errors --file views.sql`."
     yield "CREATE SCHEMA IF NOT EXISTS delta.marey;"
     yield "USE delta.marey;"
     for table, name in BASE.items():

@@ -18,6 +18,7 @@ import pytest
 from pipeline.errors import StorageError, UsageError
 from pipeline.lake.current import timestamp
 from pipeline.lake.query import query
+from pipeline.lake.schema import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.lake.views import ENGINES, views
 from tests.lake.build import analyse, sample_lake, stage_rows
@@ -246,6 +247,17 @@ def test_spark_is_told_to_read_what_its_vectorized_reader_refuses(lake: Lake) ->
     assert settings[0] == "SET spark.sql.parquet.enableVectorizedReader=false;"
     assert settings[1] == "SET spark.sql.session.timeZone=UTC;"
     assert settings[2].startswith("CREATE OR REPLACE TEMPORARY VIEW")
+
+
+def test_trino_is_told_how_its_text_is_run_again(lake: Lake) -> None:
+    """Its register_table knows no IF NOT EXISTS; the rest may be run any number of times."""
+    text = views(lake.location.path, "trino")
+    assert "trino --ignore-errors --file" in text
+    statements = re.sub("^--.*\n", "", text, flags=re.MULTILINE).strip().split(";\n")
+    again = ("CREATE SCHEMA IF NOT EXISTS ", "USE ", "CREATE OR REPLACE VIEW ")
+    once = [statement for statement in statements if not statement.startswith(again)]
+    assert len(once) == len(TABLES)
+    assert all(statement.startswith("CALL delta.system.register_table('marey', ") for statement in once)
 
 
 def test_athena_finds_all_in_its_database_and_takes_the_text_twice(lake: Lake) -> None:
