@@ -124,8 +124,8 @@ def _spark(lake: Lake) -> Iterator[str]:
 
 def _trino(lake: Lake) -> Iterator[str]:
     yield "-- Trino, Delta Lake connector as catalog `delta`, with register-table-procedure enabled there;"
-    yield "-- its workers must reach the locations. Tables are registered once, and refused the next time: for"
-    yield "-- views that are printed anew, run `trino --ignore-errors --file views.sql`."
+    yield "-- its workers must reach the locations. Tables are registered once, and refused the next time:"
+    yield "-- for views that are printed anew, run `trino --ignore-errors --file views.sql`."
     yield "CREATE SCHEMA IF NOT EXISTS delta.marey;"
     yield "USE delta.marey;"
     for table, name in BASE.items():
