@@ -24,6 +24,7 @@ from pipeline.media import (
     Letterbox,
     VideoInfo,
     block_ticks,
+    joined_gaps,
 )  # fmt: skip
 from pipeline.perceive import Perceived
 
@@ -222,7 +223,7 @@ class VideoWork:
         return Facts(
             end_of_file=True,
             frames_failed=sum(part.frames_failed for part in parts),
-            gaps=tuple(gap for part in parts for gap in part.gaps),
+            gaps=tuple(map(vars, joined_gaps(Gap(**gap) for part in parts for gap in part.gaps))),
             time_source=max(
                 (p.time_source for p in parts), key=("pts", "dts", "duration").index, default="pts"
             ),

@@ -12,6 +12,7 @@ from pipeline.media.letterbox import Letterbox
 from pipeline.media.motion import MOTION_GRID_SIZE, CameraMotion
 from pipeline.media.probe import probe
 from pipeline.media.still import PERCEIVED, block_ticks
+from pipeline.media.tally import joined_gaps
 
 __all__ = [
     "MOTION_GRID_SIZE",
@@ -29,5 +30,6 @@ __all__ = [
     "VideoInfo",
     "block_ticks",
     "decode_inline",
+    "joined_gaps",
     "probe",
 ]

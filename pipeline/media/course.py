@@ -59,6 +59,7 @@ class Course:
         self._still: Frame | None = None  # of the last item, if it was still: motion knows nothing of it
         self._passed: Frame | None = None  # the last sampled frame, if it was no item
         self._early: list[tuple[int, int]] = []  # losses that belong to later jobs: sample and ticks
+        self._before: int | None = None  # ticks of the frame before the newest
         self.position: int | None = 0
         """The first sample that is still to come; None while a job is at work, or after one broke off."""
 
@@ -140,6 +141,7 @@ class Course:
             if isinstance(event, Lost):
                 self._lose(event, tally)
                 continue
+            self._before = display.newest[1].ticks if display.newest else None
             before = display.show(event)
             assert display.newest is not None  # the event
             tally.show(*display.newest)
@@ -147,17 +149,17 @@ class Course:
                 yield before
 
     def _lose(self, lost: Lost, tally: Tally) -> None:
-        newest = self._display.newest
-        ticks = lost.ticks if lost.ticks is not None else newest[1].ticks if newest else 0
+        newest = self._display.newest[1].ticks if self._display.newest else None
+        ticks = lost.ticks if lost.ticks is not None else newest or 0
         sample = self._display.sample_at(ticks)
-        tally.lose(sample, ticks)
+        tally.lose(sample, ticks, newest)
         if tally.is_past(sample) and len(self._early) < _MAX_EARLY:
             self._early.append((sample, ticks))
 
     def _recall(self, tally: Tally) -> None:
         """Tell a new job of the losses that came by before it and belong to it."""
         for sample, ticks in self._early:
-            tally.lose(sample, ticks)
+            tally.lose(sample, ticks, self._before)
         self._early = [(sample, ticks) for sample, ticks in self._early if tally.is_past(sample)]
 
     def _item(self, job: DecodeJob, sample: int, frame: Frame, passed: Frame | None) -> SampledFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,20 +33,21 @@ class Tally:
 
     def show(self, sample: int, frame: Frame) -> None:
         """A good frame, the next in order of presentation."""
-        if sample < self._job.first_sample:
-            return
         self._gaps.show(self._seconds(frame.ticks))
-        if not self.is_past(sample):
+        if sample >= self._job.first_sample and not self.is_past(sample):
             self.frames_decoded += 1
             # Not the frame itself, which would keep its picture.
             self._last_ticks, self._last_duration = frame.ticks, frame.duration
 
-    def lose(self, sample: int, ticks: int) -> None:
-        """A packet that did not decode and would have been shown at `ticks`."""
+    def lose(self, sample: int, ticks: int, before: int | None = None) -> None:
+        """A packet that did not decode and would have been shown at `ticks`.
+
+        `before` are those of the last good frame, which of the job's first losses may be no frame of the job.
+        """
         if sample >= self._job.first_sample and not self.is_past(sample):
             self.frames_failed += 1
-            last = None if self._last_ticks is None else self._seconds(self._last_ticks)
-            self._gaps.lose(last, self._seconds(ticks))
+            last = before if self._last_ticks is None else self._last_ticks
+            self._gaps.lose(None if last is None else self._seconds(last), self._seconds(ticks))
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -106,9 +108,8 @@ class _Gaps:
 
     def _add(self, gap: Gap) -> None:
         last = self._done[-1] if self._done else None
-        near = last is not None and last.t_end is not None and gap.t_start - last.t_end < _MERGE_GAPS_S
-        if last is not None and (near or len(self._done) == _MAX_GAPS):
-            self._done[-1] = Gap(last.t_start, gap.t_end, last.frames + gap.frames, "media")
+        if last is not None and (_are_near(last, gap) or len(self._done) == _MAX_GAPS):
+            self._done[-1] = _together(last, gap)
         else:
             self._done.append(gap)
 
@@ -116,3 +117,22 @@ class _Gaps:
         """All gaps, the open one last."""
         rest = [Gap(self._open.t_start, None, self._open.frames, "media")] if self._open else []
         return (*self._done, *rest)
+
+
+def joined_gaps(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    """Gaps of jobs that follow on each other: of one loss both may tell, and near ones are one."""
+    found: list[Gap] = []
+    for gap in gaps:
+        if found and found[-1].cause == gap.cause == "media" and _are_near(found[-1], gap):
+            found[-1] = _together(found[-1], gap)
+        else:
+            found.append(gap)
+    return tuple(found)
+
+
+def _are_near(gap: Gap, later: Gap) -> bool:
+    return gap.t_end is not None and later.t_start - gap.t_end < _MERGE_GAPS_S
+
+
+def _together(gap: Gap, later: Gap) -> Gap:
+    return Gap(gap.t_start, later.t_end, gap.frames + later.frames, "media")

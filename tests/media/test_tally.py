@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipeline.media import DecodeJob
+from pipeline.media import DecodeJob, Gap, joined_gaps
 from pipeline.media.reader import Frame
 from pipeline.media.tally import Tally
 
@@ -106,3 +106,21 @@ def test_a_job_of_which_nothing_decodes_has_no_last_frame():
     lose(told, 10, 19)
     assert (told.frames_decoded, told.frames_failed, told.last_t, told.end_t) == (0, 2, None, None)
     assert bounds(told) == [(1.0, None, 2)]
+
+
+def test_a_gap_that_reaches_over_jobs_is_as_long_for_each_and_one_for_both():
+    whole, first, second = tally(), tally(end_sample=30), tally(first_sample=30)
+    show(whole, 0, 12)
+    lose(whole, 20, 35, 36)
+    show(whole, 40)
+    show(first, 0, 12)
+    lose(first, 20)
+    show(first, 40)
+    for t in (35, 36):
+        second.lose(t, t, 12)
+    show(second, 40)
+    assert bounds(whole) == [(1.2, 4.0, 3)]
+    assert bounds(second) == [(1.2, 4.0, 2)]
+    assert joined_gaps([*first.gaps, *second.gaps]) == whole.gaps
+    crash = Gap(1.2, 4.0, 0, "crash")
+    assert joined_gaps([*first.gaps, crash]) == (*first.gaps, crash)
