@@ -42,7 +42,7 @@ def test_patience_depends_on_whether_a_run_has_begun(
             assert lost(client, run) == ""
 
 
-@pytest.mark.parametrize(("since", "asked"), [(began(os.getpid()), False), ("", True)])
+@pytest.mark.parametrize(("since", "asked"), [(began(os.getpid()), False), ("", True)], ids=["tells", ""])
 def test_heartbeats_count_where_the_system_does_not_tell_when_a_process_began(
     since: str, asked: bool
 ) -> None:
