@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pipeline.media.readers
-from pipeline.media import DecodeJob, Item, JobEnd, JobStart, SampledFrame
+from pipeline.media import DecodeJob, Gap, Item, JobEnd, JobStart, SampledFrame, joined_gaps
 from pipeline.media.decode import Decoder
 from pipeline.media.pyav_reader import PyavReader
 from tests.helpers import shared_path
@@ -40,6 +40,16 @@ def make_variable(path: Path) -> Path:
     return write_video(path, [*times, 5400, 5410, 8900], options={"bf": "3", "g": "12"})
 
 
+def make_holed(path: Path) -> Path:
+    """B-frames of 10 s, of which three seconds in the middle are zeros."""
+    write_video(path, range(0, 10_000, 40), options={"bf": "3", "g": "12"})
+    data = bytearray(path.read_bytes())
+    begin, end = int(0.3 * len(data)) // 188 * 188, int(0.6 * len(data)) // 188 * 188
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    return path
+
+
 MADE: dict[str, Callable[[Path], Path]] = {
     "b_frames.ts": lambda path: write_video(path, range(0, 4000, 40), options={"bf": "3", "g": "25"}),
     "b_frames.mp4": lambda path: write_video(path, range(0, 4000, 40), options={"bf": "3", "g": "10"}),
@@ -63,7 +73,7 @@ SHARED = (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("course")
-    return {name: make(folder / name) for name, make in MADE.items()}
+    return {name: make(folder / name) for name, make in {**MADE, "holed.ts": make_holed}.items()}
 
 
 @pytest.fixture
@@ -257,3 +267,17 @@ def test_losses_that_a_job_was_told_of_are_forgotten(made: dict[str, Path]) -> N
         (2, 48),
         (2, 64),
     ]
+
+
+@pytest.mark.parametrize("name", ["lossy.mkv", "holed.ts"])
+@pytest.mark.parametrize("ends", [[5, 20], [35, 45, 55], [*range(4, 100, 4)]])
+def test_gaps_do_not_depend_on_where_jobs_end(made: dict[str, Path], name: str, ends: list[int]) -> None:
+    job = replace(SMALL, path=str(made[name]))
+    [whole], told = gaps(Decoder(), [job]), gaps(Decoder(), cut(job, ends))
+    assert whole
+    assert joined_gaps(gap for part in told for gap in part) == joined_gaps(whole)
+
+
+def gaps(decoder: Decoder, jobs: list[DecodeJob]) -> list[tuple[Gap, ...]]:
+    items = [item for job in jobs for item in decoder.items(job, lambda: None)]
+    return [item.gaps for item in items if isinstance(item, JobEnd)]
