@@ -95,9 +95,10 @@ def _polars(lake: Lake) -> Iterator[str]:
     for table, name in BASE.items():
         path = lake.location.table(table)
         frame = f"pl.scan_delta({path!r})"
-        if not _on_s3(lake) and "%" in Path(path).as_uri():
-            # Polars' own reader does not find files below a name that a URL escapes. By pyarrow it counts no
-            # rows of which it reads no column, so one is looked at; it is null nowhere.
+        # Polars' own reader does not find files below a name that a URL escapes, and takes `env=prod` in a
+        # path for a partition. By pyarrow it counts no rows of which it reads no column, so one is looked
+        # at; it is null nowhere.
+        if "=" in path or (not _on_s3(lake) and "%" in Path(path).as_uri()):
             rows = f"pl.scan_delta({path!r}, use_pyarrow=True)"
             frame = f"{rows}.filter(pl.col({TABLES[table].names[0]!r}).is_not_null())"
         yield f"marey.register({name!r}, {frame})"
