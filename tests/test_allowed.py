@@ -47,6 +47,7 @@ def test_below_a_prefix(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "/footage/../etc/passwd",
         "/etc/passwd",
         "file:///etc/passwd",
+        "file://elsewhere/footage/a.mp4",
         "https://cams.example.evil/x/1.mp4",
         "https://user:word@cams.example/x/1.mp4",
         "http://169.254.169.254/latest/meta-data",

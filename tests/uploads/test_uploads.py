@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -114,6 +115,22 @@ def test_what_the_lake_says(folder: Path, tmp_path: Path) -> None:
         assert again.key != before, status
 
 
+def test_a_version_without_etag_and_a_failure_with_a_try_after_it(tmp_path: Path) -> None:
+    """As on a web server that names none; and as after `--retry-failed` that was interrupted."""
+    lake, uri = Lake.open(tmp_path), "https://cams.example/a.mp4"
+    analyse(lake, "v1", uri=uri, rows={}, name={"etag": None, "size_bytes": 1000})
+    source = Source(uri, None, 1000, datetime.now(UTC), None)
+    assert todo(str(tmp_path), [source]) == []
+    assert len(todo(str(tmp_path), [replace(source, size_bytes=1001)])) == 1
+
+    other = replace(source, uri="https://cams.example/b.mp4")
+    for status, code, undone in (("failed", "media_format", 0), ("abandoned", "interrupted", 1)):
+        [attempt] = start_attempts(lake, [running("v2", uri=other.uri)])
+        name = name_of(attempt, etag=None)
+        commit(lake, [Ending(analysis=attempt.ended(status=status, error_code=code), names=(name,))])
+        assert len(todo(str(tmp_path), [other])) == undone, status
+
+
 def test_a_failure_is_one_under_every_name(tmp_path: Path) -> None:
     """Two recorders that wrote nothing, and a copy of a damaged file: no name is submitted for ever."""
     lake, folder = str(tmp_path / "lake"), tmp_path / "in"
@@ -198,7 +215,9 @@ def run(site: Place, submit: Any, rounds: int = 3, said: list[str] | None = None
 
 def test_queue(site: Place) -> None:
     """Videos below the prefix are submitted, the rest is ignored, and all messages are deleted."""
-    site.put("up/gate 1.mp4")
+    twice = json.loads(notice(site.bucket, "up/gate 1.mp4"))["Records"] * 2
+    site.put("up/gate 1.mp4", message=json.dumps({"Records": twice}))
+    site.put("up/lakeside.mp4")
     site.put("up/notes.txt")
     site.put("other/gate.mp4")
     site.put("up/lake/clips/own.mp4")
@@ -206,7 +225,7 @@ def test_queue(site: Place) -> None:
     site.s3.delete_object(Bucket=site.bucket, Key="up/gone.mp4")
     got: list[str] = []
     run(site, lambda items: got.extend(item.uri for item in items))
-    assert got == [f"s3://{site.bucket}/up/gate 1.mp4"]
+    assert sorted(got) == [f"s3://{site.bucket}/up/{name}.mp4" for name in ("gate 1", "lakeside")]
     assert site.left() == 0
 
 
@@ -347,7 +366,7 @@ def test_poison_goes_to_the_dead_letter_queue_with_the_reason(
     )
     site.sqs.send_message(QueueUrl=site.url, MessageBody="what is this")
     said: list[str] = []
-    run(site, lambda _: None, rounds=watching.MAX_TRIES + 2, said=said)
+    run(site, lambda _: None, rounds=watching.MAX_TRIES, said=said)
     assert site.left() == 0
     [message] = site.sqs.receive_message(QueueUrl=site.dead, MessageAttributeNames=["All"])["Messages"]
     assert message["Body"] == "what is this"
@@ -432,7 +451,7 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
         file.write(b"first half")
         file.flush()
         assert is_being_written(tmp_path / "a.mp4")
-        assert sweeper.whole() == []
+        assert sweeper.whole() == sweep_once([str(tmp_path)], str(tmp_path / "lake")) == []
     assert not is_being_written(tmp_path / "a.mp4")
     [source] = sweeper.whole()
     sweeper.mark([source])
@@ -510,6 +529,19 @@ def test_a_file_that_still_changes_has_to_settle(tmp_path: Path, ahead_s: int) -
     while not sweeper.whole():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_file_that_changed_has_to_settle_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one to which somebody adds now and then, and closes it in between."""
+    path, clock = tmp_path / "a.mp4", SimpleNamespace(now=0.0)
+    monkeypatch.setattr("pipeline.uploads.sweep.time", SimpleNamespace(monotonic=lambda: clock.now))
+    sweeper = Sweeper([str(tmp_path)], settle_s=10)
+    given = []
+    for clock.now, size in ((0.0, 1), (6.0, 2), (12.0, 2), (17.0, 2)):
+        if not path.exists() or path.stat().st_size != size:
+            path.write_bytes(b"x" * size)
+        given.append(len(sweeper.whole()))
+    assert given == [0, 0, 0, 1]
 
 
 def test_watching_a_directory_without_a_server(folder: Path, tmp_path: Path) -> None:
