@@ -32,6 +32,17 @@ def _random_state() -> Iterator[None]:
     np.random.set_state(numpy_state)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: tests share the cores, and threads that wait for each other spin meanwhile."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Server]:
     """Moto's server, over HTTP."""

@@ -19,6 +19,8 @@ from pipeline.evaluate.events import TrueEvent
 from pipeline.event_data import Clip, clip_features, examples, load_annotated, load_clips, pieces
 from pipeline.training_events import evaluate_clips, evaluate_videos, train_from
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HEAD = "video,label,start_s,end_s\n"
 
 

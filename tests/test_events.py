@@ -44,6 +44,8 @@ from pipeline.lake.schema import EVENTS, FRAMES
 from pipeline.training_events import LOOKS, embed_for, evaluate_clips, frame_scores, train_from
 from tests.helpers import ROOT, shared_path
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 4),), width=8, hidden=8)
 CONFIGS = [
     CONFIG,

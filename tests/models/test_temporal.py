@@ -21,6 +21,8 @@ from models.training.event_settings import TrainSettings
 from models.training.events import _Fit, train_events
 from models.training.folds import cross_validate, grouped_folds
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = EventModelConfig(("a", "b"), parts=(Part(0, 8),), embedding_dim=8, width=8, hidden=8)
 CELLS = ["gru", "lstm", "rnn", "mean"]
 
