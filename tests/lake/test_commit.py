@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,18 @@ def test_group_commit_is_due_by_time_and_at_the_end(lake: Lake) -> None:
     [second] = start_attempts(lake, [running("v2")])
     assert group.add(ending(finished(second))) == []
     assert (group.due(), len(group.flush()), group.flush()) == (False, 1, [])
+
+
+def test_what_waits_longest_decides_when_a_group_is_due(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("pipeline.lake.commit.time", SimpleNamespace(monotonic=lambda: clock.now))
+    group = GroupCommit(lake, interval_s=10, max_videos=64)
+    for clock.now in (0.0, 6.0):
+        group.add(ending(finished(running(f"at {clock.now}"))))
+    due = []
+    for clock.now in (9.0, 10.0):
+        due.append(group.due())
+    assert due == [False, True]
 
 
 def test_group_commit_is_due_by_bytes(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

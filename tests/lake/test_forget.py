@@ -25,7 +25,7 @@ from pipeline.lake.compact import compact
 from pipeline.lake.forget import forget
 from pipeline.lake.lookup import current_analyses, known_pictures, read_rows
 from pipeline.lake.query import query
-from pipeline.lake.tables import Lake
+from pipeline.lake.tables import DENIED, Lake
 from tests.lake.build import DAY, analyse, ending, finished, name_of, running, sample_lake
 from tests.lake.test_compact import seen
 
@@ -82,9 +82,13 @@ def test_one_that_was_broken_off_is_done_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Also where the tables no longer know the name, while old files and log entries still do."""
-    lake = Lake.open(tmp_path)
-    for video in ("v1", "v-secret"):
-        analyse(lake, video)
+    lake, uri = Lake.open(tmp_path), "/archive/v-secret.mp4"
+    for video in ("v1", "v-secret", "v-secret-2"):  # another version under the same name
+        analyse(lake, video, uri=f"/archive/{video.removesuffix('-2')}.mp4", name={"etag": video})
+        lake.location.create(f"_outbox/{video}.json", json.dumps({"video_id": f"{video}."}).encode())
+    died = running("v-secret", uri=uri, perception_id="ffff", started_at=datetime(2025, 3, 1, tzinfo=UTC))
+    start_attempts(lake, [died])
+    lake.location.create("_staging/ffff/0-9.parquet", b"")
     original: Any = getattr(module, step)
     calls: list[int] = []
 
@@ -101,8 +105,10 @@ def test_one_that_was_broken_off_is_done_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             forget(str(tmp_path), "/archive/v-secret.mp4", USUAL)
     assert holding(tmp_path, "v-secret")
-    assert forget(str(tmp_path), "/archive/v-secret.mp4", USUAL).checked
+    assert forget(str(tmp_path), uri, USUAL, deny=True).checked
     assert holding(tmp_path, "v-secret") == []
+    assert lake.location.names("_staging") == []
+    assert sorted(lake.location.names(DENIED)) == sorted(digest(v) for v in ("v-secret", "v-secret-2"))
     assert {row["video_id"] for row in query(tmp_path, "SELECT video_id FROM tracks_all").to_pylist()} == {
         "v1"
     }
