@@ -18,12 +18,13 @@ from pipeline.lake.lookup import (
     current_analyses,
     find_perceptions,
     histories,
+    known_pictures,
     known_videos,
     met,
     read_rows,
     run_sql,
 )
-from pipeline.lake.records import Analysis, Place, VideoName, analyses_table, place_rows
+from pipeline.lake.records import Analysis, Place, VideoName, analyses_table, names_table, place_rows
 from pipeline.lake.tables import Lake
 from tests.lake.build import DAY, RECORDED, analyse, ending, finished, name_of, running, stage_rows
 
@@ -121,6 +122,13 @@ def test_known_videos_gives_the_newest_version_of_each_name(lake: Lake) -> None:
         "2",
         now + timedelta(seconds=1),
     )
+
+
+def test_the_picture_of_a_name_is_one_that_it_had(lake: Lake) -> None:
+    row = running("v1")
+    versions = [name_of(row, thumbnail=b"picture"), name_of(row, etag="2")]
+    lake.append("videos", names_table(versions))
+    assert known_pictures(lake, versions) == {versions[0].content_id: b"picture"}
 
 
 def test_find_perceptions_prefers_a_whole_one(lake: Lake) -> None:
