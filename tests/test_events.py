@@ -279,11 +279,19 @@ def test_no_embeddings_no_events():
     assert detector.finish().num_rows == 0
 
 
-def test_frames_on_a_finer_grid_are_thinned_out():
-    scorer = FrameScorer(model_of(), sample_fps=30)
-    parts = [*scorer.update(frames_of(np.zeros((90, 4)), fps=30)), *scorer.finish()]
-    t = np.concatenate([t for t, _ in parts])
-    assert np.allclose(t, np.arange(30) / 10)
+@pytest.mark.parametrize("cuts", [(), (7, 50), range(1, 90)])
+@pytest.mark.parametrize("sample_fps", [30, 0])
+def test_frames_on_a_finer_grid_are_thinned_out(sample_fps: float, cuts: Sequence[int]):
+    """By the ticks at which they are on display, some time after they came; without a grid by their times."""
+    frames = frames_of(np.zeros((90, 4)), fps=30)
+    times = frames["t"].to_numpy().copy()
+    if sample_fps:
+        times[1:] -= np.random.default_rng(0).uniform(0, 1 / 60, 89)
+    frames = frames.set_column(frames.schema.get_field_index("t"), FRAMES.field("t"), pa.array(times))
+    scorer = FrameScorer(model_of(), sample_fps=sample_fps)
+    parts = [scorer.update(frames.slice(a, b - a)) for a, b in pairwise((0, *cuts, 90))]
+    scored = [t for part in (*parts, scorer.finish()) for t, _ in part]
+    assert np.array_equal(np.concatenate(scored), times[::3])
 
 
 @pytest.mark.parametrize(
