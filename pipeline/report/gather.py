@@ -128,13 +128,16 @@ def _only(ids: list[str], wanted: str) -> str:
     return ids[0]
 
 
-def gather(lake: str | Reading, video_id: str, wanted: str | None = None) -> Record:
+def gather(
+    lake: str | Reading, video_id: str, wanted: str | None = None, *, max_tracks: int | None = None
+) -> Record:
     """Read what is current of a video.
 
     Args:
         lake: the lake; of many videos one reading.
         video_id: of which video.
         wanted: what the user called it by, as `find` takes it: of several names it comes first.
+        max_tracks: rows of tracks, at most; of more those of the first tracks.
 
     Raises:
         StorageError: the lake cannot be read.
@@ -151,7 +154,10 @@ def gather(lake: str | Reading, video_id: str, wanted: str | None = None) -> Rec
     called = None if wanted is None else name_of(wanted)
     names.sort(key=lambda name: _rank(name["uri"], called, analysis["uri"] if analysis else None))
     video = names[0]
-    tables = {name: stored(ask, analysis, name, order) for name, order in _ORDER.items()}
+    bounds = {} if max_tracks is None else {"tracks": f" LIMIT {max_tracks}"}
+    tables = {
+        name: stored(ask, analysis, name, order + bounds.get(name, "")) for name, order in _ORDER.items()
+    }
     return Record(
         video=video,
         analysis=analysis,
@@ -174,7 +180,7 @@ def stored(
         lake: the lake.
         analysis: a row of `analyses_current`; None: there are no rows.
         name: frames, detections, tracks, objects or events.
-        order: columns by which the rows are sorted, in SQL.
+        order: columns by which the rows are sorted, in SQL, and what may follow them.
         columns: of the lake's table; by default those of the stage's schema.
     """
     stage, table = STAGES[name], TABLES[name]

@@ -42,11 +42,11 @@ def find_scene(lake: str, wanted: str) -> list[Record]:
         f"ORDER BY without, newest DESC NULLS LAST LIMIT {MAX_VIDEOS}",
     )["video_id"].to_pylist()
     if not of_camera:
-        return [gather(ask, find(ask, wanted)[0])]
+        return [gather(ask, find(ask, wanted)[0], max_tracks=MAX_ROWS)]
     records: list[Record] = []
     for video_id in of_camera:
         if sum(record.tracks.num_rows for record in records) < MAX_ROWS:
-            records.append(gather(ask, video_id))
+            records.append(gather(ask, video_id, max_tracks=MAX_ROWS))
     return [record for record in records if record.size == records[0].size]
 
 

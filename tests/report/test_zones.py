@@ -22,6 +22,7 @@ from pipeline.config import Rule
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.lake.schema import TRACKS
 from pipeline.lake.tables import Lake
+from pipeline.report import zones
 from pipeline.report.gather import gather
 from pipeline.report.zones import _anchors, _hold_s, find_scene, write_zones
 from pipeline.rules import RuleEngine
@@ -255,6 +256,22 @@ def test_a_camera_whose_newest_video_failed_has_the_scene_of_the_others(tmp_path
     records = find_scene(str(place), "gate")
     assert [record.video["uri"] for record in records] == ["/archive/2.mp4", "/archive/1.mp4"]
     assert [rule.name for rule in records[0].rules] == ["gate"]
+
+
+@pytest.mark.parametrize(("held", "read"), [(100, [100]), (150, [120, 120]), (240, [120, 120])])
+def test_no_more_tracks_are_read_than_a_page_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, read: list[int]
+) -> None:
+    """A video of two days has millions, which took gigabytes."""
+    place = tmp_path / "lake"
+    for number in (1, 2):
+        square_lake(place, f"/archive/{number}.mp4", number=number)
+    whole = [gather(str(place), f"{number:032x}") for number in (2, 1)][: len(read)]
+    monkeypatch.setattr(zones, "MAX_ROWS", held)
+    records = find_scene(str(place), "gate")
+    assert [record.tracks.num_rows for record in records] == read
+    pages = [write_zones(of, tmp_path / "page").read_text(encoding="utf-8") for of in (records, whole)]
+    assert pages[0] == pages[1]
 
 
 def test_a_camera_is_its_newest_videos_and_rules_are_drawn(tmp_path: Path) -> None:
