@@ -111,10 +111,11 @@ def clip_command(
     from pipeline.cli.output import to_json
     from pipeline.errors import InputError
     from pipeline.lake.query import Reading
+    from pipeline.media.scan import Scanner
     from pipeline.report.clips import find_events, write_clip
     from pipeline.report.gather import gather
 
-    ask = Reading(lake)
+    ask, scanner = Reading(lake), Scanner()
     events = find_events(ask, event_id, where)
     if not events:
         say(f"no event of lake {lake} is such: {where}")
@@ -125,7 +126,8 @@ def clip_command(
             if record is None or record.video["video_id"] != event["video_id"]:
                 record = gather(ask, event["video_id"])
             try:
-                told = write_clip(videos.at_hand(record), event, out, around_s=around, drawn=annotate)
+                found = videos.at_hand(record)
+                told = write_clip(found, event, out, scanner, around_s=around, drawn=annotate)
             except InputError as exc:
                 failed += 1
                 complain(f"event {event['event_id']}: {exc}")

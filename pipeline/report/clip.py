@@ -56,6 +56,7 @@ def annotate(
     span: tuple[float, float] | None = None,
     progress: Progress | None = None,
     limits: Limits | None = None,
+    scanner: Scanner | None = None,
 ) -> Annotated:
     """Write the video with boxes, trails, rules and captions over it as H.264 in MP4.
 
@@ -74,6 +75,7 @@ def annotate(
         span: begin and end in seconds: only the frames on display in between.
         progress: called now and then.
         limits: on pixels and streams of the video.
+        scanner: for many stretches of one video, whose packets it looks through once.
 
     Raises:
         SourceError, MediaError: the video cannot be read, or has no frame in `span`; nothing is written.
@@ -85,7 +87,7 @@ def annotate(
         size = (reader.info.width_px, reader.info.height_px)
         overlay = Overlay(tracks, events, rules, *size, trail_s, hold_s)
         if span is not None:
-            _seek(video_path, reader, reader.origin, span[0])
+            _seek(video_path, reader, reader.origin, span[0], scanner or Scanner())
         frames: Iterator[Frame] = (event for event in reader.events() if isinstance(event, Frame))
         if span is not None:
             frames = _within(frames, span, reader.info.time_base)
@@ -93,9 +95,9 @@ def annotate(
             return _write(out_path, reader.info, frames, overlay, progress)
 
 
-def _seek(video_path: Path, reader: PyavReader, origin: int, begin_s: float) -> None:
+def _seek(video_path: Path, reader: PyavReader, origin: int, begin_s: float, scanner: Scanner) -> None:
     """Go to a key frame before a time, if the file may be entered there."""
-    if begin_s > LEAD_S and Scanner().scan(str(video_path), Limits(), lambda: None).unsafe is None:
+    if begin_s > LEAD_S and scanner.scan(str(video_path), Limits(), lambda: None).unsafe is None:
         reader.seek(origin + round((begin_s - 1) / reader.info.time_base))
 
 

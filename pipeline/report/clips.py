@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import SourceError, StorageError, UsageError, os_errors_as
 from pipeline.lake.query import Reading
+from pipeline.media.scan import Scanner
 from pipeline.report import web
 from pipeline.report.clip import annotate
 from pipeline.report.cut import Cut, cut
@@ -36,8 +37,12 @@ def find_events(lake: str | Reading, event_id: str | None, where: str | None) ->
     return rows
 
 
-def write_clip(record: Record, event: Row, out: Path, *, around_s: float, drawn: bool) -> dict[str, Any]:
+def write_clip(
+    record: Record, event: Row, out: Path, scanner: Scanner, *, around_s: float, drawn: bool
+) -> dict[str, Any]:
     """Write the clip of an event and its JSON; returns what the JSON says.
+
+    Clips of one video that follow each other have one scanner, which looks through its packets once.
 
     The files are called after the video, the time and the event's id. A clip that is copied begins at the key
     frame before: `clip.t_start` says where in the video, `clip.event_at` where in the clip the event begins.
@@ -55,10 +60,10 @@ def write_clip(record: Record, event: Row, out: Path, *, around_s: float, drawn:
     if drawn:
         path = stem.with_name(stem.name + ".mp4")
         drawn_of = (record.tracks, record.events, record.rules)
-        written = annotate(record.file, path, *drawn_of, span=span, hold_s=record.hold_s)
+        written = annotate(record.file, path, *drawn_of, span=span, hold_s=record.hold_s, scanner=scanner)
         made = Cut(path, written.t_start, "annotated")
     else:
-        made = cut(record.file, stem, span)
+        made = cut(record.file, stem, span, scanner)
     told = _told(record, event, made, span)
     web.write(stem.with_name(stem.name + ".json"), json.dumps(told, indent=1, default=str) + "\n")
     return told

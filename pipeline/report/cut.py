@@ -30,7 +30,7 @@ class Cut:
     method: str  # copied, encoded or annotated
 
 
-def cut(video: Path, stem: Path, span: tuple[float, float]) -> Cut:
+def cut(video: Path, stem: Path, span: tuple[float, float], scanner: Scanner | None = None) -> Cut:
     """Write a stretch of a video, without sound.
 
     Packets are copied, without loss, from the key frame at or before its begin, where the file may be
@@ -40,16 +40,18 @@ def cut(video: Path, stem: Path, span: tuple[float, float]) -> Cut:
         video: a local file.
         stem: path of the file to write, without suffix.
         span: begin and end in seconds from the first displayed frame.
+        scanner: for many stretches of one video, whose packets it looks through once.
 
     Raises:
         SourceError, MediaError: the video cannot be read, or has no frame there.
         StorageError: the file cannot be written.
     """
-    packets = Scanner().scan(str(video), Limits(), lambda: None)
+    scanner = scanner or Scanner()
+    packets = scanner.scan(str(video), Limits(), lambda: None)
     if packets.unsafe is None and (made := _copy(video, stem, span, packets)) is not None:
         return made
     path = stem.with_name(stem.name + ".mp4")
-    written = annotate(video, path, TRACKS.empty_table(), EVENTS.empty_table(), span=span)
+    written = annotate(video, path, TRACKS.empty_table(), EVENTS.empty_table(), span=span, scanner=scanner)
     return Cut(path, written.t_start, "encoded")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from pipeline.cli import run
 from pipeline.errors import UsageError
+from pipeline.media import scan as scanning
 from pipeline.report.cut import cut
 from pipeline.sources import find
 from tests.cli.run import is_one_line, marey, within
@@ -147,3 +150,21 @@ def test_files_that_cannot_be_entered_in_the_middle_are_encoded(name: str, tmp_p
     made = cut(shared_path("data", "videos", "formats", name), tmp_path / "cut", (0.3, 0.9))
     assert made.method == "encoded"
     assert pictures(made.path)
+
+
+@pytest.mark.parametrize("more", [[], ["--annotate"]])
+def test_the_packets_of_a_video_are_looked_through_once_for_all_of_its_clips(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    """A video of two days was read to its end for each of its events."""
+    scans, scan = [], scanning._scan
+
+    def counted(path: str, *rest: Any) -> scanning.PacketScan:
+        scans.append(path)
+        return scan(path, *rest)
+
+    monkeypatch.setattr(scanning, "_scan", counted)
+    command = ["clip", "--where", "label = 'gate' and t_start > 4.0", "--around", "0.1", *more]
+    assert run([*command, "--lake", str(place / "lake"), "--out", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("*.mp4"))) == 3
+    assert scans == [str(place / "square.mp4")]
