@@ -63,7 +63,7 @@ class Submitted:
 
 def submit(
     client: SyncPrefectClient,
-    flow_name: str,
+    flow: str | UUID,
     parameters: dict[str, Any],
     *,
     key: str,
@@ -76,13 +76,21 @@ def submit(
     work is not done, so another run is made, under the next key; after so many that ended, one a day (UTC):
     what kept them from a word in the lake, as a full disk, may have gone.
 
+    Args:
+        client: of the server.
+        flow: name of the flow, or the id of its deployment, which is else asked for.
+        parameters: of the run.
+        key: the first of its keys.
+        name: of the run.
+        queue: of the pool.
+
     Returns:
         The run; None if it is left alone until tomorrow.
 
     Raises:
         UsageError: the server has no such deployment, or no pool for it.
     """
-    deployment = _deployment(client, flow_name)
+    deployment = _deployment(client, flow) if isinstance(flow, str) else flow
     links = [key, *(f"{key}-{link}" for link in range(1, _LINKS)), f"{key}-{datetime.now(UTC).date()}"]
     for link in links:
         run = client.create_flow_run_from_deployment(
@@ -162,9 +170,10 @@ def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> list
         return []
     left: list[str] = []
     with server() as client:
+        deployment = _deployment(client, "analyze-video")
         for item in todo:
             parameters, name = {"video": item.uri, "lake": lake}, report.named([item.uri])
-            if submit(client, "analyze-video", parameters, key=item.key, name=name, queue=queue) is None:
+            if submit(client, deployment, parameters, key=item.key, name=name, queue=queue) is None:
                 left.append(item.uri)
     return left
 
@@ -177,12 +186,13 @@ def submit_shards(todo: Sequence[Todo], lake: str, shard_size: int) -> Submitted
     small = [item for item in free if item.source.size_bytes < _LARGE_BYTES]
     left = submit_videos(large, lake, BACKFILL)
     with server() as client:
+        deployment = _deployment(client, "analyze-batch")
         for start in range(0, len(small), shard_size):
             shard = small[start : start + shard_size]
             uris = [item.uri for item in shard]
             key, name = f"marey-{digest(sorted(item.key for item in shard))}", report.named(uris)
             parameters = {"inputs": uris, "lake": lake, "shard_size": shard_size}
-            if submit(client, "analyze-batch", parameters, key=key, name=name, queue=BACKFILL) is None:
+            if submit(client, deployment, parameters, key=key, name=name, queue=BACKFILL) is None:
                 left += uris
     return Submitted(len(free) - len(left), tuple(left))
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.states import Crashed, Running
 
 from flows import submit as submitting
@@ -109,6 +110,25 @@ def test_what_a_shard_has_gets_no_run_of_its_own(place: Place) -> None:
     place.sweep(3)
     [new] = place.live().keys() - shards.keys()
     assert place.live()[new].parameters["video"] == str(place.source / "0.mp4")
+
+
+def test_the_deployment_is_asked_for_once_for_all_shards(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was half of the requests of a backfill."""
+    asked, read = [], SyncPrefectClient.read_deployment_by_name
+
+    def counted(self: SyncPrefectClient, name: str) -> DeploymentResponse:
+        asked.append(name)
+        return read(self, name)
+
+    for number in range(5 * SHARD_SIZE):
+        place.put(number)
+    with monkeypatch.context() as patched:
+        patched.setattr(SyncPrefectClient, "read_deployment_by_name", counted)
+        place.sweep()
+    assert asked == ["analyze-batch/marey"]
+    assert len(place.live()) == 5
 
 
 def test_what_shards_have_is_asked_for_once_in_a_while(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
