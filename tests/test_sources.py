@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SourceError, UsageError
-from pipeline.sources import Missing, Source, changed_since, find, look
+from pipeline.sources import Missing, Source, changed_since, files, find, look
 from pipeline.uploads.sweep import Sweeper
 
 
@@ -191,3 +191,22 @@ def test_what_is_no_address_is_a_wrong_use() -> None:
         UsageError, match=r"^an input with https:// is no address: check it: Invalid IPv6 URL$"
     ):
         find(["https://user:word@[::1/x.mp4?key=word"])
+
+
+def test_files_below_several_matches_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`**` matches all folders above a file and itself: each file was opened once for each."""
+    folder = tmp_path / "a/b/c/d"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{number}.mp4").write_bytes(b"x")
+    looked, look = [], files.look
+
+    def counted(path: Path) -> Source | Missing:
+        looked.append(path.name)
+        return look(path)
+
+    monkeypatch.setattr(files, "look", counted)
+    assert [Path(entry.uri).name for entry in find([f"{tmp_path}/**"])] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert looked == ["0.mp4", "1.mp4", "2.mp4"]

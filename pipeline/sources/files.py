@@ -82,7 +82,7 @@ def expand(item: str, since: datetime | None, say: Say) -> Iterable[Source | Mis
         if not files:
             error = SourceError(f"no file matches {item}", remedy="check the pattern", code="missing")
             return [Missing(item, error)]
-        return _recent(files, since)
+        return _recent(dict.fromkeys(files), since)  # ** matches folders within each other, too
     return [look(path)]
 
 
