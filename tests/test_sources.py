@@ -149,6 +149,11 @@ def test_who_watches_is_told_once(closed: Path) -> None:
 
 def test_what_is_no_regular_file_is_not_opened(archive: Path) -> None:
     os.mkfifo("pipe.mp4")
+    os.symlink("gone.mp4", "in/sub/dangling.mp4")
+    assert names(["in/sub"]) == [
+        "in/sub/c.webm",
+        "in/sub/deep/d.ts",
+    ]  # what is no file costs nothing
     for place in ("pipe.mp4", "/dev/zero"):
         found = look(Path(place))
         assert isinstance(found, Missing)

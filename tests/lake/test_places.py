@@ -18,11 +18,12 @@ from botocore.exceptions import ClientError
 from deltalake import DeltaTable
 
 from pipeline import s3
-from pipeline.errors import StorageError, TransientError, UsageError
+from pipeline.errors import ConflictError, StorageError, TransientError, UsageError
 from pipeline.lake.location import Location
 from pipeline.lake.query import query
 from pipeline.lake.tables import Lake
 from pipeline.lake.views import views
+from pipeline.retry import contended
 from tests.helpers import ROOT
 from tests.lake.build import analyse, sample_lake
 from tests.s3 import Server
@@ -297,6 +298,25 @@ def test_a_stumbling_server_is_tried_again(place: str, monkeypatch: pytest.Monke
     for name, rows in (("frames", 20), ("detections", 40), ("tracks", 40), ("objects", 2), ("events", 2)):
         assert lake.table(name).count() == rows
     assert lake.table("analyses").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TransientError("the server is away"), "^the server is away$"),
+        (ConflictError("another was first"), "^table frames is written by too many: try again$"),
+    ],
+)
+def test_who_tried_for_a_minute_is_told_what_kept_it(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.retry.RETRY_S", 0.02)
+
+    def call() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=told):
+        contended("table frames", call)
 
 
 def test_other_engines_read_a_lake_on_s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
