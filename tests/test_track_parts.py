@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.motion import to_xyxy, to_z
+from pipeline.config import TrackConfig
 from pipeline.track.associate import Weighing, gains
 from pipeline.track.camera import CameraPath
 from pipeline.track.ego import EgoMotion
@@ -87,6 +88,26 @@ def test_what_comes_and_goes_is_noise() -> None:
     steady = [figure(i, 900, 500, score=0.6) for i in range(60)]
     assert track(*tables(60, sure + steady))[1].num_rows == 2
     assert track(*tables(60, sure + steady[::3]))[1].num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("fps", "samples", "score", "settings", "count"),
+    [
+        (10, range(5, 10), 0.8, {}, 0),  # 0.4 s
+        (10, range(5, 11), 0.8, {}, 1),
+        (10, range(5, 10), 0.8, {"min_track_s": 0.4}, 1),
+        (10, range(30), 0.35, {}, 0),  # enough to begin, and never sure
+        (10, range(30), 0.35, {"high_score": 0.3}, 1),
+        (1, range(5, 7), 0.8, {}, 0),  # long enough, and seen twice
+        (1, range(5, 8), 0.8, {}, 1),
+        (10, range(5, 6), 0.8, {"lookahead_s": 0.0}, 1),  # nothing is waited for
+    ],
+)
+def test_what_is_too_short_or_never_sure_is_no_track(
+    fps: float, samples: Sequence[int], score: float, settings: dict[str, float], count: int
+) -> None:
+    rows = tables(40, [figure(i, 300, 500, score=score) for i in samples], fps=fps)
+    assert track(*rows, TrackConfig(**settings))[1].num_rows == count
 
 
 def test_a_filled_box_has_the_mean_score() -> None:
