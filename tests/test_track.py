@@ -181,9 +181,10 @@ def test_fragments_are_linked_by_forecasts_from_both_ends() -> None:
     assert objects.num_rows == 2
 
 
-def test_a_chain_of_fragments_becomes_one_track() -> None:
+@pytest.mark.parametrize("lookahead_s", [5.0, 10.0], ids=["link by link", "at once"])
+def test_a_chain_of_fragments_becomes_one_track(lookahead_s: float) -> None:
     walk = [figure(i, 100 + 15 * i, 500, 200) for i in range(64) if i % 24 < 8 or i >= 56]
-    tracks, objects = track(*tables(64, walk))
+    tracks, objects = track(*tables(64, walk), TrackConfig(lookahead_s=lookahead_s))
     assert objects.num_rows == 1
     assert tracks["sample"].to_pylist() == list(range(64))
 
@@ -248,6 +249,9 @@ def test_classes_do_not_mix_but_vehicles_may() -> None:
     car = [figure(i, 302, 500, name="car" if i % 4 else "truck") for i in range(30)]
     _, objects = track(*tables(30, person + car))
     assert sorted(objects["class"].to_pylist()) == ["car", "person"]
+    turns = [figure(i, 300, 500, name="person" if i < 20 else "car") for i in range(40)]
+    _, objects = track(*tables(40, turns))
+    assert [(o["class"], o["num_frames"]) for o in objects.to_pylist()] == [("person", 20), ("car", 20)]
 
 
 def test_a_car_that_is_called_a_truck_too_is_one_object() -> None:
