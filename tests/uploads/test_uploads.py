@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -264,17 +265,18 @@ def test_a_lake_is_opened_once_for_all_messages(
     assert max(steps) < 20
 
 
-def test_objects_that_a_bucket_listed_are_not_asked_for_one_by_one(
-    site: Place, s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_objects_that_a_bucket_listed_are_not_asked_for_one_by_one(site: Place, tmp_path: Path) -> None:
     for number in range(12):
         site.put(f"up/{number}.mp4", b"no video %d" % number)
-    with faulty(s3_server, seed=1, rate=0) as proxy:
-        proxy.use(monkeypatch.setenv)
-        items = sweep_once([f"s3://{site.bucket}/up/"], str(tmp_path / "lake"))
-        before = num_requests(proxy)
-        assert _analyze_here(items, lake=str(tmp_path / "lake"), config=Config()) == 1
-        assert num_requests(proxy) - before == len(items) == 12  # their bytes
+    items, asked = sweep_once([f"s3://{site.bucket}/up/"], str(tmp_path / "lake")), Counter[str]()
+
+    def count(model: Any, **_: Any) -> None:
+        asked[model.name] += 1
+
+    s3.client().meta.events.register("before-call.s3", count)
+    assert _analyze_here(items, lake=str(tmp_path / "lake"), config=Config()) == 1
+    s3.client().meta.events.unregister("before-call.s3", count)
+    assert asked == {"GetObject": len(items)} == {"GetObject": 12}
 
 
 def test_what_a_source_names(site: Place) -> None:
