@@ -263,7 +263,7 @@ def test_copies_of_a_program_that_begins_are_left(
 
     def lock(file: Any, how: int) -> None:
         if how == fcntl.LOCK_EX:  # of one that begins
-            spool_module._remove_left_ones()
+            spool_module._remove_stale()
         flock(file, how)
 
     flock = fcntl.flock
@@ -272,7 +272,7 @@ def test_copies_of_a_program_that_begins_are_left(
     assert isinstance(listed, Source)
     with Spool(10**6) as spool:
         kept = spool.get(listed).path
-        spool_module._remove_left_ones()
+        spool_module._remove_stale()
         assert kept is not None
         assert kept.exists()
 
