@@ -438,6 +438,8 @@ def test_frames_that_go_back_and_broken_boxes_are_refused() -> None:
     tracker.update(frames, detections)
     with pytest.raises(InputError, match="go back in time"):
         tracker.update(frames, detections)
+    with pytest.raises(InputError, match=r"frames repeat or go back in time \(got 4\)"):
+        track(pa.concat_tables([frames, frames.slice(4, 1)]), detections)
     for broken in ((3, 5.0, 5.0, 5.0, 9.0, "person", 0.9), (3, float("nan"), 0.0, 9.0, 9.0, "person", 0.9)):
         with pytest.raises(InputError, match="sample 3 has a box"):
             track(*tables(10, [broken]))
