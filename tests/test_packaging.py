@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def test_make_refuses_a_python_that_is_too_old_before_it_makes_an_environment_wi
     python.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-c", old])} "$2"\n')
     python.chmod(0o755)
     command = ["make", "install", f"PYTHON={python}", f"VENV={tmp_path}/venv"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     said = f"marey needs Python 3.11 or later, {python} is 3.9: make PYTHON=python3.12"
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, said)
     assert not (tmp_path / "venv").exists()

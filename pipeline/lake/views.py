@@ -114,7 +114,7 @@ def _spark(lake: Lake) -> Iterator[str]:
     yield "SET spark.sql.parquet.enableVectorizedReader=false;"
     yield f"-- {_HOURS}"
     yield "SET spark.sql.session.timeZone=UTC;"
-    yield "-- Brackets count from 0 in Spark: the first of track_ids is element_at(track_ids, 1)."
+    yield "-- Brackets count from 0 in Spark: the first of track_ids is get(track_ids, 0), from 3.4 on."
     for table, name in BASE.items():
         path = lake.location.table(table).replace("`", "``")
         if _on_s3(lake):

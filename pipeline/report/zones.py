@@ -45,8 +45,9 @@ def find_scene(lake: str, wanted: str) -> list[Record]:
         return [gather(ask, find(ask, wanted)[0], max_tracks=MAX_ROWS)]
     records: list[Record] = []
     for video_id in of_camera:
-        if sum(record.tracks.num_rows for record in records) < MAX_ROWS:
-            records.append(gather(ask, video_id, max_tracks=MAX_ROWS))
+        left = MAX_ROWS - sum(record.tracks.num_rows for record in records)
+        if left > 0:
+            records.append(gather(ask, video_id, max_tracks=left))
     return [record for record in records if record.size == records[0].size]
 
 

@@ -333,7 +333,7 @@ def test_a_query_without_end_can_be_interrupted(site: Site) -> None:
     sql = "select max(value) from generate_series(1, 9000000000000)"
     code = f"""
 import os, signal, threading
-from pipeline.cli import run
+from pipeline.cli import commands, run
 from pipeline.lake import query
 for number in (signal.SIGINT, signal.SIGTERM):
     threading.Timer(0.7, os.kill, (os.getpid(), number)).start()

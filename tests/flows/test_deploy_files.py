@@ -87,12 +87,9 @@ def lacking(found: Any, wanted: Any, at: str = "") -> list[str]:
         wanted, found = dict(enumerate(wanted)), dict(enumerate(found or ()))
     if not isinstance(wanted, dict):
         return [] if found == wanted else [at]
-    return [
-        place
-        for key, part in wanted.items()
-        for place in lacking((found or {}).get(key), part, f"{at}/{key}")
-        if part != {}
-    ]
+    if found is None:
+        return [at]
+    return [place for key, part in wanted.items() for place in lacking(found.get(key), part, f"{at}/{key}")]
 
 
 def test_the_job_for_kubernetes_is_one_that_prefects_worker_takes() -> None:

@@ -258,7 +258,7 @@ def test_a_camera_whose_newest_video_failed_has_the_scene_of_the_others(tmp_path
     assert [rule.name for rule in records[0].rules] == ["gate"]
 
 
-@pytest.mark.parametrize(("held", "read"), [(100, [100]), (150, [120, 120]), (240, [120, 120])])
+@pytest.mark.parametrize(("held", "read"), [(100, [100]), (150, [120, 30]), (240, [120, 120])])
 def test_no_more_tracks_are_read_than_a_page_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, read: list[int]
 ) -> None:

@@ -274,8 +274,10 @@ def test_objects_that_a_bucket_listed_are_not_asked_for_one_by_one(site: Place, 
         asked[model.name] += 1
 
     s3.client().meta.events.register("before-call.s3", count)
-    assert _analyze_here(items, lake=str(tmp_path / "lake"), config=Config()) == 1
-    s3.client().meta.events.unregister("before-call.s3", count)
+    try:
+        assert _analyze_here(items, lake=str(tmp_path / "lake"), config=Config()) == 1
+    finally:
+        s3.client().meta.events.unregister("before-call.s3", count)
     assert asked == {"GetObject": len(items)} == {"GetObject": 12}
 
 
