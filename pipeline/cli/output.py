@@ -84,7 +84,23 @@ def _text(rows: pa.Table, form: Format) -> Iterator[str]:
     from pipeline.lake.types import with_types
 
     rows = with_types(rows, _microseconds, safe=False)
+    _check_times(rows)
     return {Format.table: _table, Format.csv: _csv, Format.json: _json}[form](rows)
+
+
+def _check_times(rows: pa.Table) -> None:
+    """Meet what Python's times do not hold before anything is printed.
+
+    Raises:
+        OverflowError: a column has such a time.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in rows.columns:
+        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+            for extreme in pc.min_max(column).values():
+                extreme.as_py()
 
 
 def _check_names(fields: Iterable[pa.Field], what: str) -> None:

@@ -94,9 +94,12 @@ def _analyze_here(todo: Sequence[Any], *, lake: str, config: Any) -> int:
         with reporter(quiet=True) as lines:
             # What a bucket has listed is not asked for once more, object by object.
             inputs = [item.source if item.source.is_remote else item.uri for item in todo]
-            return analyze(inputs, lake, config, reporter=lines).exit_code()
+            summary = analyze(inputs, lake, config, reporter=lines)
+        # Of files that are all gone since they were listed, too, nothing is left to be done.
+        gone = all(result.error_code == "missing" for result in summary.results)
+        return 0 if gone else summary.exit_code()
     except UsageError as exc:
-        if exc.code != "missing":  # all were removed since they were listed
+        if exc.code != "missing":
             raise
         say(str(exc))
         return 0

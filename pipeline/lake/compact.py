@@ -207,7 +207,7 @@ def _compact_table(lake: Lake, name: str, needed: _Needed, dry_run: bool) -> Ite
     for add in lake.ask(name, adds):
         sizes[add["partition.date"]].append(add["size_bytes"])
     for on in sorted(sizes):
-        one = partial(_compact_partition, lake, name, on, sizes[on], needed, dry_run)
+        one = partial(_compact_partition, lake, name, on, sizes, needed, dry_run)
         try:
             yield contended(lake.named(name), partial(lake.ask, name, one))
         except ConflictError:
@@ -218,11 +218,14 @@ def _compact_partition(
     lake: Lake,
     name: str,
     on: date,
-    sizes: Sequence[int],
+    listed: dict[date, list[int]],
     needed: _Needed,
     dry_run: bool,
     snapshot: DeltaTable,
 ) -> PartitionResult:
+    sizes = listed.pop(on, None)
+    if sizes is None:  # after a try that failed they may be others
+        sizes = [add["size_bytes"] for add in adds(snapshot) if add["partition.date"] == on]
     runs = runs_in(snapshot, name, on)
     kept = [run for run in runs if needed.needs(name, run)]
     rows, size = sum(run.rows for run in runs), sum(sizes)

@@ -165,7 +165,8 @@ class Directory(Location):
 
     def failure(self, what: str, exc: Exception) -> StorageError:
         error = super().failure(what, exc)
-        if type(error) is StorageError and self._lacks_links():
+        # Whoever reads needs no links, and is to make no file here.
+        if type(error) is StorageError and not what.endswith(" read") and self._lacks_links():
             return StorageError(what, remedy=_NO_LINKS)
         return error
 

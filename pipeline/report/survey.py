@@ -130,12 +130,13 @@ def _chosen(ask: Reading, choice: Choice) -> str:
 def _near(ask: Reading, choice: Choice, mine: str) -> str:
     """A condition on the dates of rows, with {} before the column, so that others are not looked through.
 
-    Rows lie under the date of their video's analysis; that of a name may be another, where it is a copy's.
+    Rows lie under the date of the analysis that made them, in older lakes not always of the current one; that
+    of a name may be another, where it is a copy's.
     """
     if choice.since is None and choice.on is None:
         return "TRUE"
     dates = 'min("date") AS first, max("date") AS last'
-    [found] = ask(f"SELECT {dates} FROM analyses_current WHERE video_id IN ({mine})").to_pylist()
+    [found] = ask(f"SELECT {dates} FROM analyses WHERE video_id IN ({mine})").to_pylist()
     if found["first"] is None:
         return "FALSE"
     return f"{{}}\"date\" BETWEEN DATE '{found['first']}' AND DATE '{found['last']}'"
@@ -144,7 +145,7 @@ def _near(ask: Reading, choice: Choice, mine: str) -> str:
 def _thumbnails(ask: Reading, chosen: str) -> dict[str | None, bytes]:
     rows: Rows = ask(
         "SELECT camera, uri, content_id FROM (SELECT camera, uri, content_id, row_number() OVER ("
-        "PARTITION BY camera ORDER BY recorded_at DESC, seen_at DESC) AS rank FROM videos "
+        "PARTITION BY camera ORDER BY recorded_at DESC NULLS LAST, seen_at DESC) AS rank FROM videos "
         f"WHERE width_px IS NOT NULL AND {chosen}) AS v WHERE rank <= {PICTURE_TRIES} ORDER BY rank DESC"
     ).to_pylist()
     found = pictures(ask, rows)

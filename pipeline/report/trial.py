@@ -40,7 +40,7 @@ def draw_rules(lake: str, config: Config, counts: Mapping[str, Counts], out: Pat
         StorageError: the lake cannot be read, or a file not be written.
     """
     columns, ask = "video_id, uri, content_id, camera, width_px, height_px, recorded_at", Reading(lake)
-    rows = ask(f"SELECT {columns} FROM videos ORDER BY recorded_at DESC, uri").to_pylist()
+    rows = ask(f"SELECT {columns} FROM videos ORDER BY recorded_at DESC NULLS LAST, uri").to_pylist()
     cameras: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["video_id"] in counts:

@@ -60,6 +60,7 @@ def test_a_file_system_without_hard_links_is_named(
     here, said = Location.parse(tmp_path), "Unable to rename file"
     assert str(here.failure("lake cannot be made", OSError(said))) == f"lake cannot be made: {said}"
     monkeypatch.setattr(os, "link", refuse)
+    assert str(here.failure("events cannot be read", OSError(said))) == f"events cannot be read: {said}"
     told = str(here.failure("lake cannot be made", OSError(said)))
     assert ("its file system has no hard links" in told) == named
     assert (said in told) != named
