@@ -265,6 +265,7 @@ def _with_preparation(network: Any, spec: Spec) -> Any:
     x = ops.transpose(x, np.array([0, 3, 1, 2]))
     if spec.colour == "bgr":
         x = ops.gather(x, np.array(order), np.array(1))
+    x = ops.convert(x, given.element_type.to_dtype())  # a network of half precision takes no other
     for user in list(given.get_target_inputs()):
         user.replace_source_output(x.output(0))
     return Model(network.outputs, [pictures])

@@ -113,25 +113,32 @@ def write_choosy(folder: Path, batched: bool, batch: int | str = 1) -> Path:
     return path
 
 
-def write_averages(folder: Path) -> Path:
-    """An ONNX file that finds three boxes; the score of each is what it sees of a colour, averaged."""
+def write_averages(folder: Path, half: bool = False) -> Path:
+    """An ONNX file that finds three boxes; the score of each is what it sees of a colour, averaged.
+
+    One of `half` precision takes its pictures in float16, too.
+    """
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     known = {
         "boxes": np.tile(np.array([4, 4, 20, 28], np.float32), (1, 3, 1)),
         "labels": np.array([[0, 1, 2]]),
         "flat": np.array([1, 3]),
+        "same": np.eye(3, dtype=np.float16 if half else np.float32).reshape(3, 3, 1, 1),
     }
     nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["colours"]),
-        helper.make_node("Reshape", ["colours", "flat"], ["scores"]),
+        helper.make_node("Conv", ["image", "same"], ["seen"]),
+        helper.make_node("GlobalAveragePool", ["seen"], ["colours"]),
+        helper.make_node("Reshape", ["colours", "flat"], ["flat scores"]),
+        helper.make_node("Cast", ["flat scores"], ["scores"], to=TensorProto.FLOAT),
     ]
     outputs = {"boxes": (TensorProto.FLOAT, [1, 3, 4]), "scores": (TensorProto.FLOAT, [1, 3])}
     outputs["labels"] = (TensorProto.INT64, [1, 3])
+    given = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "averages",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 64])],
+        [helper.make_tensor_value_info("image", given, [1, 3, 32, 64])],
         [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
         [numpy_helper.from_array(value, name) for name, value in known.items()],
     )
@@ -202,6 +209,16 @@ def test_networks_see_colours_in_their_order_and_scale(
     picture = np.full((1, 32, 64, 3), [100, 150, 200], np.uint8)
     [(_, scores)] = open_brought(path, runtime, threads=1).find(picture)
     assert scores.max(axis=0) == pytest.approx(seen, abs=1e-5)
+
+
+@needs_onnx
+def test_networks_of_half_precision_are_read(tmp_path: Path) -> None:
+    path = write_averages(tmp_path, half=True)
+    path.with_suffix(".toml").write_text(
+        "scale = [255, 255, 255]\n" + TEXT.replace("[1, 3]", "[1]") + "car = [2]\n"
+    )
+    [(_, scores)] = open_brought(path, "openvino", threads=1).find(np.full((1, 32, 64, 3), 51, np.uint8))
+    assert scores.max(axis=0) == pytest.approx([0.2, 0.2, 0.2], abs=1e-3)
 
 
 @needs_onnx
