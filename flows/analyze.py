@@ -46,6 +46,7 @@ from flows.tags import TAG, named_by, tag_run
 from pipeline import allowed
 from pipeline.analyze import Options, VideoResult, analyze
 from pipeline.analyze.plan import final
+from pipeline.analyze.ranges import Shared
 from pipeline.cli.text import printable
 from pipeline.config import Config
 from pipeline.errors import MareyError, ModelError, SourceError, StorageError, UsageError
@@ -242,6 +243,7 @@ def _run(
     range_segments: int | None = None,
 ) -> State[Any]:
     tag_run(lake)
+    begun: Shared | None = None
     try:
         config = read_settings(settings)
         Location.parse(lake)
@@ -251,9 +253,20 @@ def _run(
             raise UsageError(f"{inputs[0]} is {len(entries)} videos", remedy="give one, or run analyze-batch")
         if range_segments is not None and deployment.id:
             begun = perceive_together(inputs[0], lake, settings, config, options, range_segments)
-            options = replace(options, attempt_id=begun)
     except MareyError as exc:
         return Failed(message=str(exc), data=exc)
+    if begun is None:
+        return _in_shards(entries, lake, config, options, shard_size)
+    try:
+        going_on = replace(options, attempt_id=begun.attempt.attempt_id)
+        return _in_shards(entries, lake, config, going_on, shard_size)
+    finally:
+        begun.give_up()  # if the analysis did not come to it
+
+
+def _in_shards(
+    entries: Sequence[Source | Missing], lake: str, config: Config, options: Options, shard_size: int
+) -> State[Any]:
     batch = _Batch(lake)
     for entry in entries:
         if isinstance(entry, Missing):

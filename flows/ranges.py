@@ -77,11 +77,11 @@ def perceive_together(
     config: Config,
     options: Options,
     range_segments: int = RANGE_SEGMENTS,
-) -> str | None:
+) -> work.Shared | None:
     """Perceive a video that is longer than a range with the help of whoever takes its ranges.
 
     Returns:
-        The id of the attempt that was begun for it, with which its analysis is to go on; None: none was.
+        What was begun for it, with whose attempt its analysis is to go on; None: nothing was.
     """
     shared = work.share(video, lake, config, range_segments, options)
     if shared is None:
@@ -99,7 +99,7 @@ def perceive_together(
                 del runs[part]
                 _perceive(video, lake, config, part)
         _wait(client, list(runs.values()), log.info)
-    return shared.attempt.attempt_id
+    return shared
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pipeline.config import Config
 from pipeline.errors import MareyError, SourceError
 from pipeline.lake import Lake
 from pipeline.lake.commit import commit, put_config, start_attempts
+from pipeline.lake.lookup import histories
 from pipeline.lake.records import Analysis
 from pipeline.lake.staging import Staging
 from pipeline.media import DecodeJob, Feed
@@ -53,9 +54,16 @@ class Shared:
         try:
             yield
         except BaseException:
-            with suppress(MareyError):  # why it broke off is what is to be told
-                commit(self.lake, [broken_off(self.attempt)])
+            self.give_up()
             raise
+
+    def give_up(self) -> None:
+        """End the attempt, unless it has come to an end."""
+        video, attempt = self.attempt.video_id, self.attempt.attempt_id
+        with suppress(MareyError):  # why it broke off is what is to be told
+            own = histories(self.lake, {video})[video].of_attempt(attempt)
+            if [row.status for row in own] == ["running"]:
+                commit(self.lake, [broken_off(self.attempt)])
 
 
 def share(

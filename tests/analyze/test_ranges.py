@@ -157,6 +157,24 @@ def test_the_analysis_goes_on_with_the_attempt_that_its_ranges_began(folder: Pat
     assert attempts(lake)[2][0] == attempts(lake)[3][0] != first
 
 
+def test_an_attempt_that_no_analysis_went_on_with_is_given_up(folder: Path, tmp_path: Path) -> None:
+    """As of a run that is cancelled between the two. One that has ended keeps its end."""
+    lake, video = tmp_path / "lake", str(folder / "long.mp4")
+    settings = config(folder, run__segment_s=3)
+    left = begun(video, lake, settings)
+    left.give_up()
+    left.give_up()
+    taken = begun(video, lake, settings)
+    analyze([video], str(lake), settings, Options(attempt_id=taken.attempt.attempt_id))
+    taken.give_up()
+    assert attempts(lake) == [
+        (left.attempt.attempt_id, "running"),
+        (left.attempt.attempt_id, "abandoned"),
+        (taken.attempt.attempt_id, "running"),
+        (taken.attempt.attempt_id, "ok"),
+    ]
+
+
 def test_a_video_that_kills_its_worker_in_a_range_is_left_alone(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
