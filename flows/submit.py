@@ -159,11 +159,6 @@ class Uploads:
         return self._in_shards
 
 
-def submit_uploads(todo: Sequence[Todo], lake: str) -> None:
-    """What `Uploads` does, for who submits once."""
-    Uploads(lake).submit(todo)
-
-
 def submit_videos(todo: Sequence[Todo], lake: str, queue: str = UPLOADS) -> list[str]:
     """A run for each video; returns those that were left alone."""
     if not todo:

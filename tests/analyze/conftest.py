@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.analyze import analyze
+from pipeline.lake.staging import Segment, Staging
 from tests.analyze.build import config, prepared
 
 
@@ -29,3 +30,17 @@ def whole(folder: Path) -> Path:
 def lake(tmp_path: Path) -> Path:
     """Where a test's lake goes."""
     return tmp_path / "lake"
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """First ticks of the staged segments that are read, as they are."""
+    found: list[int] = []
+
+    def get(self: Staging, first: int, last: int) -> Segment | None:
+        found.append(first)
+        return really(self, first, last)
+
+    really = Staging.get
+    monkeypatch.setattr(Staging, "get", get)
+    return found

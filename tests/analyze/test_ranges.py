@@ -14,7 +14,6 @@ import pytest
 from pipeline.analyze import Options, analyze, plan
 from pipeline.analyze.ranges import Range, Shared, perceive_range, share
 from pipeline.errors import StorageError
-from pipeline.lake.staging import Segment, Staging
 from tests.analyze.build import LONG_S, ask, config, counts, rows
 from tests.analyze.test_kills import staged, wait_for
 from tests.cli.run import environment
@@ -83,20 +82,10 @@ def test_two_workers_at_once_give_the_rows_of_one(folder: Path, tmp_path: Path, 
     assert share(str(video), str(lake), settings, 5) is None  # nothing is left to be decoded
 
 
-def test_a_range_reads_no_segments_of_others(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_range_reads_no_segments_of_others(folder: Path, tmp_path: Path, read: list[int]) -> None:
     """But the last, which may tell where the file ends: a video of a day has hundreds of ranges."""
     lake, video = tmp_path / "lake", str(folder / "long.mp4")
     settings = config(folder, run__segment_s=1)
-    read: list[int] = []
-
-    def get(self: Staging, first: int, last: int) -> Segment | None:
-        read.append(first)
-        return really(self, first, last)
-
-    really = Staging.get
-    monkeypatch.setattr(Staging, "get", get)
     parts = begun(video, lake, settings).ranges
     done = [perceive_range(video, str(lake), settings, part) for part in reversed(parts[:3])]
     assert done == [5, 5, 5]

@@ -17,7 +17,7 @@ from pipeline.analyze.interpret import Interpreter, Pair
 from pipeline.analyze.perception import VideoWork
 from pipeline.analyze.tools import Tools
 from pipeline.lake import Lake
-from pipeline.lake.staging import Segment, Staging
+from pipeline.lake.staging import Staging
 from pipeline.media import Letterbox, SampledFrame
 from tests.analyze.build import (
     CLASSES,
@@ -105,15 +105,7 @@ def test_a_second_run_adds_no_row(folder: Path, lake: Path) -> None:
         assert row[f"rows_{name}"] == before[f"{name}_all"]
 
 
-def test_a_staged_segment_is_read_once(folder: Path, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-
-    def get(self: Staging, first: int, last: int) -> Segment | None:
-        read.append(first)
-        return really(self, first, last)
-
-    really = Staging.get
-    monkeypatch.setattr(Staging, "get", get)
+def test_a_staged_segment_is_read_once(folder: Path, lake: Path, read: list[int]) -> None:
     analyze([str(folder / "long.mp4")], str(lake), config(folder, run__segment_s=5))
     assert sorted(read) == sorted(set(read))
     assert len(read) >= LONG_S // 5

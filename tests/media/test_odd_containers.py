@@ -227,11 +227,15 @@ def test_a_recorder_that_begins_anew_under_other_pids(
     assert end.last_t == pytest.approx((decoded - 1) / 25)
 
 
+def add_cover(container: av.container.OutputContainer) -> None:
+    cover = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
+    container.add_attachment("cover.jpg", "image/jpeg", cover)
+
+
 def test_a_picture_that_is_attached_is_no_recording(tmp_path: Path) -> None:
     path = tmp_path / "v.mkv"
-    cover = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
     with av.open(str(path), "w") as container:
-        container.add_attachment("cover.jpg", "image/jpeg", cover)
+        add_cover(container)
         stream: Any = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for n in range(25):
@@ -243,9 +247,8 @@ def test_a_picture_that_is_attached_is_no_recording(tmp_path: Path) -> None:
 def test_music_with_a_cover_is_no_video(tmp_path: Path) -> None:
     """FFmpeg takes the picture for a stream of one frame."""
     path = tmp_path / "song.mkv"
-    cover = cv2.imencode(".jpg", np.zeros((480, 640, 3), np.uint8))[1].tobytes()
     with av.open(str(path), "w") as container:
-        container.add_attachment("cover.jpg", "image/jpeg", cover)
+        add_cover(container)
         stream: Any = container.add_stream("aac", rate=48_000)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
         sound.sample_rate = 48_000

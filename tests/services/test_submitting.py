@@ -22,7 +22,7 @@ from flows import submit as submitting
 from flows.deploy import deploy
 from flows.server import server
 from flows.spec import read_spec
-from flows.submit import SHARD_SIZE, Uploads, live_runs, submit, submit_uploads
+from flows.submit import SHARD_SIZE, Uploads, live_runs, submit
 from pipeline.lake import Lake
 from pipeline.lake.commit import Ending, commit, start_attempts
 from pipeline.uploads import sweep_once
@@ -49,7 +49,7 @@ class Place:
 
     def sweep(self, num_videos: int | None = None) -> None:
         """Submit what is undone, or the first of it."""
-        submit_uploads(sweep_once([str(self.source)], self.lake)[:num_videos], self.lake)
+        Uploads(self.lake).submit(sweep_once([str(self.source)], self.lake)[:num_videos])
 
     def live(self) -> dict[UUID, FlowRun]:
         """Runs that were submitted for videos; those that the server schedules are of other flows."""
