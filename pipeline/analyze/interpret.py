@@ -194,7 +194,7 @@ class Interpreter:
         began = time.perf_counter()
         tracks, objects = self._tracker.finish()
         began = self._watch.timed("track", began)
-        events = self._finder.finish(tracks, objects)
+        events = self._finder.finish(tracks, lambda: [objects])
         self._watch.timed("events", began)
         return {"tracks": tracks, "objects": objects, "events": events}
 
@@ -234,9 +234,7 @@ def find_events(
     if finder.needs_frames:
         for frames in _stored(lake, analysis, tools, "frames"):
             finder.look(frames)
-        for objects in _whole(lake, analysis, "objects", OBJECT_COLUMNS):
-            finder.follow(objects)
-    rows.add("events", finder.finish())
+    rows.add("events", finder.finish(None, lambda: _whole(lake, analysis, "objects", OBJECT_COLUMNS)))
     watch.timed("events", began)
 
 
@@ -285,10 +283,10 @@ class EventFinder:
     def by_rules(self, tracks: pa.Table) -> pa.Table:
         return self._rules.update(tracks) if self._rules else _no_events()
 
-    def look(self, frames: pa.Table) -> None:
-        """Let the models see frames."""
+    def look(self, frames: pa.Table | None) -> None:
+        """Let the models see frames, or that there are no more."""
         for model, found in zip(self._models, self._of_models, strict=True):
-            found.append(model.update(frames))
+            found.append(model.finish() if frames is None else model.update(frames))
 
     def follow(self, objects: pa.Table) -> None:
         """Note which objects are there when."""
@@ -301,16 +299,22 @@ class EventFinder:
         self.follow(objects)
         return self.by_rules(tracks)
 
-    def finish(self, tracks: pa.Table | None = None, objects: pa.Table | None = None) -> pa.Table:
+    def finish(self, tracks: pa.Table | None, objects: Callable[[], Iterable[pa.Table]]) -> pa.Table:
+        """What the video's end has to say; `tracks` and `objects` are those that were not told before.
+
+        Objects are asked for only if a model found something: reading them takes as long as all else here.
+        """
         parts = []
         if self._rules:
             parts += [self._rules.update(tracks)] if tracks is not None else []
             parts.append(self._rules.finish(self._end_t))
-        if objects is not None:
-            self.follow(objects)
+        self.look(None)
+        if any(rows.num_rows for found in self._of_models for rows in found):
+            for more in objects():
+                self.follow(more)
         there = pa.concat_tables(self._objects or [OBJECTS.empty_table().select(OBJECT_COLUMNS)])
         for model, found in zip(self._models, self._of_models, strict=True):
-            parts.append(with_tracks(pa.concat_tables([*found, model.finish()]), there, model.classes))
+            parts.append(with_tracks(pa.concat_tables(found), there, model.classes))
         return pa.concat_tables(parts) if parts else _no_events()
 
 
